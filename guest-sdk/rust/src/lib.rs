@@ -1,0 +1,1 @@
+//! Write Tidemill operators in Rust.

@@ -1,0 +1,87 @@
+//! Time comes from outside: the only file that asks for it.
+
+use std::fmt;
+use std::sync::Mutex;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Tells the time, and waits.
+///
+/// Everything that depends on time takes one of these, so that tests decide what time it is.
+pub trait Clock: Send + Sync + fmt::Debug {
+    /// The time since 1970-01-01 UTC. May jump, when somebody sets the machine's clock.
+    fn now(&self) -> Duration;
+
+    /// The time since some fixed instant. Never goes back.
+    fn monotonic(&self) -> Duration;
+}
+
+/// The machine's clock.
+#[derive(Debug)]
+pub struct SystemClock {
+    started: Instant,
+}
+
+impl SystemClock {
+    /// A clock whose monotonic time starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+}
+
+impl Default for SystemClock {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Clock for SystemClock {
+    fn now(&self) -> Duration {
+        // A machine set to before 1970 is told it is 1970: batch times must not be negative.
+        SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.started.elapsed()
+    }
+}
+
+/// A clock that stands still until it is told to move.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tidemill::clock::{Clock, ManualClock};
+///
+/// let clock = ManualClock::at(Duration::from_secs(100));
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!(clock.now(), Duration::from_secs(101));
+/// ```
+#[derive(Debug)]
+pub struct ManualClock {
+    now: Mutex<Duration>,
+}
+
+impl ManualClock {
+    /// A clock that shows `now`, since 1970-01-01 UTC.
+    #[must_use]
+    pub fn at(now: Duration) -> Self {
+        Self { now: Mutex::new(now) }
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, by: Duration) {
+        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner) += by;
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Duration {
+        *self.now.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.now()
+    }
+}

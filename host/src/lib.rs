@@ -1,0 +1,8 @@
+//! Tidemill: a micro-batch stream processor whose operators are WebAssembly components.
+//!
+//! The modules stand in the order in which rows flow.
+
+pub mod clock;
+pub mod error;
+pub mod ids;
+pub mod operator;

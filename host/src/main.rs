@@ -1,0 +1,2 @@
+//! Tidemill's command line.
+fn main() {}

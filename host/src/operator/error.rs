@@ -1,0 +1,307 @@
+//! Every way an operator can fail, each with what was seen and the key that changes it.
+
+use crate::error::{Explain, Fault, Retry};
+use crate::ids::{BatchId, PartitionId};
+use crate::operator::Role;
+
+/// A limit of [`crate::operator::Limits`], as the job file names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `limits.memory`.
+    Memory,
+    /// `limits.table-elements`.
+    TableElements,
+    /// `limits.time-to-open`.
+    TimeToOpen,
+    /// `limits.time-per-call`.
+    TimePerCall,
+    /// `limits.fuel-per-call`.
+    FuelPerCall,
+    /// The stack; the host's, not a setting.
+    Stack,
+    /// `limits.output-rows`.
+    OutputRows,
+    /// `limits.output-bytes`.
+    OutputBytes,
+    /// `limits.log-bytes-per-call`.
+    LogBytesPerCall,
+}
+
+impl Limit {
+    /// The key in a job file's `[limits]` table, if it is a setting.
+    #[must_use]
+    pub fn key(self) -> Option<&'static str> {
+        Some(match self {
+            Limit::Memory => "memory",
+            Limit::TableElements => "table-elements",
+            Limit::TimeToOpen => "time-to-open",
+            Limit::TimePerCall => "time-per-call",
+            Limit::FuelPerCall => "fuel-per-call",
+            Limit::OutputRows => "output-rows",
+            Limit::OutputBytes => "output-bytes",
+            Limit::LogBytesPerCall => "log-bytes-per-call",
+            Limit::Stack => return None,
+        })
+    }
+
+    fn what(self) -> &'static str {
+        match self {
+            Limit::Memory => "memory",
+            Limit::TableElements => "table elements",
+            Limit::TimeToOpen => "time to open",
+            Limit::TimePerCall => "time per call",
+            Limit::FuelPerCall => "fuel per call",
+            Limit::Stack => "stack",
+            Limit::OutputRows => "output rows per call",
+            Limit::OutputBytes => "output bytes per call",
+            Limit::LogBytesPerCall => "log bytes per call",
+        }
+    }
+}
+
+/// Why an operator could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// It does not export the role that the step asks for.
+    #[error("`{operator}`, in step `{step}`, has no role `{role}`")]
+    MissingRole {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// The role asked for.
+        role: Role,
+        /// The roles it has.
+        has: Vec<Role>,
+    },
+    /// It refused the configuration.
+    #[error("`{operator}` refuses the config of step `{step}`: {reason}")]
+    Config {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// Its words.
+        reason: String,
+    },
+    /// It refused the schema of its input.
+    #[error("`{operator}` refuses the input of step `{step}`: {reason}")]
+    Schema {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// Its words.
+        reason: String,
+        /// The input it was given.
+        input: String,
+    },
+    /// It refused for another reason.
+    #[error("`{operator}` refuses step `{step}`: {reason}")]
+    Refused {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// Its words.
+        reason: String,
+    },
+    /// Its answer breaks the contract.
+    #[error("`{operator}` answered `open` of step `{step}` against the contract: {rule}")]
+    Invalid {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// Field and rule.
+        rule: String,
+    },
+    /// It exceeded a limit while opening.
+    #[error("`{operator}` exceeded its {} while opening step `{step}`: {seen}", limit.what())]
+    LimitExceeded {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// Which limit.
+        limit: Limit,
+        /// The limit's value and what was seen, as in "the limit is 64 MiB, 65 MiB were asked for".
+        seen: String,
+    },
+    /// It trapped while opening.
+    #[error("`{operator}` crashed while opening step `{step}`: {reason}")]
+    Trapped {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+        /// The trap, and what the guest wrote before it.
+        reason: String,
+    },
+    /// The input has a column of a type that the contract does not carry.
+    #[error("column `{column}` of the input of step `{step}` has type {data_type}, which the contract does not carry")]
+    UnsupportedType {
+        /// The step.
+        step: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        data_type: String,
+    },
+    /// An instance's plan differs from that of the instance the job was checked with.
+    #[error("`{operator}` answered `open` of step `{step}` in another way than when the job was checked")]
+    PlanChanged {
+        /// The operator.
+        operator: String,
+        /// The step.
+        step: String,
+    },
+}
+
+impl Explain for OpenError {
+    fn fault(&self) -> Fault {
+        Fault::User
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            OpenError::MissingRole { has, role, .. } => {
+                let has: Vec<_> = has.iter().map(|role| format!("`{role}`")).collect();
+                Some(if has.is_empty() {
+                    "It exports no role of the contract at all: build it with an SDK of `guest-sdk/`.".into()
+                } else {
+                    format!("It has {}. Use a step kind for that, or another plugin for `{role}`.", has.join(", "))
+                })
+            }
+            OpenError::Schema { input, .. } => Some(format!("The input has the columns {input}.")),
+            OpenError::LimitExceeded { step, limit, .. } => raise(*limit, step),
+            OpenError::Invalid { .. } | OpenError::Trapped { .. } | OpenError::PlanChanged { .. } => {
+                Some("This is a bug in the plugin: report it to whoever wrote it.".into())
+            }
+            OpenError::UnsupportedType { column, .. } => {
+                Some(format!("Drop or convert `{column}` in a step before this one."))
+            }
+            OpenError::Config { .. } | OpenError::Refused { .. } => None,
+        }
+    }
+}
+
+/// Where a call was made: what every message about it names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallSite {
+    /// The operator: the plugin's path, or the name it was registered under.
+    pub operator: String,
+    /// The step.
+    pub step: String,
+    /// The batch.
+    pub batch_id: BatchId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// Rows in the input of the call.
+    pub n_rows: usize,
+}
+
+impl std::fmt::Display for CallSite {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "`{}` in step `{}`, batch {}, partition {}", self.operator, self.step, self.batch_id, self.partition)
+    }
+}
+
+/// Why a call of an operator has no result. In every case nothing of its output was used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// It exceeded a limit.
+    #[error("{site} exceeded its {}: {seen}", limit.what())]
+    LimitExceeded {
+        /// Where.
+        site: Box<CallSite>,
+        /// Which limit.
+        limit: Limit,
+        /// The limit's value and what was seen.
+        seen: String,
+    },
+    /// It trapped: a panic, a division by zero, an access out of bounds.
+    #[error("{site} crashed: {reason}")]
+    Trapped {
+        /// Where.
+        site: Box<CallSite>,
+        /// The trap, and the last lines that the guest wrote to standard error.
+        reason: String,
+    },
+    /// What it returned breaks the contract.
+    #[error("{site} returned a batch against the contract: {rule}")]
+    Invalid {
+        /// Where.
+        site: Box<CallSite>,
+        /// Field and rule, as in "column `word`: offset 3 is 7, less than the one before it, 9".
+        rule: String,
+    },
+    /// It said that it failed.
+    #[error("{site} failed: {reason}")]
+    Failed {
+        /// Where.
+        site: Box<CallSite>,
+        /// Its words.
+        reason: String,
+        /// Whether it asked to be tried again.
+        retry: Retry,
+    },
+}
+
+impl CallError {
+    /// Where the call was made.
+    #[must_use]
+    pub fn site(&self) -> &CallSite {
+        match self {
+            CallError::LimitExceeded { site, .. }
+            | CallError::Trapped { site, .. }
+            | CallError::Invalid { site, .. }
+            | CallError::Failed { site, .. } => site,
+        }
+    }
+
+    /// Whether fewer rows in one call may help: what came back was too much.
+    #[must_use]
+    pub fn is_output_too_large(&self) -> bool {
+        matches!(self, CallError::LimitExceeded { limit: Limit::OutputRows | Limit::OutputBytes, .. })
+    }
+}
+
+impl Explain for CallError {
+    fn fault(&self) -> Fault {
+        Fault::User
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            // Time is not deterministic: the machine may have been busy.
+            CallError::LimitExceeded { limit: Limit::TimePerCall, .. } => Retry::WithBackoff,
+            CallError::Failed { retry, .. } => *retry,
+            _ => Retry::Never,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            CallError::LimitExceeded { site, limit, .. } => {
+                let raise = raise(*limit, &site.step)?;
+                Some(format!("The call held {} rows. {raise}", site.n_rows))
+            }
+            CallError::Trapped { .. } | CallError::Invalid { .. } => {
+                Some("This is a bug in the plugin: report it to whoever wrote it.".into())
+            }
+            CallError::Failed { .. } => None,
+        }
+    }
+}
+
+fn raise(limit: Limit, step: &str) -> Option<String> {
+    match limit.key() {
+        Some(key) => Some(format!(
+            "Raise `{key}` in the `limits` of step `{step}` or in the job's `[limits]`, if the plugin is right to need more."
+        )),
+        None => Some("This is a bug in the plugin, most likely a recursion without end.".into()),
+    }
+}

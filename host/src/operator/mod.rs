@@ -1,0 +1,288 @@
+//! What an operator is, whoever runs it: the contract's roles in Arrow's terms.
+//!
+//! A step of the pipeline holds an [`Operator`] and opens it in the role its kind asks for, once for each partition it
+//! works on. [`crate::plugin`] implements it with a component; [`native`] with Rust functions compiled into the program.
+//!
+//! ```text
+//!  Operator ── open_transform ──▶ Transform ── process ──▶ TransformOutput     one instance per (step, partition)
+//!           ── open_reducer ────▶ Reducer   ── reduce ───▶ RecordBatch
+//!           ── open_aggregator ─▶ Aggregator ─ accumulate, merge, finish ─▶ RecordBatch
+//! ```
+
+mod error;
+pub mod native;
+
+use std::fmt;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+pub use error::{CallError, CallSite, Limit, OpenError};
+
+use crate::ids::{BatchId, PartitionId};
+
+/// The roles of the contract that this host runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    /// map, flatMap, filter, mapPartitions.
+    Transform,
+    /// reduceByKey.
+    Reducer,
+    /// combineByKey, aggregateByKey.
+    Aggregator,
+}
+
+impl Role {
+    /// Every role, in the contract's order.
+    pub const ALL: [Role; 3] = [Role::Transform, Role::Reducer, Role::Aggregator];
+
+    /// The role's name: that of its interface in the contract.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Transform => "transform",
+            Role::Reducer => "reducer",
+            Role::Aggregator => "aggregator",
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where an operator runs and how it is configured: what `open` is told.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepInfo {
+    /// The job's name.
+    pub job: String,
+    /// The step's name.
+    pub step: String,
+    /// The job's default number of partitions.
+    pub partitions: u32,
+    /// The step's `config`; an empty object when it has none.
+    pub config: serde_json::Value,
+    /// What an instance may use.
+    pub limits: Limits,
+}
+
+/// What an instance of an operator may use. Native operators are trusted and not limited, except in what they return.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Bytes of all linear memories of an instance together.
+    pub memory_bytes: u64,
+    /// Elements of all tables of an instance together.
+    pub table_elements: u64,
+    /// How long `open` may take.
+    pub time_to_open: Duration,
+    /// How long one call may take.
+    pub time_per_call: Duration,
+    /// Instructions of one call, in wasmtime's fuel units; `None` does not count them.
+    pub fuel_per_call: Option<u64>,
+    /// Rows one call may return.
+    pub output_rows: u64,
+    /// Bytes one call may return.
+    pub output_bytes: u64,
+    /// Bytes one call may write to the log, standard error and standard output together.
+    pub log_bytes_per_call: u64,
+}
+
+impl Default for Limits {
+    /// | limit | default | reason |
+    /// | --- | --- | --- |
+    /// | memory | 64 MiB | a 4 MiB call, its output, and ten times that for the guest |
+    /// | table | 100,000 | ten times what a large guest has functions |
+    /// | time to open | 5 s | an interpreter may have to start |
+    /// | time per call | 5 s | a thousand times a usual call |
+    /// | fuel | not counted | it costs a fifth more; time is enough unless replays must fail alike |
+    /// | output rows | 4,194,304 | 64 rows for each of a full call of 65,536 |
+    /// | output bytes | 32 MiB | eight times a full call of 4 MiB |
+    /// | log bytes | 64 KiB | more is not read by anyone |
+    fn default() -> Self {
+        Self {
+            memory_bytes: 64 << 20,
+            table_elements: 100_000,
+            time_to_open: Duration::from_secs(5),
+            time_per_call: Duration::from_secs(5),
+            fuel_per_call: None,
+            output_rows: 4 << 20,
+            output_bytes: 32 << 20,
+            log_bytes_per_call: 64 << 10,
+        }
+    }
+}
+
+/// What a call belongs to: the contract's `call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// The batch's time in microseconds since 1970-01-01 UTC.
+    pub batch_time_us: i64,
+    /// The partition.
+    pub partition: PartitionId,
+    /// 0 at the first attempt.
+    pub attempt: u32,
+    /// Rows of this partition in the calls before this one.
+    pub first_row: u64,
+    /// The watermark in microseconds since 1970-01-01 UTC.
+    pub watermark_us: Option<i64>,
+}
+
+/// A row of the input that an operator could not process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Index of the row in the input of the call; less than its rows.
+    pub row: u32,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// Which columns of its input a transform carries along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// None.
+    Nothing,
+    /// All.
+    Everything,
+    /// Those named.
+    Only(Vec<String>),
+}
+
+/// What a transform reads, writes and carries: the answer to `open`, checked against the input's schema.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TransformPlan {
+    /// Indices of the columns that `process` gets, among the input's, in the order it gets them.
+    pub reads: Vec<usize>,
+    /// The schema of what `process` returns.
+    pub writes: SchemaRef,
+    /// What is carried; names are of the input's schema.
+    pub carries: Carried,
+}
+
+/// What came of one call of a transform. Checked: every number is in range, every array valid and of the plan's schema.
+#[derive(Debug, Clone)]
+pub struct TransformOutput {
+    /// The written columns, of the schema [`TransformPlan::writes`].
+    pub rows: RecordBatch,
+    /// For each row of `rows` the input row it came from; `None`: row i came from row i, one each.
+    pub origin: Option<Vec<u32>>,
+    /// Rows of the input that could not be processed.
+    pub rejected: Vec<Rejection>,
+}
+
+/// An operator opened as a transform, for one partition.
+///
+/// Used by one thread at a time. After an error the instance is spent: drop it, and open another.
+pub trait Transform: Send {
+    /// What it answered when it was opened.
+    fn plan(&self) -> &TransformPlan;
+
+    /// Processes some rows: `input` has the columns [`TransformPlan::reads`], in that order.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`]. Nothing of the call's output is used.
+    fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError>;
+}
+
+/// What a reducer can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReducerPlan {
+    /// Whether [`Reducer::invert`] works.
+    pub invertible: bool,
+}
+
+/// An operator opened as a reducer, for one partition. Same rules as [`Transform`].
+pub trait Reducer: Send {
+    /// What it answered when it was opened.
+    fn plan(&self) -> ReducerPlan;
+
+    /// One row a group, of the schema of `values`; `ends[i]` is the exclusive end of group i. Groups are not empty.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    fn reduce(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError>;
+
+    /// Whole minus part, row by row.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError>;
+}
+
+/// What an aggregator reads, keeps and gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AggregatorPlan {
+    /// Indices of the columns that `accumulate` gets, among the value columns, in the order it gets them.
+    pub reads: Vec<usize>,
+    /// The schema of accumulators.
+    pub accumulator: SchemaRef,
+    /// The schema of results.
+    pub result: SchemaRef,
+}
+
+/// An operator opened as an aggregator, for one partition. Same rules as [`Transform`].
+pub trait Aggregator: Send {
+    /// What it answered when it was opened.
+    fn plan(&self) -> &AggregatorPlan;
+
+    /// One accumulator a group. `values` has the columns [`AggregatorPlan::reads`], in that order.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    fn accumulate(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError>;
+
+    /// One accumulator a group of accumulators.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    fn merge(&mut self, call: &Call, accumulators: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError>;
+
+    /// One result an accumulator.
+    ///
+    /// # Errors
+    ///
+    /// See [`CallError`].
+    fn finish(&mut self, call: &Call, accumulators: &RecordBatch) -> Result<RecordBatch, CallError>;
+}
+
+/// Something that can be opened in one or more roles: a plugin, or a native operator.
+///
+/// Shared by all partitions of a step; `open_*` is called from any thread, once for each instance, first when the job is
+/// checked. The same step and input always get the same plan.
+pub trait Operator: Send + Sync + fmt::Debug {
+    /// What to call it in messages: the plugin's path as the job file gives it, or the name it was registered under.
+    fn name(&self) -> &str;
+
+    /// The roles it can be opened in.
+    fn roles(&self) -> Vec<Role>;
+
+    /// Opens it as a transform of rows of the schema `input`.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    fn open_transform(&self, step: &StepInfo, input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError>;
+
+    /// Opens it as a reducer of rows of the schema `values`, the keys left out.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    fn open_reducer(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError>;
+
+    /// Opens it as an aggregator of rows of the schema `values`, the keys left out.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError>;
+}

@@ -1,0 +1,1 @@
+//! Splits lines into words.
