@@ -6,3 +6,10 @@ pub mod clock;
 pub mod error;
 pub mod ids;
 pub mod operator;
+
+pub mod job;
+
+pub mod sink;
+pub mod source;
+pub mod step;
+pub mod task;

@@ -1,0 +1,231 @@
+//! A job: one pipeline with its settings, as the job file or a program says it, before anything is opened.
+//!
+//! `file` makes one of a TOML file; `Context` of calls. `plan` makes a plan of it.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::operator::{Limits, Operator};
+use crate::sink::SinkDefinition;
+use crate::source::SourceDefinition;
+
+/// One pipeline with its settings.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// What holds for the whole job.
+    pub settings: Settings,
+    /// Where rows come from.
+    pub sources: Vec<Source>,
+    /// What is done with them.
+    pub steps: Vec<Step>,
+    /// Where they go.
+    pub sinks: Vec<Sink>,
+}
+
+/// What holds for the whole job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Its name, in logs and metrics.
+    pub name: String,
+    /// Batch times are multiples of it; zero: the next batch starts when the last has ended and rows wait.
+    pub batch_interval: Duration,
+    /// When the job ends.
+    pub trigger: Trigger,
+    /// Default parallelism, and the shuffle's.
+    pub partitions: u32,
+    /// Threads that run tasks; 0: one a core.
+    pub worker_threads: u32,
+    /// Bytes of received rows the block store holds; a receiver that has more waits.
+    pub memory_bytes: u64,
+    /// Rows one call of an operator gets at most.
+    pub rows_per_call: u32,
+    /// Bytes one call of an operator gets at most.
+    pub bytes_per_call: u64,
+    /// Limits of every plugin step that does not say otherwise.
+    pub limits: Limits,
+    /// What is logged: a level, or a filter as `tracing` takes it.
+    pub log_level: String,
+    /// How long a graceful stop may take before the job is stopped at once.
+    pub stop_timeout: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "job".into(),
+            batch_interval: Duration::from_secs(1),
+            trigger: Trigger::Continuous,
+            partitions: 4,
+            worker_threads: 0,
+            // Two seconds of a gigabit line, and a quarter of what a small machine has.
+            memory_bytes: 256 << 20,
+            rows_per_call: 65_536,
+            bytes_per_call: 4 << 20,
+            limits: Limits::default(),
+            log_level: "info".into(),
+            stop_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// When a job ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Trigger {
+    /// When its sources have ended, or it is stopped.
+    #[default]
+    Continuous,
+    /// When what was there at the start has been processed.
+    AvailableNow,
+}
+
+/// Where a part of a job stands in its file; empty for a job built by a program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Spans {
+    /// The table's header, as in `[[step]]`.
+    pub header: Option<Range<usize>>,
+    /// The value of each key, by its dotted path within the table, as in `aggregate.by`.
+    pub values: BTreeMap<String, Range<usize>>,
+}
+
+impl Spans {
+    /// The span of the value at `path`, or of the nearest thing around it.
+    #[must_use]
+    pub fn nearest(&self, path: &str) -> Option<Range<usize>> {
+        let mut path = path;
+        loop {
+            if let Some(span) = self.values.get(path) {
+                return Some(span.clone());
+            }
+            match path.rsplit_once('.') {
+                Some((parent, _)) => path = parent,
+                None => return self.header.clone(),
+            }
+        }
+    }
+}
+
+/// A source of a job.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub definition: Arc<dyn SourceDefinition>,
+    /// Where it stands.
+    pub spans: Spans,
+}
+
+/// A step of a job.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Its name.
+    pub name: String,
+    /// The sources and steps it gets rows from; several are united.
+    pub from: Vec<String>,
+    /// What it does.
+    pub kind: StepKind,
+    /// Where it stands.
+    pub spans: Spans,
+}
+
+/// What a step does: one key of its table in a job file.
+#[derive(Debug, Clone)]
+pub enum StepKind {
+    /// `transform`: an operator of role transform.
+    Transform(OperatorStep),
+    /// `aggregate = { by, select }`: built-in aggregates by key.
+    Aggregate {
+        /// The key columns; none: one group.
+        by: Vec<String>,
+        /// Output column and expression, as in `("count", "count(*)")`, in the file's order.
+        select: Vec<(String, String)>,
+        /// Partitions after the shuffle; the job's when not said.
+        partitions: Option<u32>,
+    },
+    /// `aggregate = { by, plugin }`: an operator of role aggregator.
+    AggregateWith {
+        /// The key columns.
+        by: Vec<String>,
+        /// The operator.
+        operator: OperatorStep,
+        /// Partitions after the shuffle.
+        partitions: Option<u32>,
+    },
+    /// `reduce = { by, plugin }`: an operator of role reducer.
+    Reduce {
+        /// The key columns.
+        by: Vec<String>,
+        /// The operator.
+        operator: OperatorStep,
+        /// Partitions after the shuffle.
+        partitions: Option<u32>,
+    },
+    /// `union = true`: the rows of all inputs, which have one schema.
+    Union,
+    /// `repartition = n` or `{ partitions, by }`: deals rows out anew.
+    Repartition {
+        /// How many partitions.
+        partitions: u32,
+        /// Rows with equal values here share a partition; none: dealt in turn.
+        by: Vec<String>,
+    },
+}
+
+/// A step that runs an operator.
+#[derive(Debug, Clone)]
+pub struct OperatorStep {
+    /// Which.
+    pub operator: OperatorRef,
+    /// Its configuration; an empty object when not said.
+    pub config: serde_json::Value,
+    /// The step's own limits over the job's.
+    pub limits: Limits,
+    /// Whether it gets each partition in one call.
+    pub whole_partition: bool,
+    /// What happens when a call fails.
+    pub on_error: OnError,
+}
+
+/// What happens when a call of an operator fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnError {
+    /// The job fails.
+    #[default]
+    Fail,
+    /// The batch is given up: none of its rows reaches a sink, and the job goes on with the next.
+    SkipBatch,
+}
+
+/// Which operator a step runs.
+#[derive(Debug, Clone)]
+pub enum OperatorRef {
+    /// A plugin file.
+    Plugin {
+        /// The path as it is written.
+        written: String,
+        /// The path to open: relative ones are relative to the job file.
+        path: PathBuf,
+        /// The digest it must have, in hexadecimal.
+        sha256: Option<String>,
+        /// Whether each batch gets a new instance.
+        fresh: bool,
+    },
+    /// An operator that the program brings.
+    Registered(Arc<dyn Operator>),
+}
+
+/// A sink of a job.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    /// Its name; `sink-N` when not said.
+    pub name: String,
+    /// The source or step it gets rows from; several are united.
+    pub from: Vec<String>,
+    /// What it is.
+    pub definition: Arc<dyn SinkDefinition>,
+    /// Where it stands.
+    pub spans: Spans,
+}

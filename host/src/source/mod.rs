@@ -1,0 +1,127 @@
+//! Station 1: where rows come from.
+//!
+//! A job names sources by a [`SourceDefinition`], which says what schema they have and opens them. An open source is
+//! either a [`Receiver`], pushed to and read once, or a [`Replayable`], read by offset range as often as needed.
+//!
+//! ```text
+//!  Receiver, on a thread of its own ── Intake::push ──▶ block store ──▶ blocks of a batch
+//!  Replayable ── plan_batch ──▶ offset ranges of a batch ── read_range, in the batch's tasks ──▶ rows
+//! ```
+
+use std::fmt;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+
+use crate::error::Error;
+
+pub use intake::Intake;
+
+mod intake;
+
+/// What a job says about a source: its options, checked, and how to open it.
+///
+/// Implement it for a source of your own and give it to `Context::source`.
+pub trait SourceDefinition: Send + Sync + fmt::Debug {
+    /// The `type` in a job file, as in `socket`.
+    fn type_name(&self) -> &str;
+
+    /// The schema of the rows, known before the job starts.
+    ///
+    /// # Errors
+    ///
+    /// When the options do not say what it is.
+    fn schema(&self) -> Result<SchemaRef, Error>;
+
+    /// One line for people, as in `127.0.0.1:9999`.
+    fn describe(&self) -> String;
+
+    /// Whether the source ends by itself, so that `trigger = "available-now"` can drain it. A source that waits for
+    /// more for ever is refused with that trigger.
+    fn ends(&self) -> bool;
+
+    /// Opens the source. Called once, when the job starts.
+    ///
+    /// # Errors
+    ///
+    /// When what it reads is not there and never will be: a missing directory, a malformed address. What may still
+    /// appear, like a server that is down, is for the receiver to wait for.
+    fn open(&self) -> Result<OpenSource, Error>;
+}
+
+/// A source that has been opened.
+pub enum OpenSource {
+    /// Pushed to.
+    Receiver(Box<dyn Receiver>),
+    /// Read by offset range.
+    Replayable(Box<dyn Replayable>),
+}
+
+/// A source that is pushed to and cannot be read again.
+///
+/// [`run`](Receiver::run) has a thread of its own. When it fails it is run again after a pause, which doubles from one
+/// failure to the next; when it returns `Ok` the source has ended.
+pub trait Receiver: Send {
+    /// Receives rows and pushes them until [`Intake::is_stopping`], the end, or an error.
+    ///
+    /// Whatever blocks must look at `is_stopping` at least every 100 ms.
+    ///
+    /// # Errors
+    ///
+    /// What broke; the receiver is run again. Rows pushed before it stay received.
+    fn run(&mut self, intake: &Intake) -> Result<(), Error>;
+}
+
+/// A slice of a replayable source: what one task reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OffsetRange {
+    /// What is read: a file's path, a topic's partition.
+    pub object: String,
+    /// First offset.
+    pub start: u64,
+    /// Exclusive end.
+    pub end: u64,
+}
+
+/// How much a batch may take of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimit {
+    /// The partitions it is to be cut into, where that is free to choose.
+    pub partitions: u32,
+}
+
+/// What a replayable source has for the next batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PlannedRead {
+    /// One partition each; none when nothing is new.
+    pub ranges: Vec<OffsetRange>,
+    /// Whether nothing is left of what was there when the source was opened, after these ranges: `available-now` ends.
+    pub drained: bool,
+}
+
+/// A source that is read by offset range: the same range always gives the same rows.
+pub trait Replayable: Send + Sync {
+    /// Decides what the next batch reads, and goes on from there. Called once a batch, on the scheduler's thread.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be listed or read. The batch is not made; the call is made again for the next.
+    fn plan_batch(&mut self, limit: BatchLimit) -> Result<PlannedRead, Error>;
+
+    /// A reader of ranges, shared by the tasks of all batches.
+    fn reader(&self) -> std::sync::Arc<dyn RangeReader>;
+}
+
+/// Reads offset ranges; from several tasks at once.
+pub trait RangeReader: Send + Sync {
+    /// Gives the rows of a range to `emit`, in order, some thousands at a time.
+    ///
+    /// # Errors
+    ///
+    /// What could not be read, or what `emit` said.
+    fn read_range(
+        &self,
+        range: &OffsetRange,
+        emit: &mut dyn FnMut(RecordBatch) -> Result<(), Error>,
+    ) -> Result<(), Error>;
+}

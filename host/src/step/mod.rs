@@ -1,0 +1,48 @@
+//! Station 4: what is done with rows, one step a file.
+//!
+//! A step works on one partition of one batch at a time. A task *starts* the steps of its stage, *pushes* rows through
+//! them, and *finishes* them in the order of the flow:
+//!
+//! ```text
+//!  StepFactory ── start(task) ──▶ PipelineStep ── push(rows, out)… ── finish(out) ──▶ dropped
+//! ```
+//!
+//! The law: what a step gives depends on the rows and the task's batch, partition and attempt alone, not on how the
+//! rows were cut into pushes.
+
+use arrow::array::RecordBatch;
+
+use crate::error::Error;
+use crate::task::TaskContext;
+
+pub mod instances;
+
+/// Where a step's output goes: the steps after it, a shuffle, a sink.
+pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
+
+/// One step at work on one partition of one batch.
+pub trait PipelineStep: Send {
+    /// Takes some rows, and gives what is ready. Empty batches need not be given on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stops the task; the step is dropped.
+    fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error>;
+
+    /// No more rows come: gives the rest. Called once, also for a partition without rows.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stops the task; the step is dropped.
+    fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error>;
+}
+
+/// A step of a plan, ready to start in any task.
+pub trait StepFactory: Send + Sync {
+    /// Starts the step on the task's partition.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started: an operator that does not open.
+    fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error>;
+}

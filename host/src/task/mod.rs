@@ -1,0 +1,43 @@
+//! Station 3: one stage on one partition, run on a fixed pool of worker threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::ids::{BatchId, PartitionId};
+use crate::operator::Call;
+
+/// What a task knows of where it runs.
+#[derive(Debug, Clone)]
+pub struct TaskContext {
+    /// The batch.
+    pub batch_id: BatchId,
+    /// The batch's time in microseconds since 1970-01-01 UTC.
+    pub batch_time_us: i64,
+    /// The partition.
+    pub partition: PartitionId,
+    /// 0 at the first attempt.
+    pub attempt: u32,
+    /// Set when the batch is given up: whatever loops looks at it between calls.
+    pub cancelled: Arc<AtomicBool>,
+}
+
+impl TaskContext {
+    /// The call of an operator whose input starts after `first_row` rows of this partition.
+    #[must_use]
+    pub fn call(&self, first_row: u64) -> Call {
+        Call {
+            batch_id: self.batch_id,
+            batch_time_us: self.batch_time_us,
+            partition: self.partition,
+            attempt: self.attempt,
+            first_row,
+            watermark_us: None,
+        }
+    }
+
+    /// Whether the batch has been given up.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+}
