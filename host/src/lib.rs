@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod metrics;
 pub mod operator;
 
 pub mod job;
