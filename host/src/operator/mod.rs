@@ -286,6 +286,11 @@ pub trait Operator: Send + Sync + fmt::Debug {
     /// What to call it in messages: the plugin's path as the job file gives it, or the name it was registered under.
     fn name(&self) -> &str;
 
+    /// The SHA-256 of the file it was loaded from, in hexadecimal; `None` when it has no file.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
+
     /// The roles it can be opened in.
     fn roles(&self) -> Vec<Role>;
 
