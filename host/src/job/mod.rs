@@ -8,6 +8,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub mod nearest;
+pub mod problems;
+pub mod table;
+pub mod units;
+
+mod environment;
+mod paths;
+mod tree;
+
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
