@@ -2,12 +2,6 @@
 //!
 //! `file` makes one of a TOML file; `Context` of calls. `plan` makes a plan of it.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
-
 pub mod nearest;
 pub mod problems;
 pub mod table;
@@ -16,6 +10,12 @@ pub mod units;
 mod environment;
 mod paths;
 mod tree;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;

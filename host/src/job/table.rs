@@ -86,11 +86,6 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
-    /// What all tables of the file share.
-    pub(super) fn reader(&self) -> &'a Reader {
-        self.reader
-    }
-
     /// Whether the key is there, right or wrong.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
@@ -143,7 +138,7 @@ impl<'a> Table<'a> {
             };
         };
         let texts: Vec<Option<String>> =
-            items.iter().map(|item| self.reader.text(item, format!("{key}` in the list `{key}").as_str())).collect();
+            items.iter().map(|item| self.reader.text(item, &format!("{key}[…]"))).collect();
         texts.into_iter().collect()
     }
 

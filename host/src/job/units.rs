@@ -144,7 +144,7 @@ impl Decimal {
 /// The number that `text` starts with, and what follows it.
 fn split_number(text: &str) -> Option<(Decimal, &str)> {
     /// More digits than these are not a number that anyone means; they fit, times any unit, into 128 bits.
-    const DIGITS_MAX: usize = 18;
+    const DIGITS_MAX: usize = 20;
     let n_bytes = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != '_').unwrap_or(text.len());
     let (number, rest) = text.split_at(n_bytes);
     let number = number.replace('_', "");
