@@ -10,6 +10,7 @@ pub mod operator;
 
 pub mod job;
 
+pub mod block_store;
 pub mod sink;
 pub mod source;
 pub mod step;
