@@ -10,6 +10,7 @@
 //! ```
 
 mod error;
+pub mod layout;
 pub mod native;
 
 use std::fmt;
