@@ -138,7 +138,7 @@ fn push_offsets<'a>(
     out.buffers.push(if first == 0 {
         Cow::Borrowed(offsets.to_byte_slice())
     } else {
-        let mut rebased = Vec::with_capacity(offsets.len() * size_of::<i32>());
+        let mut rebased = Vec::with_capacity(size_of_val(offsets));
         rebased.extend(offsets.iter().flat_map(|offset| (offset - first).to_le_bytes()));
         Cow::Owned(rebased)
     });
