@@ -9,6 +9,7 @@ pub mod operator;
 
 pub mod job;
 
+pub mod shuffle;
 pub mod sink;
 pub mod source;
 pub mod step;

@@ -15,7 +15,10 @@ use arrow::array::RecordBatch;
 use crate::error::Error;
 use crate::task::TaskContext;
 
+pub mod aggregate;
 pub mod instances;
+mod key_table;
+pub mod keyed;
 
 /// Where a step's output goes: the steps after it, a shuffle, a sink.
 pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
