@@ -112,6 +112,19 @@ impl Shuffle {
         outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten().cloned().collect()
     }
 
+    /// How many rows finished map tasks wrote into a partition.
+    #[must_use]
+    pub fn rows_of(&self, partition: PartitionId) -> u64 {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let batches = outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten();
+        batches.map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    /// Gives the memory back, once every reduce task has ended. What is read after it is empty.
+    pub fn clear(&self) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// How many rows finished map tasks wrote.
     #[must_use]
     pub fn rows(&self) -> u64 {
