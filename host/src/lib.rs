@@ -16,6 +16,7 @@ pub mod plan;
 pub mod scheduler;
 
 pub mod block_store;
+pub mod shuffle;
 pub mod sink;
 pub mod source;
 
