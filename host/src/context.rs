@@ -33,11 +33,8 @@ use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan};
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
-use crate::sink::console::ConsoleSink;
-use crate::sink::foreach_batch::ForeachBatch;
-use crate::sink::{SinkBatch, SinkDefinition};
-use crate::source::SourceDefinition;
-use crate::source::socket::SocketSource;
+use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
+use crate::source::{SocketSource, SourceDefinition};
 
 /// Builds a job and starts it.
 ///

@@ -10,13 +10,9 @@ pub mod metrics;
 pub mod operator;
 pub mod plugin;
 
-pub mod context;
 pub mod job;
-pub mod plan;
-pub mod scheduler;
 
 pub mod block_store;
-pub mod shuffle;
 pub mod sink;
 pub mod source;
 

@@ -17,7 +17,7 @@ use crate::plan::{
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
-use crate::step::StepFactory;
+use crate::step::{KeyedOpenError, StepFactory};
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::keyed::KeyedStep;
@@ -292,7 +292,11 @@ impl<'a> Builder<'a> {
             OperatorRef::Registered(operator) => Some(operator.clone()),
             OperatorRef::Plugin { written, path, sha256, fresh } => {
                 let instance = if *fresh { InstanceMode::Fresh } else { InstanceMode::Kept };
-                let options = LoadOptions { sha256: sha256.clone(), instance };
+                let options = LoadOptions {
+                    sha256: sha256.clone(),
+                    instance,
+                    counts_fuel: runs.limits.fuel_per_call.is_some(),
+                };
                 match self.runtime.load(written, path, &options) {
                     Ok(plugin) => Some(Arc::new(plugin)),
                     Err(error) => {
@@ -341,6 +345,21 @@ impl<'a> Builder<'a> {
         let error = Error::from(error);
         self.problem(Part::Step, &step.name, &key, with_causes(&error), error.hint());
         None
+    }
+
+    /// As [`opened`](Self::opened), for a step by key.
+    fn keyed_opened<T>(&mut self, step: &Step, kind: &str, opened: Result<T, KeyedOpenError>) -> Option<T> {
+        match opened {
+            Ok(opened) => Some(opened),
+            Err(KeyedOpenError::Open(error)) => self.opened(step, &format!("{kind}.plugin"), Err(error)),
+            Err(KeyedOpenError::Spec(problems)) => {
+                for problem in problems {
+                    let key = format!("{kind}.{}", problem.key);
+                    self.problem(Part::Step, &step.name, &key, problem.message, problem.hint);
+                }
+                None
+            }
+        }
     }
 
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {

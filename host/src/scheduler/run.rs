@@ -21,7 +21,7 @@ use crate::scheduler::listener::{
 };
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
-use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounts};
+use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::WorkerPool;
 
@@ -105,7 +105,17 @@ pub struct Summary {
     /// What was counted of each step.
     pub steps: Vec<StepCounts>,
     /// What was counted of each receiver.
-    pub sources: Vec<SourceCounts>,
+    pub sources: Vec<SourceSummary>,
+}
+
+/// What was counted of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct SourceSummary {
+    /// Its name.
+    pub source: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: SourceSnapshot,
 }
 
 struct ControlState {
@@ -282,7 +292,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         plan: plan.clone(),
     });
     let mut sources = Vec::new();
-    let mut counters = Vec::new();
+    let mut counters: Vec<(String, Arc<SourceCounters>)> = Vec::new();
     for ((index, open), planned) in opened.into_iter().enumerate().zip(&plan.sources) {
         sources.push(match open {
             OpenSource::Receiver(receiver) => {
@@ -300,11 +310,11 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
                     name: planned.name.clone(),
                     source,
                 })?;
-                counters.push(handle.counters().clone());
+                counters.push((planned.name.clone(), handle.counters().clone()));
                 LiveSource::Receiver(handle)
             }
             OpenSource::Replayable(source) => {
-                counters.push(source.counters());
+                counters.extend(source.counters().map(|counters| (planned.name.clone(), counters)));
                 LiveSource::Replayable { source, drained: false }
             }
         });
@@ -349,7 +359,9 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         if generator_thread.join().is_err() {
             tracing::error!(target: "tidemill::scheduler", "the batch generator panicked: this is a bug in Tidemill");
         }
-        summary.sources = counters.iter().map(|counters| counters.snapshot()).collect();
+        let counts = counters.into_iter();
+        summary.sources =
+            counts.map(|(source, counters)| SourceSummary { source, counts: counters.snapshot() }).collect();
         let event = RunEnded { summary: summary.clone(), error: error.as_ref().map(Error::report) };
         listeners.iter().for_each(|listener| listener.on_run_ended(&event));
         *ending.status.lock().unwrap_or_else(PoisonError::into_inner) = Status::Ended(Arc::new(summary), error);

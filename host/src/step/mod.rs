@@ -25,6 +25,8 @@ pub mod keyed;
 pub mod reduce;
 pub mod transform;
 
+pub use fold::KeyedOpenError;
+
 /// Where a step's output goes: the steps after it, a shuffle, a sink.
 pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
 
