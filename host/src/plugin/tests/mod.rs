@@ -1,5 +1,6 @@
 //! Small guests, written as text, driven through the public interface: loading, limits, determinism.
 
+mod groups;
 mod hostile;
 mod identity;
 mod load;
