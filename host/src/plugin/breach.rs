@@ -78,7 +78,7 @@ impl Breach {
                 (true, false) => Breach::output_bytes(limits, None),
                 (false, true) => Breach::Trapped(with_last_words(text::one_line(&cause).into_owned(), guest)),
                 // The guest had returned: what is wrong is what it returned.
-                (false, false) => Breach::Invalid(text::one_line(&cause).into_owned()),
+                (false, false) => Breach::Invalid(format!("it cannot be read: {}", text::one_line(&cause))),
             };
         };
         match (trap, phase) {
@@ -105,6 +105,17 @@ impl Breach {
                 }
                 Breach::Trapped(with_last_words(what_trapped(trap), guest))
             }
+        }
+    }
+
+    /// Why an instance could not be made, other than by what its own code did.
+    pub(crate) fn of_instantiating(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> Self {
+        match Breach::of(error, guest, Phase::Open, limits) {
+            Breach::Invalid(_) => Breach::Trapped(format!(
+                "no instance could be made: {}",
+                text::one_line(&error.root_cause().to_string())
+            )),
+            breach => breach,
         }
     }
 

@@ -9,9 +9,11 @@
 //!                         RecordBatch ── lower ──▶ call ──▶ lift, check ──▶ RecordBatch once a call
 //! ```
 //!
-//! What a guest gets is in [`wasi`]: a closed system whose time and random numbers come from the batch. What stops it is in
-//! [`seat`] and [`limiter`]; how that is told apart and told to the user is in [`breach`]. What it answers is held against
-//! the contract in [`check`], before any of it is used.
+//! What a guest gets is in `wasi`: a closed system whose time and random numbers come from the batch. What stops it is in
+//! `seat` and `limiter`; how that is told apart and told to the user is in `breach`. What it answers is held against
+//! the contract in `check`, before any of it is used.
+//!
+//! Threads that call plugins need a stack of 2 MiB, Rust's default: a guest may use 1 MiB of it.
 //!
 //! # Examples
 //!

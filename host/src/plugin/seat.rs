@@ -21,6 +21,7 @@ use crate::plugin::breach::{Breach, Phase};
 use crate::plugin::check;
 use crate::plugin::contract::{Answer, Failure, Refusal};
 use crate::plugin::engine::{EPOCH_TICK, Metering};
+use crate::plugin::error::EngineError;
 use crate::plugin::guest::{Guest, GuestStore};
 use crate::plugin::handle::{AnyPlan, PluginShared};
 use crate::plugin::runtime::{InstanceMode, PrepareError};
@@ -247,14 +248,20 @@ impl Opener {
         }
         store.set_hostcall_fuel(bytes(PLAN_BYTES_MAX));
 
-        let opened = pre.instantiate(&mut store).and_then(|instance| {
-            let export = R::find(&mut store, &instance)?;
-            let answer = R::open(&export, &mut store, step, fields)?;
-            Ok((export, answer))
-        });
+        let opened = match pre.instantiate(&mut store) {
+            Err(error) => Err(Breach::of_instantiating(&error, store.data(), limits)),
+            Ok(instance) => match R::find(&mut store, &instance) {
+                Err(error) => {
+                    let error = EngineError::new(&error);
+                    Err(Breach::Invalid(format!("its `{}` is not the contract's: {error}", R::ROLE)))
+                }
+                Ok(export) => R::open(&export, &mut store, step, fields)
+                    .map(|answer| (export, answer))
+                    .map_err(|error| Breach::of(&error, store.data(), Phase::Open, limits)),
+            },
+        };
         store.data_mut().log.lock().end_call();
-        let (export, answer) = opened
-            .map_err(|error| Breach::of(&error, store.data(), Phase::Open, limits).into_open_error(operator, name))?;
+        let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
         let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, input))?;
         let plan = R::check(raw, input).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;
         if !step_shared.is_same_plan(step, input, plan.clone().into()) {
