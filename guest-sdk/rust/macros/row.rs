@@ -153,7 +153,7 @@ pub(crate) fn derive(input: &DeriveInput) -> syn::Result<TokenStream> {
                     #rt::struct_accepts::<Self>(field)
                 }
 
-                fn push(self, builder: &mut Self::Builder) {
+                fn append_to(self, builder: &mut Self::Builder) {
                     builder.push_with(|columns| #guest::Row::push_row(self, columns));
                 }
             }
@@ -179,7 +179,7 @@ pub(crate) fn derive(input: &DeriveInput) -> syn::Result<TokenStream> {
 
                 #[inline]
                 fn push_row(self, builder: &mut Self::RowBuilder) {
-                    #(#rt::Value::push(self.#ident, &mut builder.#ident);)*
+                    #(#rt::Value::append_to(self.#ident, &mut builder.#ident);)*
                 }
             }
 

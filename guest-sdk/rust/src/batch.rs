@@ -1,6 +1,8 @@
 //! Batches: Arrow's layout, borrowed on the way in and owned on the way out.
 
-use crate::schema::{Field, Schema};
+use std::ops::Not;
+
+use crate::schema::{DataType, Field, Schema};
 use crate::value::{Cursor, Read};
 
 /// One field's part of a batch.
@@ -32,6 +34,23 @@ impl<'a> Batch<'a> {
     #[must_use]
     pub unsafe fn new(schema: &'a Schema, rows: u32, nodes: &'a [Node], buffers: &'a [&'a [u8]]) -> Self {
         Self { schema, rows, nodes, buffers }
+    }
+
+    /// A view of rows of `schema`, every rule checked.
+    ///
+    /// # Errors
+    ///
+    /// Names the column and the rule that it breaks.
+    pub fn checked(schema: &'a Schema, rows: u32, nodes: &'a [Node], buffers: &'a [&'a [u8]]) -> Result<Self, String> {
+        let mut rest = Parts { nodes: nodes.iter(), buffers: buffers.iter() };
+        for field in &schema.fields {
+            rest.check(field, rows)?;
+        }
+        if !rest.nodes.as_slice().is_empty() || !rest.buffers.as_slice().is_empty() {
+            return Err("there are more nodes or buffers than the schema has".into());
+        }
+        // SAFETY: every rule has been checked.
+        Ok(unsafe { Self::new(schema, rows, nodes, buffers) })
     }
 
     /// The schema of the rows.
@@ -76,6 +95,92 @@ impl<'a> Batch<'a> {
     }
 }
 
+/// What is left of a batch's nodes and buffers while they are checked.
+struct Parts<'a> {
+    nodes: std::slice::Iter<'a, Node>,
+    buffers: std::slice::Iter<'a, &'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    /// Takes the next buffer, which must have so many bytes.
+    fn take(&mut self, field: &Field, n_bytes: Option<usize>) -> Result<&'a [u8], String> {
+        let name = &field.name;
+        let buffer = *self.buffers.next().ok_or_else(|| format!("column `{name}`: a buffer is missing"))?;
+        match n_bytes {
+            Some(n) if n != buffer.len() => {
+                Err(format!("column `{name}`: a buffer has {} bytes, not {n}", buffer.len()))
+            }
+            _ => Ok(buffer),
+        }
+    }
+
+    fn check(&mut self, field: &Field, length: u32) -> Result<(), String> {
+        let broken = |rule: &str| Err(format!("column `{}`: {rule}", field.name));
+        let node = self.nodes.next().ok_or_else(|| format!("column `{}`: its node is missing", field.name))?;
+        if node.length != length {
+            return broken(&format!("it has {} values, not {length}", node.length));
+        }
+        if field.data_type == DataType::Null {
+            return if node.null_count == length { Ok(()) } else { broken("not every value is null") };
+        }
+        let length = length as usize;
+        let validity = self.take(field, None)?;
+        let n_null = if validity.is_empty() {
+            0
+        } else if validity.len() == length.div_ceil(8) {
+            (0..length).filter(|i| (validity[i / 8] >> (i % 8)) & 1 == 0).count()
+        } else {
+            return broken("its validity has not a bit a value");
+        };
+        if node.null_count as usize != n_null {
+            return broken(&format!("its null count is {}, and {n_null} values are null", node.null_count));
+        }
+        let width = match field.data_type {
+            DataType::Boolean => {
+                self.take(field, Some(length.div_ceil(8)))?;
+                return Ok(());
+            }
+            DataType::Int8 | DataType::UInt8 => 1,
+            DataType::Int16 | DataType::UInt16 => 2,
+            DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date32 => 4,
+            DataType::Int64 | DataType::UInt64 | DataType::Float64 => 8,
+            DataType::Timestamp(..) | DataType::Duration(_) => 8,
+            DataType::Decimal128(..) => 16,
+            DataType::FixedSizeBinary(width) => width as usize,
+            DataType::Struct => {
+                return field.children.iter().try_for_each(|child| self.check(child, length as u32));
+            }
+            DataType::Utf8 | DataType::Binary | DataType::List | DataType::Map => {
+                return self.check_offsets(field, length);
+            }
+            DataType::Null => 0,
+        };
+        self.take(field, length.checked_mul(width)).map(drop)
+    }
+
+    fn check_offsets(&mut self, field: &Field, length: usize) -> Result<(), String> {
+        let broken = |rule: &str| Err(format!("column `{}`: {rule}", field.name));
+        let offsets = self.take(field, None)?;
+        if !(offsets.is_empty() && length == 0) && offsets.len() != 4 * (length + 1) {
+            return broken("it has not one offset more than values");
+        }
+        let offsets: Vec<_> = offsets.as_chunks().0.iter().map(|bytes| i32::from_le_bytes(*bytes) as i64).collect();
+        if offsets.first().is_some_and(|first| *first != 0) || offsets.is_sorted_by(|a, b| a <= b).not() {
+            return broken("its offsets do not start at 0, or fall");
+        }
+        let last = offsets.last().copied().unwrap_or(0);
+        if let [child] = field.children.as_slice() {
+            return self.check(child, last as u32);
+        }
+        let data = self.take(field, Some(last as usize))?;
+        let is_text = |pair: &[i64]| std::str::from_utf8(&data[pair[0] as usize..pair[1] as usize]).is_ok();
+        if field.data_type == DataType::Utf8 && !offsets.windows(2).all(is_text) {
+            return broken("a value is not UTF-8");
+        }
+        Ok(())
+    }
+}
+
 /// One column of a batch, of any type.
 #[derive(Debug, Clone, Copy)]
 pub struct Column<'a> {
@@ -89,6 +194,12 @@ impl<'a> Column<'a> {
     #[must_use]
     pub fn field(&self) -> &'a Field {
         self.field
+    }
+
+    /// How many values it has.
+    #[must_use]
+    pub fn n_values(&self) -> usize {
+        self.nodes[0].length as usize
     }
 
     /// How many of its values are null.
@@ -126,7 +237,7 @@ impl OwnedBatch {
     /// The same rows with columns in another order: column `order[i]` of `schema`, which these rows have, becomes
     /// column i.
     pub(crate) fn reorder(mut self, schema: &Schema, order: &[usize]) -> Self {
-        if order.iter().enumerate().all(|(i, &from)| i == from) {
+        if order.len() == schema.fields.len() && order.iter().enumerate().all(|(i, &from)| i == from) {
             return self;
         }
         let mut spans = Vec::with_capacity(schema.fields.len());

@@ -66,6 +66,15 @@ pub trait Build {
     /// An empty column with room for what the hints say.
     fn with_hints(hints: &mut Hints<'_>) -> Self;
 
+    /// An empty column.
+    #[must_use]
+    fn new() -> Self
+    where
+        Self: Sized,
+    {
+        Self::with_hints(&mut Sizes::default().hints(0))
+    }
+
     /// How many values it has.
     fn n_values(&self) -> usize;
 

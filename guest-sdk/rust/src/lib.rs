@@ -2,7 +2,6 @@
 #![doc = include_str!("../README.md")]
 
 mod batch;
-#[doc(hidden)]
 pub mod builder;
 pub mod diagnostics;
 mod function;
@@ -10,6 +9,7 @@ pub mod native;
 pub mod role;
 mod row;
 mod schema;
+pub mod testing;
 pub mod value;
 #[cfg(target_family = "wasm")]
 pub mod wasm;
@@ -23,7 +23,7 @@ pub use role::{
 pub use row::{Emitter, ReadRow, Row, Rows};
 pub use schema::{DataType, Field, Schema, TimeUnit};
 pub use tidemill_guest_macros::{Row, operator};
-pub use value::{Date, Decimal, DurationUs, TimestampUs};
+pub use value::{AnyDecimal, Date, Decimal, DurationUs, TimestampUs};
 
 /// What the macros' code calls. Not for use by hand: it changes without notice.
 #[doc(hidden)]

@@ -38,6 +38,20 @@ pub trait Row: Value<Builder = StructBuilder<<Self as Row>::RowBuilder>> {
     fn schema() -> Schema {
         Schema::new(Self::fields())
     }
+
+    /// A batch of rows.
+    fn batch(rows: impl IntoIterator<Item = Self>) -> OwnedBatch {
+        let rows = rows.into_iter();
+        let mut builder = Self::RowBuilder::with_hints(&mut Sizes::default().hints(rows.size_hint().0));
+        let mut n_rows = 0;
+        rows.for_each(|row| {
+            n_rows += 1;
+            row.push_row(&mut builder);
+        });
+        let mut batch = OwnedBatch { rows: n_rows, ..OwnedBatch::default() };
+        builder.finish(&mut batch);
+        batch
+    }
 }
 
 /// A [`Row`] that can be read. Derive it with [`Row`].

@@ -30,7 +30,7 @@ pub trait Value: Sized {
     fn accepts(field: &Field) -> bool;
 
     /// Appends the value to a column.
-    fn push(self, builder: &mut Self::Builder);
+    fn append_to(self, builder: &mut Self::Builder);
 }
 
 /// A [`Value`] that can be read from a column.
@@ -181,7 +181,7 @@ macro_rules! fixed_value {
             }
 
             #[inline]
-            fn push(self, builder: &mut Self::Builder) {
+            fn append_to(self, builder: &mut Self::Builder) {
                 builder.push(self);
             }
         }
@@ -271,6 +271,11 @@ newtype!(
     DataType::Decimal128(P, S), DataType::Decimal128(p, s) if p == P && s == S
 );
 
+newtype!(
+    /// A decimal number of any precision and scale, as it is stored: for operators that look at the scale themselves.
+    AnyDecimal, [], [], i128, DataType::Decimal128(38, 0), DataType::Decimal128(..)
+);
+
 impl<const N: usize> Fixed for [u8; N] {
     fixed_bytes!(N);
 
@@ -309,7 +314,7 @@ impl Value for bool {
     }
 
     #[inline]
-    fn push(self, builder: &mut Self::Builder) {
+    fn append_to(self, builder: &mut Self::Builder) {
         builder.push(self);
     }
 }
@@ -378,7 +383,7 @@ macro_rules! bytes_value {
             }
 
             #[inline]
-            fn push(self, builder: &mut Self::Builder) {
+            fn append_to(self, builder: &mut Self::Builder) {
                 builder.push($bytes(&self));
             }
         }
@@ -427,7 +432,7 @@ impl Value for String {
     }
 
     #[inline]
-    fn push(self, builder: &mut Self::Builder) {
+    fn append_to(self, builder: &mut Self::Builder) {
         builder.push(self.as_bytes());
     }
 }
@@ -478,9 +483,9 @@ impl<T: Value> Value for Option<T> {
     }
 
     #[inline]
-    fn push(self, builder: &mut Self::Builder) {
+    fn append_to(self, builder: &mut Self::Builder) {
         match self {
-            Some(value) => builder.push_with(|values| value.push(values)),
+            Some(value) => builder.push_with(|values| value.append_to(values)),
             None => builder.push_blank(),
         }
     }
@@ -543,8 +548,8 @@ impl<T: Value> Value for Vec<T> {
     }
 
     #[inline]
-    fn push(self, builder: &mut Self::Builder) {
-        builder.push_with(|items| self.into_iter().for_each(|item| item.push(items)));
+    fn append_to(self, builder: &mut Self::Builder) {
+        builder.push_with(|items| self.into_iter().for_each(|item| item.append_to(items)));
     }
 }
 

@@ -13,6 +13,8 @@
 //! `seat` and `limiter`; how that is told apart and told to the user is in `breach`. What it answers is held against
 //! the contract in `check`, before any of it is used.
 //!
+//! Threads that call plugins need a stack of 2 MiB, Rust's default: a guest may use 1 MiB of it.
+//!
 //! # Examples
 //!
 //! ```no_run

@@ -55,6 +55,11 @@ impl Transform for PluginTransform {
     }
 
     fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError> {
+        debug_assert_eq!(
+            input.num_columns(),
+            self.0.plan().reads.len(),
+            "the input has the columns that the plan reads"
+        );
         self.0.run(call, input.num_rows(), |turn| {
             let lowered = turn.lower(input)?;
             let raw = turn.call(|export, store, call| export.process(store, call, &lowered))?;

@@ -33,3 +33,35 @@ pub fn split_words(line: Line<'_>, config: &Config, out: &mut Emitter<Word<'_>>)
         line.value.split_ascii_whitespace().for_each(|word| out.emit(Word { word }));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidemill_guest::testing;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(config: &str, lines: &[&str], expected: &[&str]) {
+        let lines = lines.iter().map(|&value| Line { value });
+        let ran = testing::transform(&split_words::operator(), config, lines).expect("it runs");
+        let words: Vec<_> = ran.column::<String>("word").into_iter().flatten().collect();
+        assert_eq!(words, expected);
+    }
+
+    #[test]
+    fn words_stand_between_white_space() {
+        check(
+            "",
+            &["to be  or\tnot", "", " a word of more than sixteen-bytes "],
+            &["to", "be", "or", "not", "a", "word", "of", "more", "than", "sixteen-bytes"],
+        );
+        check(r#"{"lowercase": true}"#, &["Été ÜBER x"], &["été", "über", "x"]);
+        check("{}", &[], &[]);
+    }
+
+    #[test]
+    fn unknown_keys_are_refused() {
+        let ran = testing::transform(&split_words::operator(), r#"{"lower": 1}"#, [Line { value: "" }]);
+        assert_eq!(ran.expect_err("it is refused").to_string(), "unknown field `lower`, expected `lowercase`");
+    }
+}

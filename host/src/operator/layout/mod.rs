@@ -14,7 +14,7 @@ mod lift;
 mod lower;
 mod schema;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::borrow::Cow;
 

@@ -145,7 +145,7 @@ fn any_array(random: &mut Random, field: &Field, length: usize) -> ArrayRef {
 }
 
 /// A batch of any schema of the contract, a slice of a larger one as often as not.
-fn any_batch(seed: u64, rows: usize) -> RecordBatch {
+pub(crate) fn any_batch(seed: u64, rows: usize) -> RecordBatch {
     let mut random = Random(seed);
     let fields: Vec<_> = (0..random.below(5)).map(|i| any_field(&mut random, &format!("c{i}"), 1)).collect();
     let (before, after) = if random.below(2) == 0 { (0, 0) } else { (random.below(20), random.below(20)) };

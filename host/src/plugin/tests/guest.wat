@@ -1,5 +1,5 @@
 ;; A guest for the tests of the plugin runtime: a transform of one text column to another of its name.
-;; The test puts its own words for OPEN and PROCESS; the default is the identity.
+;; The test puts its own words for OPEN and PROCESS; the default is the identity. FUNCTIONS and ROLES are for more roles.
 (component
   (import "wasi:cli/exit@0.2.0" (instance $exit (export "exit" (func (param "status" (result))))))
   (import "wasi:io/poll@0.2.3" (instance $poll
@@ -101,6 +101,8 @@
       (;PROCESS;)
       (i32.const 1280))
 
+    (;FUNCTIONS;)
+
     ;; Writes a number over the first eight bytes of the output's text.
     (func $give (param $number i64)
       (i64.store (i32.load offset=16 (i32.load (i32.const 1296))) (local.get $number))))
@@ -158,4 +160,5 @@
   (func $process (param "call" $call) (param "input" $batch) (result (result $output (error $failure)))
     (canon lift (core func $main "process") (memory $mem) (realloc $realloc)))
   (instance $transform (export "open" (func $open)) (export "process" (func $process)))
-  (export "tidemill:operator/transform@0.1.0" (instance $transform)))
+  (export "tidemill:operator/transform@0.1.0" (instance $transform))
+  (;ROLES;))

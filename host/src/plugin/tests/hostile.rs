@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::error::Explain;
-use crate::operator::{CallError, Limit};
+use crate::operator::CallError;
 
 fn check(process: &str, expected: &str) {
     check_with(process, limits(), expected);
@@ -271,6 +271,18 @@ fn another_plan_than_before_is_refused() {
 }
 
 #[test]
+fn a_plan_that_changes_between_instances_is_refused() {
+    // Everything is the same for every instance but what it may use.
+    let plugin = plugin("(i32.store8 (i32.const 2076) (i32.eq (i32.const -1) (memory.grow (i32.const 8))))", "");
+    open(&plugin, limits()).unwrap();
+    let error = open(&plugin, Limits { memory_bytes: 128 << 10, ..limits() }).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "`guest.wasm` answered `open` of step `step` in another way than when the job was checked"
+    );
+}
+
+#[test]
 fn a_role_that_is_missing_is_named() {
     let error = plugin("", "").open_reducer(&step(limits()), &schema()).err().unwrap();
     assert_eq!(error.to_string(), "`guest.wasm`, in step `step`, has no role `reducer`");
@@ -299,5 +311,4 @@ fn what_guests_count_is_kept_by_step() {
     }
     let metrics = plugin.metrics("job", "step").unwrap().snapshot();
     assert_eq!(metrics, [("value".to_owned(), crate::plugin::MetricValue::Counter(4))]);
-    assert_eq!(Limit::Memory.key(), Some("memory"));
 }

@@ -1,6 +1,8 @@
 //! Small guests, written as text, driven through the public interface: loading, limits, determinism.
 
+mod groups;
 mod hostile;
+mod identity;
 mod load;
 
 use std::path::{Path, PathBuf};
