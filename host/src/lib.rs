@@ -5,10 +5,12 @@
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod metrics;
 pub mod operator;
 
 pub mod job;
 
+pub mod block_store;
 pub mod sink;
 pub mod source;
 pub mod step;

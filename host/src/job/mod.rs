@@ -2,6 +2,15 @@
 //!
 //! `file` makes one of a TOML file; `Context` of calls. `plan` makes a plan of it.
 
+pub mod nearest;
+pub mod problems;
+pub mod table;
+pub mod units;
+
+mod environment;
+mod paths;
+mod tree;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;

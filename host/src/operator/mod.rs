@@ -187,6 +187,20 @@ pub trait Transform: Send {
     ///
     /// See [`CallError`]. Nothing of the call's output is used.
     fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError>;
+
+    /// What has crossed the boundary since it was opened; nothing does for a native operator.
+    fn crossed(&self) -> Crossed {
+        Crossed::default()
+    }
+}
+
+/// Bytes that have crossed a plugin's boundary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crossed {
+    /// Lowered into the guest: buffers and group ends.
+    pub in_bytes: u64,
+    /// Lifted out of it: buffers and row numbers.
+    pub out_bytes: u64,
 }
 
 /// What a reducer can do.
@@ -214,6 +228,11 @@ pub trait Reducer: Send {
     ///
     /// See [`CallError`].
     fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError>;
+
+    /// What has crossed the boundary since it was opened.
+    fn crossed(&self) -> Crossed {
+        Crossed::default()
+    }
 }
 
 /// What an aggregator reads, keeps and gives.
@@ -252,6 +271,11 @@ pub trait Aggregator: Send {
     ///
     /// See [`CallError`].
     fn finish(&mut self, call: &Call, accumulators: &RecordBatch) -> Result<RecordBatch, CallError>;
+
+    /// What has crossed the boundary since it was opened.
+    fn crossed(&self) -> Crossed {
+        Crossed::default()
+    }
 }
 
 /// Something that can be opened in one or more roles: a plugin, or a native operator.
@@ -261,6 +285,11 @@ pub trait Aggregator: Send {
 pub trait Operator: Send + Sync + fmt::Debug {
     /// What to call it in messages: the plugin's path as the job file gives it, or the name it was registered under.
     fn name(&self) -> &str;
+
+    /// The SHA-256 of the file it was loaded from, in hexadecimal; `None` when it has no file.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
 
     /// The roles it can be opened in.
     fn roles(&self) -> Vec<Role>;

@@ -15,7 +15,9 @@ use arrow::array::RecordBatch;
 use crate::error::Error;
 use crate::task::TaskContext;
 
+pub(crate) mod chunks;
 pub mod instances;
+pub mod transform;
 
 /// Where a step's output goes: the steps after it, a shuffle, a sink.
 pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
