@@ -1,6 +1,7 @@
 //! Every chore of the project, for people and for CI: `cargo xtask --help`.
 
 mod audit;
+mod bench;
 mod demo;
 mod plugins;
 mod shell;
@@ -30,6 +31,8 @@ enum Chore {
     Test(test::Options),
     /// Builds every plugin to target/plugins/NAME.wasm
     Plugins,
+    /// Measures Tidemill, against a native program and against Spark
+    Bench(bench::Options),
     /// Checks the project's own rules
     Tidy,
     /// Checks licences, sources and advisories of the dependencies
@@ -54,6 +57,7 @@ fn run(chore: Chore) -> anyhow::Result<()> {
         Chore::Demo(options) => demo::demo(&options),
         Chore::Test(options) => test::test(&options),
         Chore::Plugins => plugins::build(),
+        Chore::Bench(options) => bench::bench(&options),
         Chore::Tidy => tidy::tidy(),
         Chore::Audit => audit::audit(),
     }

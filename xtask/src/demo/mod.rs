@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: sets everything up, then shows the word count live in a terminal.
 
 mod feeder;
-mod text;
+pub(crate) mod text;
 
 use std::io::Write;
 use std::process::{Child, Command, ExitStatus, Stdio};

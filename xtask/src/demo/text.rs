@@ -11,7 +11,7 @@ const WORDS: &str = "the tide and water of a mill in to wheel sea with stream gr
     every between beyond beneath above around along across after before until while";
 
 /// An endless text, the same at every start.
-pub(super) struct Text {
+pub(crate) struct Text {
     words: Vec<&'static str>,
     /// For each word, the share of words up to it, in units of 2^-32 of all.
     shares: Vec<u32>,
@@ -19,7 +19,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let words: Vec<&str> = WORDS.split_whitespace().collect();
         let total: f64 = (1..=words.len()).map(|rank| 1.0 / rank as f64).sum();
         let mut sum = 0.0;
@@ -31,7 +31,7 @@ impl Text {
     }
 
     /// Adds a line of 5 to 15 words.
-    pub(super) fn push_line(&mut self, lines: &mut String) {
+    pub(crate) fn push_line(&mut self, lines: &mut String) {
         let n_words = 5 + self.next() % 11;
         for index in 0..n_words {
             if index > 0 {
