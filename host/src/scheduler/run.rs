@@ -21,8 +21,7 @@ use crate::scheduler::listener::{
 };
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
-use crate::source::supervisor::ReceiverHandle;
-use crate::source::{OpenSource, SourceCounts};
+use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounts};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::WorkerPool;
 
@@ -287,10 +286,21 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     for ((index, open), planned) in opened.into_iter().enumerate().zip(&plan.sources) {
         sources.push(match open {
             OpenSource::Receiver(receiver) => {
-                let handle =
-                    ReceiverHandle::start(&planned.name, index, planned.schema.clone(), receiver, store.clone());
-                let handle = handle.map_err(StartError::Thread)?;
-                counters.push(handle.counters());
+                let settings = ReceiverSettings {
+                    job: plan.settings.name.clone(),
+                    source: planned.name.clone(),
+                    index,
+                    schema: planned.schema.clone(),
+                    store: store.clone(),
+                    clock: clock.clone(),
+                    observer: None,
+                };
+                let handle = ReceiverHandle::start(settings, receiver).map_err(|source| StartError::Open {
+                    part: "source",
+                    name: planned.name.clone(),
+                    source,
+                })?;
+                counters.push(handle.counters().clone());
                 LiveSource::Receiver(handle)
             }
             OpenSource::Replayable(source) => {
