@@ -16,9 +16,7 @@ use crate::operator::CallError;
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, LiveSource};
-use crate::scheduler::listener::{
-    BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded,
-};
+use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
@@ -276,7 +274,11 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let mut opened = Vec::new();
     for source in &plan.sources {
         let open = source.definition.open();
-        opened.push(open.map_err(|error| StartError::Open { part: "source", name: source.name.clone(), source: error })?);
+        opened.push(open.map_err(|error| StartError::Open {
+            part: "source",
+            name: source.name.clone(),
+            source: error,
+        })?);
     }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
@@ -344,8 +346,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let generate = move || {
         generator.run(|batch| {
             let sources = names.iter().zip(&batch.inputs).map(|(name, input)| input.describe(name)).collect();
-            let event =
-                BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
+            let event = BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
             listeners.iter().for_each(|listener| listener.on_batch_submitted(&event));
             // The runner takes batches until the generator ends.
             let _ = queue.send((batch, clock.monotonic()));
