@@ -181,7 +181,7 @@ impl<'a> Stream<'a> {
 
     /// Prints the first rows of every batch.
     pub fn print(&self) {
-        self.sink(Arc::new(ConsoleSink::new()));
+        self.sink(Arc::new(ConsoleSink::table()));
     }
 
     /// Calls a function with the rows of every batch, when the batch is published.
