@@ -5,11 +5,17 @@
 pub mod clock;
 pub mod error;
 pub mod ids;
+pub mod metrics;
+
 pub mod operator;
+pub mod plugin;
 
 pub mod job;
 
+pub mod block_store;
 pub mod sink;
 pub mod source;
+
+pub mod shuffle;
 pub mod step;
 pub mod task;

@@ -10,6 +10,7 @@
 //! ```
 
 mod error;
+pub mod layout;
 pub mod native;
 
 use std::fmt;
@@ -174,6 +175,16 @@ pub struct TransformOutput {
     pub rejected: Vec<Rejection>,
 }
 
+/// Bytes that went into an operator and came out of it: the columns it reads and what it returned, as they are laid out
+/// in the contract. Carried columns do not cross, and a native operator has nothing to cross into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crossed {
+    /// Into it.
+    pub in_bytes: u64,
+    /// Out of it.
+    pub out_bytes: u64,
+}
+
 /// An operator opened as a transform, for one partition.
 ///
 /// Used by one thread at a time. After an error the instance is spent: drop it, and open another.
@@ -187,6 +198,11 @@ pub trait Transform: Send {
     ///
     /// See [`CallError`]. Nothing of the call's output is used.
     fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError>;
+
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
+        Crossed::default()
+    }
 }
 
 /// What a reducer can do.
@@ -214,6 +230,11 @@ pub trait Reducer: Send {
     ///
     /// See [`CallError`].
     fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError>;
+
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
+        Crossed::default()
+    }
 }
 
 /// What an aggregator reads, keeps and gives.
@@ -252,6 +273,11 @@ pub trait Aggregator: Send {
     ///
     /// See [`CallError`].
     fn finish(&mut self, call: &Call, accumulators: &RecordBatch) -> Result<RecordBatch, CallError>;
+
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
+        Crossed::default()
+    }
 }
 
 /// Something that can be opened in one or more roles: a plugin, or a native operator.
@@ -261,6 +287,11 @@ pub trait Aggregator: Send {
 pub trait Operator: Send + Sync + fmt::Debug {
     /// What to call it in messages: the plugin's path as the job file gives it, or the name it was registered under.
     fn name(&self) -> &str;
+
+    /// The SHA-256 of the file it was loaded from, in hexadecimal; `None` when it has no file.
+    fn sha256(&self) -> Option<String> {
+        None
+    }
 
     /// The roles it can be opened in.
     fn roles(&self) -> Vec<Role>;

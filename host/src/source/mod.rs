@@ -15,9 +15,21 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Error;
 
-pub use intake::Intake;
+pub use counters::{SourceCounters, SourceNote, SourceSnapshot};
+pub use error::SourceError;
+pub use intake::{Intake, PushError};
+pub use lines::{InvalidUtf8, LineOptions, text_schema};
+pub use socket::SocketSource;
+pub use stdin::StdinSource;
+pub use supervisor::{ReceiverHandle, ReceiverSettings, SourceEvent, SourceObserver};
 
+mod counters;
+mod error;
 mod intake;
+mod lines;
+mod socket;
+mod stdin;
+mod supervisor;
 
 /// What a job says about a source: its options, checked, and how to open it.
 ///

@@ -15,7 +15,17 @@ use arrow::array::RecordBatch;
 use crate::error::Error;
 use crate::task::TaskContext;
 
+pub mod aggregate;
+pub mod aggregate_with;
+pub(crate) mod chunks;
+mod fold;
 pub mod instances;
+mod key_table;
+pub mod keyed;
+pub mod reduce;
+pub mod transform;
+
+pub use fold::KeyedOpenError;
 
 /// Where a step's output goes: the steps after it, a shuffle, a sink.
 pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;

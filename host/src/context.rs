@@ -1,0 +1,284 @@
+//! The library's front door: builds a job by calls, or takes one from a file, and runs it.
+//!
+//! # Examples
+//!
+//! A word count whose splitter is a plugin, as the README's job file has it:
+//!
+//! ```no_run
+//! use tidemill::context::{Context, Plugin};
+//! use tidemill::job::Settings;
+//!
+//! let context = Context::new(Settings { name: "word-count".into(), ..Settings::default() })?;
+//! let lines = context.socket_text_stream("lines", "127.0.0.1:9999");
+//! let words = lines.transform("words", Plugin::at("target/plugins/split_words.wasm"));
+//! let counts = words.aggregate("counts", ["word"], [("count", "count(*)")]);
+//! counts.print();
+//!
+//! let running = context.start()?;
+//! let summary = running.await_termination()?;
+//! println!("{} rows", summary.rows_in);
+//! # Ok::<(), tidemill::error::Error>(())
+//! ```
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::clock::{Clock, SystemClock};
+use crate::error::Error;
+use crate::job::{Job, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
+use crate::operator::{Limits, Operator};
+use crate::plan::{Plan, PlanErrors, build_plan};
+use crate::plugin::{Runtime, RuntimeConfig};
+use crate::scheduler::{self, Listener, Running};
+use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
+use crate::source::{SocketSource, SourceDefinition};
+
+/// Builds a job and starts it.
+///
+/// Streams borrow the context they were made by: once it has started, nothing can be added.
+pub struct Context {
+    job: RefCell<Job>,
+    runtime: Runtime,
+    clock: Arc<dyn Clock>,
+    listeners: Vec<Arc<dyn Listener>>,
+}
+
+impl Context {
+    /// A context for a job of no sources yet, with a plugin runtime of its own.
+    ///
+    /// # Errors
+    ///
+    /// When the plugin runtime cannot be made.
+    pub fn new(settings: Settings) -> Result<Self, Error> {
+        let runtime = Runtime::new(RuntimeConfig::default())?;
+        Ok(Self::from_job(Job { settings, ..Job::default() }, runtime))
+    }
+
+    /// A context for a job that has been read from a file. Several contexts may share a runtime.
+    #[must_use]
+    pub fn from_job(job: Job, runtime: Runtime) -> Self {
+        Self { job: RefCell::new(job), runtime, clock: Arc::new(SystemClock::new()), listeners: Vec::new() }
+    }
+
+    /// Takes the time from another clock.
+    pub fn set_clock(&mut self, clock: Arc<dyn Clock>) {
+        self.clock = clock;
+    }
+
+    /// Adds a listener, which is told of every batch.
+    pub fn add_listener(&mut self, listener: Arc<dyn Listener>) {
+        self.listeners.push(listener);
+    }
+
+    /// Adds a source of any kind, a program's own included.
+    pub fn source(&self, name: &str, definition: Arc<dyn SourceDefinition>) -> Stream<'_> {
+        let source = Source { name: name.to_owned(), definition, spans: Spans::default() };
+        self.job.borrow_mut().sources.push(source);
+        Stream { context: self, name: name.to_owned() }
+    }
+
+    /// Adds a source of UTF-8 lines from a TCP server: one column, `value`.
+    pub fn socket_text_stream(&self, name: &str, address: &str) -> Stream<'_> {
+        self.source(name, Arc::new(SocketSource::new(address)))
+    }
+
+    /// Opens the operators and finds every schema, as `tidemill check` does. Nothing is started.
+    ///
+    /// # Errors
+    ///
+    /// Everything that does not fit, at once.
+    pub fn check(&self) -> Result<Plan, PlanErrors> {
+        build_plan(&self.job.borrow(), &self.runtime)
+    }
+
+    /// Checks the job and starts it on threads of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`PlanErrors`] when the job does not fit together, [`scheduler::StartError`] when a source or sink cannot be
+    /// opened. Nothing runs then.
+    pub fn start(self) -> Result<Running, Error> {
+        let plan = self.check()?;
+        self.start_plan(plan)
+    }
+
+    /// Starts a plan that [`check`](Self::check) gave, so that plugins are opened once.
+    ///
+    /// # Errors
+    ///
+    /// [`scheduler::StartError`] when a source or sink cannot be opened. Nothing runs then.
+    pub fn start_plan(self, plan: Plan) -> Result<Running, Error> {
+        Ok(scheduler::start(plan, self.clock, self.listeners)?)
+    }
+}
+
+/// Rows on their way: the output of a source or a step.
+#[derive(Clone)]
+pub struct Stream<'a> {
+    context: &'a Context,
+    name: String,
+}
+
+impl<'a> Stream<'a> {
+    /// The name of the source or step.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Runs an operator of role transform on the rows: map, flat-map, filter.
+    pub fn transform(&self, name: &str, operator: impl Into<OperatorStep>) -> Stream<'a> {
+        self.step(name, vec![self.name.clone()], StepKind::Transform(operator.into()))
+    }
+
+    /// Aggregates by key: each pair is a column of the output and what it is, as in `("count", "count(*)")`.
+    pub fn aggregate<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        select: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Stream<'a> {
+        let select = select.into_iter().map(|(column, expression)| (column.to_owned(), expression.to_owned()));
+        let kind = StepKind::Aggregate { by: owned(by), select: select.collect(), partitions: None };
+        self.step(name, vec![self.name.clone()], kind)
+    }
+
+    /// Aggregates by key with an operator of role aggregator.
+    pub fn aggregate_with<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+    ) -> Stream<'a> {
+        let kind = StepKind::AggregateWith { by: owned(by), operator: operator.into(), partitions: None };
+        self.step(name, vec![self.name.clone()], kind)
+    }
+
+    /// Reduces by key with an operator of role reducer.
+    pub fn reduce<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+    ) -> Stream<'a> {
+        let kind = StepKind::Reduce { by: owned(by), operator: operator.into(), partitions: None };
+        self.step(name, vec![self.name.clone()], kind)
+    }
+
+    /// The rows of this stream and others of the same columns.
+    pub fn union(&self, name: &str, others: &[&Stream<'a>]) -> Stream<'a> {
+        let from = std::iter::once(self.name.clone()).chain(others.iter().map(|other| other.name.clone()));
+        self.step(name, from.collect(), StepKind::Union)
+    }
+
+    /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
+    pub fn repartition<'s>(
+        &self,
+        name: &str,
+        partitions: u32,
+        by: impl IntoIterator<Item = &'s str>,
+    ) -> Stream<'a> {
+        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
+    }
+
+    /// Prints the first rows of every batch.
+    pub fn print(&self) {
+        self.sink(Arc::new(ConsoleSink::default()));
+    }
+
+    /// Calls a function with the rows of every batch, when the batch is published.
+    pub fn foreach_batch(
+        &self,
+        function: impl Fn(&SinkBatch, Vec<RecordBatch>) -> Result<(), Error> + Send + Sync + 'static,
+    ) {
+        self.sink(Arc::new(ForeachBatch::new(function)));
+    }
+
+    /// Gives the rows to a sink of any kind, a program's own included.
+    pub fn sink(&self, definition: Arc<dyn SinkDefinition>) {
+        let mut job = self.context.job.borrow_mut();
+        let name = format!("sink-{}", job.sinks.len());
+        job.sinks.push(Sink { name, from: vec![self.name.clone()], definition, spans: Spans::default() });
+    }
+
+    fn step(&self, name: &str, from: Vec<String>, kind: StepKind) -> Stream<'a> {
+        let step = Step { name: name.to_owned(), from, kind, spans: Spans::default() };
+        self.context.job.borrow_mut().steps.push(step);
+        Stream { context: self.context, name: name.to_owned() }
+    }
+}
+
+fn owned<'s>(names: impl IntoIterator<Item = &'s str>) -> Vec<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+/// A plugin file and how a step runs it.
+#[derive(Debug, Clone)]
+pub struct Plugin(OperatorStep);
+
+impl Plugin {
+    /// The plugin at a path, with the default limits and no configuration.
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        let written = path.display().to_string();
+        Self(OperatorStep::new(OperatorRef::Plugin { written, path, sha256: None, fresh: false }))
+    }
+
+    /// With this configuration.
+    #[must_use]
+    pub fn config(mut self, config: serde_json::Value) -> Self {
+        self.0.config = config;
+        self
+    }
+
+    /// With these limits.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.0.limits = limits;
+        self
+    }
+
+    /// With each partition in one call.
+    #[must_use]
+    pub fn whole_partition(mut self) -> Self {
+        self.0.whole_partition = true;
+        self
+    }
+
+    /// With this done when a call fails.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.0.on_error = on_error;
+        self
+    }
+}
+
+impl From<Plugin> for OperatorStep {
+    fn from(plugin: Plugin) -> Self {
+        plugin.0
+    }
+}
+
+impl From<Arc<dyn Operator>> for OperatorStep {
+    fn from(operator: Arc<dyn Operator>) -> Self {
+        Self::new(OperatorRef::Registered(operator))
+    }
+}
+
+impl OperatorStep {
+    /// A step that runs `operator` with the default limits and no configuration.
+    #[must_use]
+    pub fn new(operator: OperatorRef) -> Self {
+        Self {
+            operator,
+            config: serde_json::Value::Object(serde_json::Map::new()),
+            limits: Limits::default(),
+            whole_partition: false,
+            on_error: OnError::Fail,
+        }
+    }
+}

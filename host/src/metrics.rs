@@ -1,0 +1,103 @@
+//! Every number that a job counts: its name, its unit, its labels, in one table.
+//!
+//! | name | unit | labels | meaning |
+//! | --- | --- | --- | --- |
+//! | `tidemill_step_rows_in_total` | rows | job, step | rows a step was given |
+//! | `tidemill_step_rows_out_total` | rows | job, step | rows a step gave on |
+//! | `tidemill_step_rows_rejected_total` | rows | job, step | rows an operator could not process |
+//! | `tidemill_step_calls_total` | calls | job, step | calls of an operator |
+//! | `tidemill_step_crossed_in_bytes_total` | bytes | job, step | lowered into a plugin |
+//! | `tidemill_step_crossed_out_bytes_total` | bytes | job, step | lifted out of a plugin |
+//! | `tidemill_step_busy_seconds_total` | seconds | job, step | time at work, the steps after it left out |
+//! | `tidemill_step_errors_total` | errors | job, step | calls that failed |
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that only grows. Relaxed: it is read for display, and orders nothing.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is counted of one step; a sink counts as one.
+#[derive(Debug, Default)]
+pub struct StepMeter {
+    /// Rows it was given.
+    pub rows_in: Counter,
+    /// Rows it gave on.
+    pub rows_out: Counter,
+    /// Rows an operator could not process.
+    pub rows_rejected: Counter,
+    /// Calls of an operator.
+    pub calls: Counter,
+    /// Bytes lowered into a plugin.
+    pub crossed_in_bytes: Counter,
+    /// Bytes lifted out of a plugin.
+    pub crossed_out_bytes: Counter,
+    /// Nanoseconds at work.
+    pub busy_ns: Counter,
+    /// Calls that failed.
+    pub errors: Counter,
+}
+
+/// What a [`StepMeter`] showed at one moment.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct StepCounts {
+    /// The step's name.
+    pub step: String,
+    /// Rows it was given.
+    pub rows_in: u64,
+    /// Rows it gave on.
+    pub rows_out: u64,
+    /// Rows an operator could not process.
+    pub rows_rejected: u64,
+    /// Calls of an operator.
+    pub calls: u64,
+    /// Bytes lowered into a plugin.
+    pub crossed_in_bytes: u64,
+    /// Bytes lifted out of a plugin.
+    pub crossed_out_bytes: u64,
+    /// Seconds at work.
+    pub busy_seconds: f64,
+    /// Calls that failed.
+    pub errors: u64,
+}
+
+impl StepMeter {
+    /// What it shows now.
+    #[must_use]
+    pub fn snapshot(&self, step: &str) -> StepCounts {
+        StepCounts {
+            step: step.to_owned(),
+            rows_in: self.rows_in.get(),
+            rows_out: self.rows_out.get(),
+            rows_rejected: self.rows_rejected.get(),
+            calls: self.calls.get(),
+            crossed_in_bytes: self.crossed_in_bytes.get(),
+            crossed_out_bytes: self.crossed_out_bytes.get(),
+            busy_seconds: Duration::from_nanos(self.busy_ns.get()).as_secs_f64(),
+            errors: self.errors.get(),
+        }
+    }
+}
+
+/// The most memory this process has had resident, in bytes, where the system tells.
+#[must_use]
+pub fn peak_memory_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

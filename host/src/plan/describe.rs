@@ -1,0 +1,196 @@
+//! A plan in words, for `tidemill check`.
+
+use std::fmt;
+
+use arrow::datatypes::{DataType, Schema};
+use serde::Serialize;
+
+use crate::plan::{Entry, Plan};
+
+/// A schema in one line, as in ``{word: utf8, count: int64?}``; `?` marks what may be null.
+#[must_use]
+pub fn describe_schema(schema: &Schema) -> String {
+    let fields = schema.fields().iter().map(|field| {
+        let null = if field.is_nullable() { "?" } else { "" };
+        format!("{}: {}{null}", field.name(), describe_type(field.data_type()))
+    });
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// A type as job files write it where they can, else as Arrow does.
+fn describe_type(data_type: &DataType) -> String {
+    match data_type {
+        DataType::List(item) => format!("list<{}>", describe_type(item.data_type())),
+        DataType::Struct(fields) => {
+            let fields = fields.iter().map(|field| format!("{}: {}", field.name(), describe_type(field.data_type())));
+            format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
+        }
+        DataType::Timestamp(..) | DataType::Duration(_) | DataType::Map(..) | DataType::Dictionary(..) => {
+            format!("{data_type}")
+        }
+        simple => format!("{simple:?}").to_lowercase(),
+    }
+}
+
+/// A plan as `tidemill check` shows it; `Display` is for people, `Serialize` for programs.
+#[derive(Debug, Clone, Serialize)]
+pub struct PlanDescription {
+    /// The job's name.
+    pub job: String,
+    /// The sources.
+    pub sources: Vec<EndDescription>,
+    /// The steps, in the order of the flow.
+    pub steps: Vec<StepDescription>,
+    /// The sinks.
+    pub sinks: Vec<EndDescription>,
+    /// The stages.
+    pub stages: Vec<StageDescription>,
+}
+
+/// A source or sink.
+#[derive(Debug, Clone, Serialize)]
+pub struct EndDescription {
+    /// Its name.
+    pub name: String,
+    /// Its `type`.
+    #[serde(rename = "type")]
+    pub type_name: String,
+    /// What it reads or writes.
+    pub what: String,
+    /// The schema of its rows.
+    pub schema: String,
+}
+
+/// A step.
+#[derive(Debug, Clone, Serialize)]
+pub struct StepDescription {
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Where its rows come from.
+    pub from: Vec<String>,
+    /// The schema of what it gives.
+    pub output: String,
+    /// The operator it runs.
+    pub operator: Option<OperatorDescription>,
+}
+
+/// The operator of a step.
+#[derive(Debug, Clone, Serialize)]
+pub struct OperatorDescription {
+    /// The plugin's path or the operator's name.
+    pub name: String,
+    /// The plugin's digest.
+    pub sha256: Option<String>,
+    /// The roles it has.
+    pub roles: Vec<&'static str>,
+    /// The columns that cross the boundary.
+    pub reads: Vec<String>,
+    /// Bytes of memory an instance may have.
+    pub memory_bytes: u64,
+    /// Seconds a call may take.
+    pub time_per_call_seconds: f64,
+    /// What it may reach outside of its rows; nothing in this version.
+    pub grants: Vec<String>,
+}
+
+/// A stage.
+#[derive(Debug, Clone, Serialize)]
+pub struct StageDescription {
+    /// Its number.
+    pub stage: u32,
+    /// What its rows come from.
+    pub entry: String,
+    /// What is done, in the order of the flow.
+    pub nodes: Vec<String>,
+}
+
+impl Plan {
+    /// The plan in words.
+    #[must_use]
+    pub fn describe(&self) -> PlanDescription {
+        let sources = self.sources.iter().map(|source| EndDescription {
+            name: source.name.clone(),
+            type_name: source.definition.type_name().to_owned(),
+            what: source.definition.describe(),
+            schema: describe_schema(&source.schema),
+        });
+        let sinks = self.sinks.iter().map(|sink| EndDescription {
+            name: sink.name.clone(),
+            type_name: sink.definition.type_name().to_owned(),
+            what: sink.definition.describe(),
+            schema: describe_schema(&sink.schema),
+        });
+        let steps = self.steps.iter().map(|step| StepDescription {
+            name: step.name.clone(),
+            kind: step.kind,
+            from: step.from.clone(),
+            output: describe_schema(&step.output),
+            operator: step.operator.as_ref().map(|planned| OperatorDescription {
+                name: planned.operator.name().to_owned(),
+                sha256: planned.sha256.clone(),
+                roles: planned.operator.roles().into_iter().map(crate::operator::Role::name).collect(),
+                reads: planned.reads.clone(),
+                memory_bytes: planned.limits.memory_bytes,
+                time_per_call_seconds: planned.limits.time_per_call.as_secs_f64(),
+                grants: Vec::new(),
+            }),
+        });
+        let stages = self.stages.iter().map(|stage| StageDescription {
+            stage: stage.id.0,
+            entry: match stage.entry {
+                Entry::Source(source) => format!("source {}", self.sources[source].name),
+                Entry::Shuffle(shuffle) => {
+                    let shuffle = &self.shuffles[shuffle];
+                    format!("shuffle for {}, {} partitions", shuffle.step, shuffle.n_partitions)
+                }
+            },
+            nodes: stage.nodes.clone(),
+        });
+        PlanDescription {
+            job: self.settings.name.clone(),
+            sources: sources.collect(),
+            steps: steps.collect(),
+            sinks: sinks.collect(),
+            stages: stages.collect(),
+        }
+    }
+}
+
+impl fmt::Display for PlanDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "job {}", self.job)?;
+        for source in &self.sources {
+            writeln!(f, "  source {}: {} {} {}", source.name, source.type_name, source.what, source.schema)?;
+        }
+        for step in &self.steps {
+            writeln!(f, "  step {}: {} of {} {}", step.name, step.kind, step.from.join(", "), step.output)?;
+            if let Some(operator) = &step.operator {
+                writeln!(f, "    runs {} ({})", operator.name, operator.roles.join(", "))?;
+                if let Some(sha256) = &operator.sha256 {
+                    writeln!(f, "    sha256 {sha256}")?;
+                }
+                writeln!(f, "    reads {}", or_none(&operator.reads))?;
+                writeln!(
+                    f,
+                    "    limits memory {} MiB, time per call {} s",
+                    operator.memory_bytes >> 20,
+                    operator.time_per_call_seconds
+                )?;
+                writeln!(f, "    grants {}", or_none(&operator.grants))?;
+            }
+        }
+        for sink in &self.sinks {
+            writeln!(f, "  sink {}: {} {} {}", sink.name, sink.type_name, sink.what, sink.schema)?;
+        }
+        for stage in &self.stages {
+            writeln!(f, "  stage {}: {} -> {}", stage.stage, stage.entry, stage.nodes.join(" -> "))?;
+        }
+        Ok(())
+    }
+}
+
+fn or_none(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

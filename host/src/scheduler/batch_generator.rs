@@ -1,0 +1,257 @@
+//! Fixes, at each tick, what the next batch holds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::block_store::BlockStore;
+use crate::clock::{Clock, Stopwatch};
+use crate::ids::BatchId;
+use crate::job::{Settings, Trigger};
+use crate::scheduler::batch::{Batch, SourceInput, deal_out};
+use crate::scheduler::run::{Control, Stop};
+use crate::source::{BatchLimit, ReceiverHandle, Replayable};
+
+/// How often replayable sources are asked for more when no interval says it: as soon as the last batch has ended, but
+/// not more often than this while nothing is new.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Batches that may be submitted and not ended, the running one included. When a tick finds as many it is skipped: its
+/// rows wait in the block store, which pushes back, and come with a later batch.
+pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// A receiver that has not returned this long after it was told to stop is abandoned: it looks at `is_stopping` every
+/// 100 ms, so this is fifty chances.
+const RECEIVER_STOP_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// A batch takes at most this share of the block store of received rows, so that receivers go on while it runs.
+const BATCH_SHARE_OF_STORE: u64 = 2;
+
+/// An open source, as the generator sees it.
+pub(crate) enum LiveSource {
+    /// Its rows wait in the block store, under its index.
+    Receiver(ReceiverHandle),
+    /// Asked at each tick.
+    Replayable {
+        /// The source.
+        source: Box<dyn Replayable>,
+        /// Whether nothing is left of what there was when the job started.
+        drained: bool,
+    },
+}
+
+/// The next batch time after `last_us`, and how long to wait for it.
+///
+/// Batch times are multiples of the interval. When the machine's clock has been set back they go on from the last one,
+/// an interval apart.
+pub(crate) fn next_tick(now: Duration, last_us: Option<i64>, interval: Duration) -> (i64, Duration) {
+    assert!(!interval.is_zero(), "an interval of zero has no ticks");
+    let interval_us = interval.as_micros().max(1);
+    let next_us = (now.as_micros() / interval_us + 1) * interval_us;
+    let wait = Duration::from_micros((next_us - now.as_micros()) as u64);
+    let next_us = next_us as i64;
+    match last_us {
+        Some(last_us) if next_us <= last_us => (last_us + interval_us as i64, interval),
+        _ => (next_us, wait),
+    }
+}
+
+pub(crate) struct BatchGenerator {
+    pub(crate) names: Vec<String>,
+    pub(crate) sources: Vec<LiveSource>,
+    pub(crate) store: Arc<BlockStore>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) control: Arc<Control>,
+    pub(crate) next_id: BatchId,
+    pub(crate) last_time_us: Option<i64>,
+}
+
+impl BatchGenerator {
+    /// Makes batches until the sources have ended or the job is stopped, and gives each to `submit`.
+    pub(crate) fn run(mut self, mut submit: impl FnMut(Batch)) {
+        if self.settings.trigger == Trigger::AvailableNow || self.settings.batch_interval.is_zero() {
+            self.run_when_rows_wait(&mut submit);
+        } else {
+            self.run_at_ticks(&mut submit);
+        }
+        for source in &mut self.sources {
+            if let LiveSource::Receiver(receiver) = source {
+                receiver.stop();
+            }
+        }
+        let mut watch = Stopwatch::start();
+        // A receiver that is waiting for room would not see the stop while the store is full: what it has comes first.
+        while self.control.stop() != Stop::AtOnce {
+            let (inputs, has_rows) = self.take_received();
+            if has_rows {
+                self.submit_at_now(inputs, &mut submit);
+                self.control.wait_until_idle();
+                // Until now it may have waited for room.
+                watch = Stopwatch::start();
+            } else if self.receivers_have_ended() || watch.elapsed() > RECEIVER_STOP_TIME_MAX {
+                break;
+            } else {
+                self.store.wait_for_rows(POLL_INTERVAL);
+            }
+        }
+        for (source, name) in self.sources.iter().zip(&self.names) {
+            if let LiveSource::Receiver(receiver) = source
+                && !receiver.join(RECEIVER_STOP_TIME_MAX)
+            {
+                receiver.abandon();
+                tracing::error!(
+                    target: "tidemill::source",
+                    job = self.settings.name, source = name, waited = ?RECEIVER_STOP_TIME_MAX,
+                    "a receiver did not stop and was abandoned: what it still pushes is refused"
+                );
+            }
+        }
+    }
+
+    fn run_at_ticks(&mut self, submit: &mut dyn FnMut(Batch)) {
+        let interval = self.settings.batch_interval;
+        loop {
+            let (time_us, wait) = next_tick(self.clock.now(), self.last_time_us, interval);
+            if self.control.sleep(wait) != Stop::No {
+                return;
+            }
+            // Before the batch is made: what a source pushed before it ended is in it.
+            let ended = self.have_ended();
+            if self.control.n_in_flight() >= BATCHES_IN_FLIGHT_MAX {
+                tracing::warn!(
+                    target: "tidemill::scheduler",
+                    job = self.settings.name, batch_time_us = time_us, n_in_flight = BATCHES_IN_FLIGHT_MAX,
+                    "batches take longer than the interval: this tick is skipped, its rows come with the next"
+                );
+                self.last_time_us = Some(time_us);
+                continue;
+            }
+            let (inputs, has_rows) = self.take();
+            if ended && !has_rows {
+                return;
+            }
+            self.submit(time_us, inputs, submit);
+        }
+    }
+
+    fn run_when_rows_wait(&mut self, submit: &mut dyn FnMut(Batch)) {
+        loop {
+            if self.control.wait_until_idle() != Stop::No {
+                return;
+            }
+            let ended = self.have_ended();
+            let (inputs, has_rows) = self.take();
+            if has_rows {
+                self.submit_at_now(inputs, submit);
+            } else if ended {
+                return;
+            } else {
+                self.store.wait_for_rows(POLL_INTERVAL);
+            }
+        }
+    }
+
+    /// Whether nothing will come any more but what is waiting now.
+    fn have_ended(&self) -> bool {
+        self.sources.iter().all(|source| match source {
+            LiveSource::Receiver(receiver) => receiver.is_finished(),
+            LiveSource::Replayable { drained, .. } => *drained && self.settings.trigger == Trigger::AvailableNow,
+        })
+    }
+
+    fn receivers_have_ended(&self) -> bool {
+        self.sources.iter().all(|source| match source {
+            LiveSource::Receiver(receiver) => receiver.is_finished(),
+            LiveSource::Replayable { .. } => true,
+        })
+    }
+
+    /// Takes what waits in every source.
+    fn take(&mut self) -> (Vec<SourceInput>, bool) {
+        self.take_from(true)
+    }
+
+    /// Takes what waits in the block store alone.
+    fn take_received(&mut self) -> (Vec<SourceInput>, bool) {
+        self.take_from(false)
+    }
+
+    fn take_from(&mut self, also_replayable: bool) -> (Vec<SourceInput>, bool) {
+        let n_receivers = self.sources.iter().filter(|source| matches!(source, LiveSource::Receiver(_))).count();
+        let bytes_max = self.settings.memory_bytes / BATCH_SHARE_OF_STORE / n_receivers.max(1) as u64;
+        let partitions = self.settings.partitions;
+        let mut has_rows = false;
+        let mut inputs = Vec::new();
+        for (index, source) in self.sources.iter_mut().enumerate() {
+            let input = match source {
+                LiveSource::Receiver(_) => {
+                    let blocks = self.store.allocate(index, bytes_max);
+                    let partitions = deal_out(&blocks, partitions);
+                    SourceInput::Blocks { blocks: blocks.iter().map(|block| block.id).collect(), partitions }
+                }
+                LiveSource::Replayable { source, drained } => {
+                    let mut ranges = Vec::new();
+                    let goes_on = also_replayable && !(*drained && self.settings.trigger == Trigger::AvailableNow);
+                    if goes_on {
+                        match source.plan_batch(BatchLimit { partitions }) {
+                            Ok(planned) => {
+                                *drained = planned.drained;
+                                ranges = planned.ranges;
+                            }
+                            Err(error) => {
+                                tracing::error!(
+                                    target: "tidemill::source",
+                                    job = self.settings.name, source = self.names[index], error = %error,
+                                    "a source could not be read; it is tried again for the next batch"
+                                );
+                            }
+                        }
+                    }
+                    SourceInput::Ranges { reader: source.reader(), ranges }
+                }
+            };
+            has_rows |= input.n_partitions() > 0;
+            inputs.push(input);
+        }
+        (inputs, has_rows)
+    }
+
+    fn submit_at_now(&mut self, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {
+        let now_us = self.clock.now().as_micros() as i64;
+        let time_us = self.last_time_us.map_or(now_us, |last| now_us.max(last + 1));
+        self.submit(time_us, inputs, submit);
+    }
+
+    fn submit(&mut self, batch_time_us: i64, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {
+        let batch_id = self.next_id;
+        self.next_id = batch_id.next();
+        self.last_time_us = Some(batch_time_us);
+        self.control.add_in_flight();
+        submit(Batch { batch_id, batch_time_us, inputs });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(now_ms: u64, last_ms: Option<i64>, interval_ms: u64, expected: (i64, u64)) {
+        let (time_us, wait) = next_tick(
+            Duration::from_millis(now_ms),
+            last_ms.map(|ms| ms * 1000),
+            Duration::from_millis(interval_ms),
+        );
+        assert_eq!((time_us / 1000, wait.as_millis() as u64), expected);
+    }
+
+    #[test]
+    fn batch_times_are_multiples_of_the_interval_and_never_go_back() {
+        check(1_234, None, 1_000, (2_000, 766));
+        check(2_000, Some(2_000), 1_000, (3_000, 1_000));
+        // Late by more than an interval: the ticks in between are skipped.
+        check(5_500, Some(2_000), 1_000, (6_000, 500));
+        // The clock was set back by an hour: batches go on an interval apart.
+        check(10_000, Some(3_610_000), 1_000, (3_611_000, 1_000));
+    }
+}

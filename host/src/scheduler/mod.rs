@@ -1,0 +1,18 @@
+//! The control plane: when a batch is made, what it holds, in which order it runs.
+//!
+//! ```text
+//!  generator thread: tick ─▶ fix what the batch holds ─▶ queue (bounded)
+//!  runner thread:    queue ─▶ stages, in the worker pool ─▶ publish ─▶ release blocks ─▶ listeners
+//! ```
+//!
+//! Batches run one at a time and in order; the tasks of a stage run side by side.
+
+mod batch;
+mod batch_generator;
+mod listener;
+mod run;
+mod run_batch;
+
+pub use batch::{Batch, SourceInput};
+pub use listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows};
+pub use run::{Running, StartError, StopMode, Summary, start};

@@ -1,0 +1,478 @@
+//! A job at work: its threads, how it is stopped, how it ends.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver as Queue, unbounded};
+
+use crate::block_store::BlockStore;
+use crate::clock::{Clock, Stopwatch};
+use crate::error::{Error, Explain, Fault};
+use crate::ids::BatchId;
+use crate::job::OnError;
+use crate::metrics::{StepCounts, peak_memory_bytes};
+use crate::operator::CallError;
+use crate::plan::Plan;
+use crate::scheduler::batch::Batch;
+use crate::scheduler::batch_generator::{BatchGenerator, LiveSource};
+use crate::scheduler::listener::{
+    BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded,
+};
+use crate::scheduler::run_batch::BatchRunner;
+use crate::sink::Sink;
+use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
+use crate::task::pipeline::Cancelled;
+use crate::task::pool::WorkerPool;
+
+/// The pause after a batch was skipped because its step failed; doubled for each one after another.
+const SKIP_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest pause after skipped batches: a plugin that always fails costs a batch every ten seconds, no more.
+const SKIP_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How a job is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopMode {
+    /// Receivers stop, what was received is processed, sinks flush.
+    Graceful,
+    /// The running batch is given up; what was received and not published is lost.
+    AtOnce,
+}
+
+/// How far a job is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Stop {
+    No,
+    Graceful,
+    AtOnce,
+}
+
+/// A job could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A source or sink could not be opened.
+    #[error("{part} `{name}` could not be opened")]
+    Open {
+        /// `source` or `sink`.
+        part: &'static str,
+        /// Its name.
+        name: String,
+        /// Why.
+        #[source]
+        source: Error,
+    },
+    /// The system gave no thread.
+    #[error("a thread could not be started")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Explain for StartError {
+    fn fault(&self) -> Fault {
+        match self {
+            StartError::Open { source, .. } => source.fault(),
+            StartError::Thread(_) => Fault::External,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            StartError::Open { source, .. } => source.hint(),
+            StartError::Thread(_) => None,
+        }
+    }
+}
+
+/// What a job has done.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct Summary {
+    /// Batches that were published.
+    pub batches: u64,
+    /// Batches that failed and were skipped.
+    pub batches_skipped: u64,
+    /// Rows that came from sources.
+    pub rows_in: u64,
+    /// Rows that sinks got.
+    pub rows_out: u64,
+    /// Seconds since the job started.
+    pub elapsed_seconds: f64,
+    /// The median of the batches' processing times, in seconds.
+    pub batch_seconds_p50: f64,
+    /// Their 99th percentile.
+    pub batch_seconds_p99: f64,
+    /// The most memory the process had, in bytes, where the system tells.
+    pub peak_memory_bytes: Option<u64>,
+    /// What was counted of each step.
+    pub steps: Vec<StepCounts>,
+    /// What was counted of each receiver.
+    pub sources: Vec<SourceSummary>,
+}
+
+/// What was counted of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct SourceSummary {
+    /// Its name.
+    pub source: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: SourceSnapshot,
+}
+
+struct ControlState {
+    stop: Stop,
+    n_in_flight: usize,
+}
+
+/// What the threads of a job tell each other. One lock for both: who waits, waits for either to change.
+pub(crate) struct Control {
+    state: Mutex<ControlState>,
+    changed: Condvar,
+    /// Looked at between calls, where the lock would cost.
+    pub(crate) stopped_at_once: Arc<AtomicBool>,
+    store: Arc<BlockStore>,
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, ControlState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn stop(&self) -> Stop {
+        self.lock().stop
+    }
+
+    fn request(&self, stop: Stop) {
+        let mut state = self.lock();
+        state.stop = state.stop.max(stop);
+        if state.stop == Stop::AtOnce {
+            self.stopped_at_once.store(true, Ordering::Relaxed);
+        }
+        drop(state);
+        self.changed.notify_all();
+        self.store.wake();
+    }
+
+    /// Waits, but not longer than until the job is stopped.
+    pub(crate) fn sleep(&self, time: Duration) -> Stop {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| state.stop == Stop::No);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// Waits until no batch is in flight, or the job is stopped at once.
+    pub(crate) fn wait_until_idle(&self) -> Stop {
+        let state = self.lock();
+        let busy = |state: &mut ControlState| state.n_in_flight > 0 && state.stop != Stop::AtOnce;
+        self.changed.wait_while(state, busy).unwrap_or_else(PoisonError::into_inner).stop
+    }
+
+    pub(crate) fn n_in_flight(&self) -> usize {
+        self.lock().n_in_flight
+    }
+
+    pub(crate) fn add_in_flight(&self) {
+        self.lock().n_in_flight += 1;
+    }
+
+    fn end_in_flight(&self) {
+        self.lock().n_in_flight -= 1;
+        self.changed.notify_all();
+    }
+}
+
+enum Status {
+    Active,
+    Ended(Arc<Summary>, Option<Error>),
+    /// The error has been given to whoever waited first.
+    Told(Arc<Summary>),
+}
+
+/// A job at work. Clones are handles of the same job.
+#[derive(Clone)]
+pub struct Running {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    control: Arc<Control>,
+    status: Mutex<Status>,
+    ended: Condvar,
+    plan: Arc<Plan>,
+}
+
+impl Running {
+    /// Asks the job to stop, and returns at once. Asking again can only make it faster.
+    pub fn stop(&self, mode: StopMode) {
+        self.shared.control.request(match mode {
+            StopMode::Graceful => Stop::Graceful,
+            StopMode::AtOnce => Stop::AtOnce,
+        });
+    }
+
+    /// Waits until the job has ended.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed; told once, to whoever waits first.
+    pub fn await_termination(&self) -> Result<Arc<Summary>, Error> {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = |status: &mut Status| matches!(status, Status::Active);
+        let mut status = self.shared.ended.wait_while(status, active).unwrap_or_else(PoisonError::into_inner);
+        tell(&mut status)
+    }
+
+    /// Waits for at most `timeout`; `None`: the job goes on.
+    ///
+    /// # Errors
+    ///
+    /// Why it failed, as with [`await_termination`](Self::await_termination).
+    pub fn await_termination_for(&self, timeout: Duration) -> Result<Option<Arc<Summary>>, Error> {
+        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let active = |status: &mut Status| matches!(status, Status::Active);
+        let waited = self.shared.ended.wait_timeout_while(status, timeout, active);
+        let mut status = waited.unwrap_or_else(PoisonError::into_inner).0;
+        if matches!(*status, Status::Active) { Ok(None) } else { tell(&mut status).map(Some) }
+    }
+
+    /// What has been counted of each step so far.
+    #[must_use]
+    pub fn steps(&self) -> Vec<StepCounts> {
+        step_counts(&self.shared.plan)
+    }
+}
+
+fn tell(status: &mut Status) -> Result<Arc<Summary>, Error> {
+    match std::mem::replace(status, Status::Active) {
+        Status::Ended(summary, error) => {
+            *status = Status::Told(summary.clone());
+            error.map_or(Ok(summary), Err)
+        }
+        Status::Told(summary) => {
+            *status = Status::Told(summary.clone());
+            Ok(summary)
+        }
+        Status::Active => unreachable!("only an ended job is told about"),
+    }
+}
+
+fn step_counts(plan: &Plan) -> Vec<StepCounts> {
+    let steps = plan.steps.iter().map(|step| step.meter.snapshot(&step.name));
+    steps.chain(plan.sinks.iter().map(|sink| sink.meter.snapshot(&sink.name))).collect()
+}
+
+/// Opens the sinks and sources of a plan and runs it.
+///
+/// # Errors
+///
+/// What could not be opened; nothing runs then.
+pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
+    let plan = Arc::new(plan);
+    let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
+    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    for sink in &plan.sinks {
+        let opened = sink.definition.open(&sink.schema);
+        sinks.push(opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?);
+    }
+    let mut opened = Vec::new();
+    for source in &plan.sources {
+        let open = source.definition.open();
+        opened.push(open.map_err(|error| StartError::Open { part: "source", name: source.name.clone(), source: error })?);
+    }
+    let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
+    let control = Arc::new(Control {
+        state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0 }),
+        changed: Condvar::new(),
+        stopped_at_once: Arc::default(),
+        store: store.clone(),
+    });
+    let shared = Arc::new(Shared {
+        control: control.clone(),
+        status: Mutex::new(Status::Active),
+        ended: Condvar::new(),
+        plan: plan.clone(),
+    });
+    let mut sources = Vec::new();
+    let mut counters: Vec<(String, Arc<SourceCounters>)> = Vec::new();
+    for ((index, open), planned) in opened.into_iter().enumerate().zip(&plan.sources) {
+        sources.push(match open {
+            OpenSource::Receiver(receiver) => {
+                let settings = ReceiverSettings {
+                    job: plan.settings.name.clone(),
+                    source: planned.name.clone(),
+                    index,
+                    schema: planned.schema.clone(),
+                    store: store.clone(),
+                    clock: clock.clone(),
+                    observer: None,
+                };
+                let handle = ReceiverHandle::start(settings, receiver).map_err(|source| StartError::Open {
+                    part: "source",
+                    name: planned.name.clone(),
+                    source,
+                })?;
+                counters.push((planned.name.clone(), handle.counters().clone()));
+                LiveSource::Receiver(handle)
+            }
+            OpenSource::Replayable(source) => {
+                counters.extend(source.counters().map(|counters| (planned.name.clone(), counters)));
+                LiveSource::Replayable { source, drained: false }
+            }
+        });
+    }
+    let generator = BatchGenerator {
+        names: plan.sources.iter().map(|source| source.name.clone()).collect(),
+        sources,
+        store: store.clone(),
+        settings: plan.settings.clone(),
+        clock: clock.clone(),
+        control: control.clone(),
+        next_id: BatchId(0),
+        last_time_us: None,
+    };
+    let (queue, batches) = unbounded::<(Batch, Duration)>();
+    let runner = Runner {
+        batches: BatchRunner { plan: plan.clone(), pool, store, sinks, stopped: control.stopped_at_once.clone() },
+        clock: clock.clone(),
+        control,
+        listeners: listeners.clone(),
+        started: Stopwatch::start(),
+        summary: Summary::default(),
+        times_us: new_histogram(),
+        skipped_in_a_row: 0,
+    };
+    let names: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
+    let generate = move || {
+        generator.run(|batch| {
+            let sources = names.iter().zip(&batch.inputs).map(|(name, input)| input.describe(name)).collect();
+            let event =
+                BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
+            listeners.iter().for_each(|listener| listener.on_batch_submitted(&event));
+            // The runner takes batches until the generator ends.
+            let _ = queue.send((batch, clock.monotonic()));
+        });
+    };
+    let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
+    let generator_thread = thread("generator").spawn(generate).map_err(StartError::Thread)?;
+    let ending = shared.clone();
+    let run = move || {
+        let (mut summary, error, listeners) = runner.run(&batches);
+        if generator_thread.join().is_err() {
+            tracing::error!(target: "tidemill::scheduler", "the batch generator panicked: this is a bug in Tidemill");
+        }
+        let counts = counters.into_iter();
+        summary.sources =
+            counts.map(|(source, counters)| SourceSummary { source, counts: counters.snapshot() }).collect();
+        let event = RunEnded { summary: summary.clone(), error: error.as_ref().map(Error::report) };
+        listeners.iter().for_each(|listener| listener.on_run_ended(&event));
+        *ending.status.lock().unwrap_or_else(PoisonError::into_inner) = Status::Ended(Arc::new(summary), error);
+        ending.ended.notify_all();
+    };
+    if let Err(error) = thread("runner").spawn(run) {
+        shared.control.request(Stop::AtOnce);
+        return Err(StartError::Thread(error));
+    }
+    Ok(Running { shared })
+}
+
+/// The runner's thread.
+struct Runner {
+    batches: BatchRunner,
+    clock: Arc<dyn Clock>,
+    control: Arc<Control>,
+    listeners: Vec<Arc<dyn Listener>>,
+    started: Stopwatch,
+    summary: Summary,
+    /// Processing times of batches in microseconds, to three digits: a fixed amount of memory however long a job runs.
+    times_us: hdrhistogram::Histogram<u64>,
+    skipped_in_a_row: u32,
+}
+
+fn new_histogram() -> hdrhistogram::Histogram<u64> {
+    // Three significant digits are valid, and resizing is on: this cannot fail.
+    hdrhistogram::Histogram::new(3).unwrap_or_else(|_| unreachable!("three digits are valid"))
+}
+
+impl Runner {
+    fn run(mut self, queue: &Queue<(Batch, Duration)>) -> (Summary, Option<Error>, Vec<Arc<dyn Listener>>) {
+        let mut failure = None;
+        for (batch, submitted) in queue {
+            // After a failure, and when stopped at once, what is queued is dropped, but its blocks are let go: a
+            // receiver that waits for room must see that it is over.
+            if failure.is_some() || self.control.stop() == Stop::AtOnce {
+                self.batches.release(&batch);
+            } else if let Err(error) = self.run_one(&batch, submitted) {
+                self.control.request(Stop::AtOnce);
+                if error.downcast_ref::<Cancelled>().is_none() {
+                    failure = Some(error);
+                }
+            }
+            self.control.end_in_flight();
+        }
+        for sink in &self.batches.sinks {
+            if let Err(error) = sink.close() {
+                failure.get_or_insert(error);
+            }
+        }
+        self.summary.elapsed_seconds = self.started.elapsed().as_secs_f64();
+        self.summary.batch_seconds_p50 = self.times_us.value_at_quantile(0.5) as f64 / 1e6;
+        self.summary.batch_seconds_p99 = self.times_us.value_at_quantile(0.99) as f64 / 1e6;
+        self.summary.peak_memory_bytes = peak_memory_bytes();
+        self.summary.steps = step_counts(&self.batches.plan);
+        (self.summary, failure, self.listeners)
+    }
+
+    fn run_one(&mut self, batch: &Batch, submitted: Duration) -> Result<(), Error> {
+        let Batch { batch_id, batch_time_us, .. } = *batch;
+        let scheduling_delay = self.clock.monotonic().saturating_sub(submitted);
+        let event = BatchStarted { batch_id, scheduling_delay };
+        self.listeners.iter().for_each(|listener| listener.on_batch_started(&event));
+        let watch = Stopwatch::start();
+        let error = match self.batches.run(batch) {
+            Ok(outcome) => {
+                let processing_time = watch.elapsed();
+                self.summary.batches += 1;
+                self.summary.rows_in += outcome.rows_in;
+                self.summary.rows_out += outcome.rows_out;
+                self.times_us.saturating_record(processing_time.as_micros() as u64);
+                self.skipped_in_a_row = 0;
+                let event = BatchCompleted {
+                    batch_id,
+                    batch_time_us,
+                    rows_in: outcome.rows_in,
+                    rows_out: outcome.rows_out,
+                    n_tasks: outcome.n_tasks,
+                    scheduling_delay,
+                    processing_time,
+                };
+                self.listeners.iter().for_each(|listener| listener.on_batch_completed(&event));
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let skipped = self.may_be_skipped(&error);
+        if error.downcast_ref::<Cancelled>().is_none() {
+            let event = BatchFailed { batch_id, batch_time_us, error: error.report(), skipped };
+            self.listeners.iter().for_each(|listener| listener.on_batch_failed(&event));
+        }
+        if !skipped {
+            return Err(error);
+        }
+        tracing::error!(
+            target: "tidemill::scheduler",
+            job = self.batches.plan.settings.name, batch_id = batch_id.0, error = %error,
+            "a batch was skipped: none of its rows reaches a sink"
+        );
+        self.summary.batches_skipped += 1;
+        let pause = SKIP_PAUSE_MIN.saturating_mul(1 << self.skipped_in_a_row.min(16)).min(SKIP_PAUSE_MAX);
+        self.skipped_in_a_row += 1;
+        self.control.sleep(pause);
+        Ok(())
+    }
+
+    fn may_be_skipped(&self, error: &Error) -> bool {
+        let Some(call) = error.downcast_ref::<CallError>() else { return false };
+        let step = self.batches.plan.steps.iter().find(|step| step.name == call.site().step);
+        let operator = step.and_then(|step| step.operator.as_ref());
+        operator.is_some_and(|operator| operator.on_error == OnError::SkipBatch)
+    }
+}

@@ -1,0 +1,230 @@
+//! One batch: its stages in order, their tasks side by side, then its sinks.
+//!
+//! | it fails in | what is visible | what happens |
+//! | --- | --- | --- |
+//! | a stage | nothing | the job fails, or the batch is skipped |
+//! | `publish` of a sink | what sinks before it published | the job fails |
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+
+use crate::block_store::BlockStore;
+use crate::error::Error;
+use crate::ids::PartitionId;
+use crate::plan::{Entry, Plan, Stage};
+use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
+use crate::shuffle::Shuffle;
+use crate::sink::{Prepared, Sink, SinkBatch};
+use crate::source::{OffsetRange, RangeReader};
+use crate::task::TaskContext;
+use crate::task::pipeline::{Cancelled, Outputs, Pipeline, RunningPipeline, TaskOutput};
+use crate::task::pool::WorkerPool;
+
+/// What runs batches.
+pub(crate) struct BatchRunner {
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) pool: WorkerPool,
+    pub(crate) store: Arc<BlockStore>,
+    pub(crate) sinks: Vec<Arc<dyn Sink>>,
+    /// Set when the job is stopped at once.
+    pub(crate) stopped: Arc<AtomicBool>,
+}
+
+/// What came of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct BatchOutcome {
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) n_tasks: usize,
+}
+
+/// What one task reads.
+enum TaskInput {
+    Blocks(Vec<BlockSlice>),
+    Range(Arc<dyn RangeReader>, OffsetRange),
+    Shuffle(Arc<Shuffle>, u32),
+}
+
+type Task = Box<dyn FnOnce() -> Result<TaskOutput, Error> + Send>;
+
+impl BatchRunner {
+    /// Runs a batch and publishes it. Its blocks are released whatever comes of it.
+    pub(crate) fn run(&self, batch: &Batch) -> Result<BatchOutcome, Error> {
+        let outcome = self.run_stages(batch).and_then(|(outcome, prepared)| {
+            self.publish(batch, prepared)?;
+            Ok(outcome)
+        });
+        self.release(batch);
+        outcome
+    }
+
+    /// Lets the blocks of a batch go.
+    pub(crate) fn release(&self, batch: &Batch) {
+        for input in &batch.inputs {
+            if let SourceInput::Blocks { blocks, .. } = input {
+                self.store.release(blocks);
+            }
+        }
+    }
+
+    fn run_stages(&self, batch: &Batch) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
+        let plan = &self.plan;
+        let shuffles = plan.shuffles.iter();
+        let shuffles = shuffles.map(|shuffle| Arc::new(Shuffle::new(shuffle.partitioning.clone(), shuffle.n_partitions)));
+        let outputs = Outputs { shuffles: shuffles.collect(), sinks: self.sinks.clone() };
+        let bases = partition_bases(plan, batch);
+        let cancelled = Arc::new(AtomicBool::new(false));
+        let mut outcome = BatchOutcome::default();
+        let mut prepared: Vec<Vec<Prepared>> = self.sinks.iter().map(|_| Vec::new()).collect();
+        let mut ended = vec![false; plan.stages.len()];
+        while ended.contains(&false) {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(Cancelled.into());
+            }
+            let is_ready = |stage: &&Stage| {
+                !ended[stage.id.0 as usize] && stage.depends_on.iter().all(|needed| ended[needed.0 as usize])
+            };
+            let ready: Vec<&Stage> = plan.stages.iter().filter(is_ready).collect();
+            assert!(!ready.is_empty(), "the stages of a plan have no cycle");
+            let mut tasks: Vec<Task> = Vec::new();
+            let mut from_source = Vec::new();
+            for stage in &ready {
+                let base = bases[stage.id.0 as usize];
+                for (partition, input) in self.inputs(stage, batch, &outputs) {
+                    let task = TaskContext {
+                        batch_id: batch.batch_id,
+                        batch_time_us: batch.batch_time_us,
+                        partition: PartitionId(base + partition),
+                        attempt: 0,
+                        cancelled: cancelled.clone(),
+                    };
+                    from_source.push(matches!(stage.entry, Entry::Source(_)));
+                    tasks.push(self.task(stage.pipeline.clone(), outputs.clone(), task, input));
+                }
+            }
+            outcome.n_tasks += tasks.len();
+            let mut failure: Option<Error> = None;
+            for (result, is_source) in self.pool.run(tasks).into_iter().zip(from_source) {
+                match result {
+                    Ok(output) => {
+                        outcome.rows_in += if is_source { output.rows_in } else { 0 };
+                        outcome.rows_out += output.rows_out;
+                        for (sink, part) in output.prepared {
+                            prepared[sink].push(part);
+                        }
+                    }
+                    // The others were given up because of this one.
+                    Err(error) if failure.is_none() || is_cancelled(&failure) => failure = Some(error),
+                    Err(_) => {}
+                }
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            let ready: Vec<usize> = ready.iter().map(|stage| stage.id.0 as usize).collect();
+            for stage in ready {
+                if let Entry::Shuffle(shuffle) = plan.stages[stage].entry {
+                    outputs.shuffles[shuffle].clear();
+                }
+                ended[stage] = true;
+            }
+        }
+        Ok((outcome, prepared))
+    }
+
+    /// What the tasks of a stage read, with their numbers within it.
+    fn inputs(&self, stage: &Stage, batch: &Batch, outputs: &Outputs) -> Vec<(u32, TaskInput)> {
+        let inputs: Vec<TaskInput> = match stage.entry {
+            Entry::Source(source) => match &batch.inputs[source] {
+                SourceInput::Blocks { partitions, .. } => partitions.iter().cloned().map(TaskInput::Blocks).collect(),
+                SourceInput::Ranges { reader, ranges } => {
+                    ranges.iter().map(|range| TaskInput::Range(reader.clone(), range.clone())).collect()
+                }
+            },
+            Entry::Shuffle(index) => {
+                let shuffle = &outputs.shuffles[index];
+                let planned = &self.plan.shuffles[index];
+                let runs = |partition: &u32| planned.runs_when_empty || shuffle.rows_of(PartitionId(*partition)) > 0;
+                return (0..planned.n_partitions)
+                    .filter(runs)
+                    .map(|partition| (partition, TaskInput::Shuffle(shuffle.clone(), partition)))
+                    .collect();
+            }
+        };
+        (0..).zip(inputs).collect()
+    }
+
+    fn task(&self, pipeline: Arc<Pipeline>, outputs: Outputs, task: TaskContext, input: TaskInput) -> Task {
+        let store = self.store.clone();
+        let stopped = self.stopped.clone();
+        Box::new(move || {
+            let result = run_task(&pipeline, &outputs, &task, input, &store, &stopped);
+            if result.is_err() {
+                // What the other tasks of the batch would still do is thrown away.
+                task.cancelled.store(true, Ordering::Relaxed);
+            }
+            result
+        })
+    }
+
+    fn publish(&self, batch: &Batch, prepared: Vec<Vec<Prepared>>) -> Result<(), Error> {
+        let published = SinkBatch { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us };
+        for (sink, mut parts) in self.sinks.iter().zip(prepared) {
+            parts.sort_by_key(|part| part.partition);
+            sink.publish(&published, parts)?;
+        }
+        Ok(())
+    }
+}
+
+fn is_cancelled(error: &Option<Error>) -> bool {
+    error.as_ref().is_some_and(|error| error.downcast_ref::<Cancelled>().is_some())
+}
+
+fn run_task(
+    pipeline: &Pipeline,
+    outputs: &Outputs,
+    task: &TaskContext,
+    input: TaskInput,
+    store: &BlockStore,
+    stopped: &AtomicBool,
+) -> Result<TaskOutput, Error> {
+    let mut running = RunningPipeline::start(pipeline, outputs, task)?;
+    let mut push = |rows: RecordBatch| {
+        if stopped.load(Ordering::Relaxed) {
+            return Err(Cancelled.into());
+        }
+        running.push(rows)
+    };
+    match input {
+        TaskInput::Blocks(slices) => {
+            for slice in slices {
+                let rows = store.get(slice.block)?;
+                push(rows.slice(slice.start as usize, slice.n_rows as usize))?;
+            }
+        }
+        TaskInput::Range(reader, range) => reader.read_range(&range, &mut push)?,
+        TaskInput::Shuffle(shuffle, partition) => shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?,
+    }
+    running.finish()
+}
+
+/// The number of each stage's first partition: stages that share a node are numbered through, those after a shuffle
+/// first, because how many partitions they have does not change from batch to batch.
+fn partition_bases(plan: &Plan, batch: &Batch) -> Vec<u32> {
+    let mut bases = vec![0; plan.stages.len()];
+    let mut next: Vec<u32> = vec![0; plan.stages.len()];
+    let after_shuffle = plan.stages.iter().filter(|stage| matches!(stage.entry, Entry::Shuffle(_)));
+    let from_source = plan.stages.iter().filter(|stage| matches!(stage.entry, Entry::Source(_)));
+    for stage in after_shuffle.chain(from_source) {
+        let n_partitions = match stage.entry {
+            Entry::Source(source) => batch.inputs[source].n_partitions() as u32,
+            Entry::Shuffle(shuffle) => plan.shuffles[shuffle].n_partitions,
+        };
+        bases[stage.id.0 as usize] = next[stage.group];
+        next[stage.group] += n_partitions;
+    }
+    bases
+}

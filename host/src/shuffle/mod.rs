@@ -1,0 +1,266 @@
+//! Station 5: moves rows from the tasks of one stage to the tasks of the next, so that equal keys meet.
+//!
+//! One shuffle serves one batch, in memory. Map tasks write, each into every partition; when all have finished, reduce
+//! tasks read one partition each.
+//!
+//! ```text
+//!  map task 0 ── ShuffleWriter ── push… ── finish ──┐            ┌── read(0) ── reduce task 0
+//!  map task 1 ── ShuffleWriter ── push… ── finish ──┼─ Shuffle ──┤
+//!  map task 2 ── ShuffleWriter ── dropped: nothing  ┘            └── read(1) ── reduce task 1
+//! ```
+//!
+//! The law: every row pushed by a map task that finished is read exactly once, from the partition of its key; and within
+//! one map task and one partition rows keep their order. What is read depends on the rows alone, not on timing.
+
+pub mod key_encoding;
+pub mod partitioner;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::error::ArrowError;
+
+use crate::error::{Error, Internal};
+use crate::ids::PartitionId;
+use partitioner::{hash_keys, partition_of};
+
+/// Rows that are dealt out at once, at least: smaller pushes wait for others, so that partitions do not get crumbs.
+const ROWS_DEALT_MIN: usize = 8_192;
+
+/// How rows find their partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Partitioning {
+    /// By the hash of these columns, see [`partitioner`]: rows with equal values share a partition.
+    Hash {
+        /// Indices of the key columns.
+        columns: Vec<usize>,
+    },
+    /// In turn, row by row; map task `i` starts at partition `i`, so that small outputs do not all go to the first.
+    RoundRobin,
+}
+
+/// The rows between two stages of one batch.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Arc;
+/// use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+/// use tidemill::ids::PartitionId;
+/// use tidemill::shuffle::{Partitioning, Shuffle};
+///
+/// let numbers: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
+/// let shuffle = Arc::new(Shuffle::new(Partitioning::RoundRobin, 2));
+///
+/// let mut writer = shuffle.writer(0);
+/// writer.push(RecordBatch::try_from_iter([("n", numbers)])?)?;
+/// writer.finish()?;
+///
+/// let rows = |partition| shuffle.read(PartitionId(partition)).iter().map(|rows| rows.num_rows()).sum::<usize>();
+/// assert_eq!((rows(0), rows(1)), (2, 1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Shuffle {
+    partitioning: Partitioning,
+    n_partitions: u32,
+    /// What finished map tasks wrote, in the order of the tasks. A mutex: it is taken once a task.
+    outputs: Mutex<BTreeMap<usize, MapOutput>>,
+}
+
+/// What one map task wrote.
+#[derive(Debug, Default)]
+struct MapOutput {
+    /// For each partition its rows, in the order they were pushed.
+    partitions: Vec<Vec<RecordBatch>>,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Shuffle {
+    /// An empty shuffle into `n_partitions`; 0 counts as 1.
+    #[must_use]
+    pub fn new(partitioning: Partitioning, n_partitions: u32) -> Self {
+        Self { partitioning, n_partitions: n_partitions.max(1), outputs: Mutex::default() }
+    }
+
+    /// How many partitions are read.
+    #[must_use]
+    pub fn n_partitions(&self) -> u32 {
+        self.n_partitions
+    }
+
+    /// A writer for an attempt of a map task. Several attempts may write at the same time: the first to finish counts.
+    #[must_use]
+    pub fn writer(self: &Arc<Self>, map_task: usize) -> ShuffleWriter {
+        ShuffleWriter {
+            shuffle: Arc::clone(self),
+            map_task,
+            next_in_turn: (map_task % self.n_partitions as usize) as u32,
+            waiting: Vec::new(),
+            waiting_rows: 0,
+            output: MapOutput { partitions: vec![Vec::new(); self.n_partitions as usize], ..MapOutput::default() },
+        }
+    }
+
+    /// The rows of a partition, in the order of map tasks, then of pushes. May be read again, by another attempt.
+    #[must_use]
+    pub fn read(&self, partition: PartitionId) -> Vec<RecordBatch> {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten().cloned().collect()
+    }
+
+    /// How many rows finished map tasks wrote into a partition.
+    #[must_use]
+    pub fn rows_of(&self, partition: PartitionId) -> u64 {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let batches = outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten();
+        batches.map(|rows| rows.num_rows() as u64).sum()
+    }
+
+    /// Gives the memory back, once every reduce task has ended. What is read after it is empty.
+    pub fn clear(&self) {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// How many rows finished map tasks wrote.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).values().map(|output| output.rows).sum()
+    }
+
+    /// How many bytes finished map tasks wrote.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner).values().map(|output| output.bytes).sum()
+    }
+}
+
+/// Deals out the rows of one attempt of a map task. Dropped without [`ShuffleWriter::finish`], it leaves nothing.
+#[derive(Debug)]
+pub struct ShuffleWriter {
+    shuffle: Arc<Shuffle>,
+    map_task: usize,
+    /// Where the next row goes, when rows are dealt in turn.
+    next_in_turn: u32,
+    /// Pushes that have not been dealt out.
+    waiting: Vec<RecordBatch>,
+    waiting_rows: usize,
+    output: MapOutput,
+}
+
+impl ShuffleWriter {
+    /// Takes some rows. All pushes have one schema.
+    ///
+    /// # Errors
+    ///
+    /// When a key column has a type that cannot be a key, which a plan has ruled out. The writer is then spent.
+    pub fn push(&mut self, rows: RecordBatch) -> Result<(), Error> {
+        if rows.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.output.partitions.len() == 1 {
+            self.output.rows += rows.num_rows() as u64;
+            self.output.bytes += slice_bytes(&rows);
+            self.output.partitions[0].push(rows);
+            return Ok(());
+        }
+        self.waiting_rows += rows.num_rows();
+        self.waiting.push(rows);
+        if self.waiting_rows >= ROWS_DEALT_MIN { self.deal_waiting() } else { Ok(()) }
+    }
+
+    /// Makes what was pushed visible, all at once; unless another attempt of the map task has finished before.
+    ///
+    /// # Errors
+    ///
+    /// As [`ShuffleWriter::push`].
+    pub fn finish(mut self) -> Result<(), Error> {
+        self.deal_waiting()?;
+        let output = std::mem::take(&mut self.output);
+        let mut outputs = self.shuffle.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.entry(self.map_task).or_insert(output);
+        Ok(())
+    }
+
+    fn deal_waiting(&mut self) -> Result<(), Error> {
+        let waiting = std::mem::take(&mut self.waiting);
+        self.waiting_rows = 0;
+        let dealt = match &waiting[..] {
+            [] => return Ok(()),
+            [rows] => self.deal(rows),
+            all => concat_batches(all[0].schema_ref(), all).and_then(|rows| self.deal(&rows)),
+        };
+        dealt.map_err(|source| {
+            Internal { doing: "dealing rows out to the partitions of a shuffle".into(), source }.into()
+        })
+    }
+
+    fn deal(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
+        let n_partitions = self.shuffle.n_partitions;
+        let partitions: Vec<u32> = match &self.shuffle.partitioning {
+            // No key: one group, in the first partition.
+            Partitioning::Hash { columns } if columns.is_empty() => vec![0; rows.num_rows()],
+            Partitioning::Hash { columns } => {
+                let columns: Vec<_> = columns.iter().map(|&column| rows.column(column).clone()).collect();
+                hash_keys(&columns)?.into_iter().map(|hash| partition_of(hash, n_partitions)).collect()
+            }
+            Partitioning::RoundRobin => {
+                let start = u64::from(self.next_in_turn);
+                let n = u64::from(n_partitions);
+                let after = start + rows.num_rows() as u64;
+                self.next_in_turn = (after % n) as u32;
+                (start..after).map(|row| (row % n) as u32).collect()
+            }
+        };
+        let (order, ends) = sort_by_group(&partitions, n_partitions as usize);
+        let sorted = take_record_batch(rows, &UInt32Array::from(order))?;
+        self.output.rows += sorted.num_rows() as u64;
+        self.output.bytes += slice_bytes(&sorted);
+        let mut start = 0;
+        for (partition, end) in self.output.partitions.iter_mut().zip(ends) {
+            let end = end as usize;
+            if end > start {
+                partition.push(sorted.slice(start, end - start));
+            }
+            start = end;
+        }
+        Ok(())
+    }
+}
+
+/// The rows in the order of their groups, within a group in their own order; and the exclusive end of each group.
+///
+/// A counting sort: two passes over the rows. Every group is less than `n_groups`.
+pub(crate) fn sort_by_group(groups: &[u32], n_groups: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut ends = vec![0u32; n_groups];
+    for &group in groups {
+        ends[group as usize] += 1;
+    }
+    let mut start = 0;
+    for end in &mut ends {
+        (start, *end) = (start + *end, start);
+    }
+    // `ends` holds the starts; each grows to its end as its rows are placed.
+    let mut order = vec![0u32; groups.len()];
+    for (row, &group) in groups.iter().enumerate() {
+        let next = &mut ends[group as usize];
+        order[*next as usize] = row as u32;
+        *next += 1;
+    }
+    (order, ends)
+}
+
+/// The bytes of the rows themselves, not of the buffers they are slices of.
+pub(crate) fn slice_bytes(rows: &RecordBatch) -> u64 {
+    let bytes = |column: &dyn Array| {
+        // Types whose slices arrow cannot measure count with their whole buffers.
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size())
+    };
+    rows.columns().iter().map(|column| bytes(column) as u64).sum()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,142 @@
+//! What goes wrong with the built-in sources.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::error::{Explain, Fault, Retry};
+
+/// What goes wrong with the built-in sources.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// An option of the source makes no sense.
+    #[error("{message}")]
+    Option {
+        /// What is wrong with which option.
+        message: String,
+        /// What to write instead.
+        hint: Option<String>,
+    },
+    /// Nobody answers at the address.
+    #[error("cannot connect to `{address}`")]
+    Connect {
+        /// The address, as it is written in the job.
+        address: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The other end closed the connection, and it is to be made again.
+    #[error("`{address}` closed the connection")]
+    Closed {
+        /// The address.
+        address: String,
+    },
+    /// Reading failed.
+    #[error("cannot read from {what}")]
+    Read {
+        /// From where, as in "`data/part-1.txt`".
+        what: String,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// The path of a file source is not there.
+    #[error("`{path}` does not exist")]
+    Missing {
+        /// The path.
+        path: PathBuf,
+    },
+    /// A directory cannot be listed.
+    #[error("cannot list `{path}`")]
+    List {
+        /// The directory, the pattern, or what is in it.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+    /// A file was there when the batch was planned and is not when it is read.
+    #[error("`{path}` vanished after it became part of a batch")]
+    Vanished {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file is shorter than when the batch was planned.
+    #[error("`{path}` shrank to {found_bytes} bytes after {planned_bytes} became part of a batch")]
+    Shrank {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that are to be read.
+        planned_bytes: u64,
+        /// Bytes that are there.
+        found_bytes: u64,
+    },
+    /// A file's name says that it is compressed.
+    #[error("`{path}` is compressed, and compressed files are not read in this version")]
+    Compressed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A range of another source, or a broken one.
+    #[error("`{object}` has no range from {start} to {end}")]
+    Range {
+        /// What is to be read.
+        object: String,
+        /// First offset.
+        start: u64,
+        /// Exclusive end.
+        end: u64,
+    },
+    /// The code of a receiver panicked.
+    #[error("the receiver panicked: {message}")]
+    Panicked {
+        /// The panic's message.
+        message: String,
+    },
+    /// The thread of a source could not be started.
+    #[error("cannot start a thread for the source")]
+    Thread {
+        /// What the system says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Explain for SourceError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::Option { .. } | Self::Missing { .. } | Self::Compressed { .. } | Self::Panicked { .. } => Fault::User,
+            Self::Range { .. } => Fault::Host,
+            _ => Fault::External,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Connect { .. }
+            | Self::Closed { .. }
+            | Self::Read { .. }
+            | Self::List { .. }
+            | Self::Thread { .. } => Retry::WithBackoff,
+            _ => Retry::Never,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Option { hint, .. } => hint.clone(),
+            Self::Connect { address, .. } => Some(format!("Is the server at `{address}` up, and does it listen there?")),
+            Self::Missing { .. } => {
+                Some("Create the directory, or mend `path`; relative paths are relative to the job file.".into())
+            }
+            Self::Vanished { .. } | Self::Shrank { .. } => Some(
+                "Files must not be changed or removed before the batches they are part of have ended. Move whole files \
+                 in, and clean up later."
+                    .into(),
+            ),
+            Self::Compressed { .. } => Some("Decompress it first, or leave it out with a pattern in `path`.".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Lines of text from a TCP server: what Spark calls `socketTextStream`.
+
+use std::io::{self, ErrorKind, Read};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+
+use super::counters::SourceNote;
+use super::error::SourceError;
+use super::lines::{LineCutter, LineOptions, TextRows, TextStream, text_schema};
+use super::{Intake, OpenSource, Receiver, SourceDefinition};
+use crate::error::Error;
+use crate::job::table::Table;
+
+/// Bytes of one read. A busy socket gives 64 to 256 KiB at a time, and what one read gives is pushed at once.
+const READ_BYTES: usize = 256 << 10;
+
+/// Rows of a batch that is pushed, at most.
+const ROWS_MAX: usize = 65_536;
+
+/// Bytes of a batch that is pushed; those of one read are always fewer.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+
+/// How often a silent socket is left to look whether the job stops.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// Lines of text from a TCP server that the job connects to.
+///
+/// Each line is a row of one column, `value: utf8`. Lines end in `\n`; a `\r` before it is no part of them. When the
+/// server closes the connection, its last line counts even without a line end; when the connection breaks, that line
+/// is left out and counted. Nothing can be read again: lines received and not yet processed are lost in a crash.
+///
+/// # Examples
+///
+/// ```
+/// use tidemill::source::{SocketSource, SourceDefinition};
+///
+/// let source = SocketSource { reconnect: false, ..SocketSource::new("127.0.0.1:9999") };
+/// assert_eq!(source.describe(), "127.0.0.1:9999");
+/// assert!(source.ends());
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SocketSource {
+    /// Host and port, as in `127.0.0.1:9999` or `[::1]:9999`. A name is looked up at every connection.
+    pub address: String,
+    /// Whether to connect again when the connection has ended or broken. If not, the source ends with its first
+    /// connection. A server that is not there yet is waited for either way.
+    pub reconnect: bool,
+    /// How long the server may take to answer one attempt to connect.
+    pub connect_timeout: Duration,
+    /// How lines are read.
+    pub lines: LineOptions,
+}
+
+impl SocketSource {
+    /// A source that connects to `address`, again and again.
+    #[must_use]
+    pub fn new(address: impl Into<String>) -> Self {
+        Self {
+            address: address.into(),
+            reconnect: true,
+            connect_timeout: Duration::from_secs(5),
+            lines: LineOptions::default(),
+        }
+    }
+
+    /// Reads the options `address`, `reconnect`, `connect-timeout`, `max-line-bytes` and `invalid`.
+    pub fn parse(table: &mut Table<'_>) -> Option<Self> {
+        let address = table.required_text("address");
+        if let Some(SourceError::Option { message, hint }) =
+            address.as_deref().and_then(|text| check_address(text).err())
+        {
+            table.problem("address", message, hint);
+        }
+        let mut source = Self::new(address.clone().unwrap_or_default());
+        source.reconnect = table.boolean("reconnect").unwrap_or(source.reconnect);
+        match table.duration("connect-timeout") {
+            Some(timeout) if timeout.is_zero() => {
+                table.problem("connect-timeout", "`connect-timeout` must be longer than 0", None);
+            }
+            timeout => source.connect_timeout = timeout.unwrap_or(source.connect_timeout),
+        }
+        source.lines = LineOptions::parse(table);
+        address.map(|_| source)
+    }
+}
+
+/// Whether it is a host and a port; the host may still be unknown.
+fn check_address(address: &str) -> Result<(), SourceError> {
+    let problem = |message: String| {
+        let hint = Some("write a host and a port, as in `127.0.0.1:9999`".into());
+        Err(SourceError::Option { message, hint })
+    };
+    let Some((host, port)) = address.rsplit_once(':') else {
+        return problem(format!("address `{address}` has no port"));
+    };
+    if host.is_empty() {
+        return problem(format!("address `{address}` has no host"));
+    }
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return problem(format!("address `{address}` needs brackets around its host, as in `[::1]:9999`"));
+    }
+    match port.parse::<u16>() {
+        Ok(0) | Err(_) => problem(format!("address `{address}` needs a port from 1 to 65535")),
+        Ok(_) => Ok(()),
+    }
+}
+
+impl SourceDefinition for SocketSource {
+    fn type_name(&self) -> &str {
+        "socket"
+    }
+
+    fn schema(&self) -> Result<SchemaRef, Error> {
+        Ok(text_schema())
+    }
+
+    fn describe(&self) -> String {
+        self.address.clone()
+    }
+
+    fn ends(&self) -> bool {
+        !self.reconnect
+    }
+
+    fn open(&self) -> Result<OpenSource, Error> {
+        check_address(&self.address)?;
+        Ok(OpenSource::Receiver(Box::new(SocketReceiver { options: self.clone() })))
+    }
+}
+
+/// Connects and reads until the connection ends.
+#[derive(Debug)]
+struct SocketReceiver {
+    options: SocketSource,
+}
+
+/// How a connection ended.
+enum End {
+    /// The job stops.
+    Stopping,
+    /// The server closed it.
+    Closed,
+    /// It broke.
+    Broken(io::Error),
+}
+
+impl Receiver for SocketReceiver {
+    fn run(&mut self, intake: &Intake) -> Result<(), Error> {
+        let address = &self.options.address;
+        let connected = connect(&self.options, intake);
+        let Some(stream) = connected.map_err(|source| SourceError::Connect { address: address.clone(), source })?
+        else {
+            return Ok(());
+        };
+        intake.note(SourceNote::Connected);
+        let error = match receive(stream, &self.options.lines, intake)? {
+            End::Stopping => return Ok(()),
+            End::Closed => SourceError::Closed { address: address.clone() },
+            End::Broken(source) => SourceError::Read { what: format!("`{address}`"), source },
+        };
+        if self.options.reconnect {
+            return Err(error.into());
+        }
+        if let SourceError::Read { source, .. } = &error {
+            intake.note(SourceNote::Failed { error: format!("{error}: {source}") });
+            tracing::warn!(target: "tidemill::source", address, %source, "connection broke, and `reconnect` is false");
+        }
+        Ok(())
+    }
+}
+
+/// Reads until the connection ends or the job stops; pushes what there is after every read.
+fn receive(mut stream: TcpStream, options: &LineOptions, intake: &Intake) -> Result<End, Error> {
+    let counters = Arc::clone(intake.counters());
+    let rows = TextRows::new(options.clone(), Arc::clone(intake.schema()), counters, ROWS_MAX, BATCH_BYTES_MAX);
+    let mut text = TextStream::new(LineCutter::new(options), rows);
+    let mut emit = |rows| Ok(intake.push(rows)?);
+    if let Err(error) = stream.set_read_timeout(Some(STOP_POLL)) {
+        return Ok(End::Broken(error));
+    }
+    let mut buffer = vec![0; READ_BYTES];
+    let end = loop {
+        if intake.is_stopping() {
+            break End::Stopping;
+        }
+        match stream.read(&mut buffer) {
+            Ok(0) => break End::Closed,
+            Ok(n_bytes) => {
+                text.add(&buffer[..n_bytes], &mut emit)?;
+                text.flush(&mut emit)?;
+            }
+            Err(error) if is_pause(error.kind()) => {}
+            Err(error) => break End::Broken(error),
+        }
+    };
+    match end {
+        End::Closed => text.finish(&mut emit)?,
+        End::Stopping | End::Broken(_) => text.break_off(&mut emit)?,
+    }
+    Ok(end)
+}
+
+/// Whether a read ended without data, with nothing wrong.
+fn is_pause(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted)
+}
+
+/// Connects; `None` when the job stops meanwhile.
+///
+/// Looking up a name and waiting for a server that does not answer cannot be interrupted, so a thread of its own does
+/// both; if the job stops it is left to end by itself, within the timeout.
+fn connect(options: &SocketSource, intake: &Intake) -> io::Result<Option<TcpStream>> {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let (address, timeout) = (options.address.clone(), options.connect_timeout);
+    thread::Builder::new().name("connect".into()).spawn(move || {
+        // Nobody listens when the job stops.
+        let _ = sender.send(connect_any(&address, timeout));
+    })?;
+    loop {
+        match answer.recv_timeout(STOP_POLL) {
+            Ok(outcome) => return outcome.map(Some),
+            Err(RecvTimeoutError::Timeout) if intake.is_stopping() => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("the thread that connects ended")),
+        }
+    }
+}
+
+/// Connects to the first address of a name that answers.
+fn connect_any(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last_error = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in address.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
+#[cfg(test)]
+#[path = "socket_tests.rs"]
+mod tests;

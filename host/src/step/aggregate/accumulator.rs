@@ -1,0 +1,102 @@
+//! What a built-in aggregate keeps for each group: the trait, and counting.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
+use arrow::buffer::NullBuffer;
+use arrow::datatypes::{DataType, Int64Type};
+use arrow::error::ArrowError;
+
+/// Why an aggregate has no result.
+#[derive(Debug)]
+pub(crate) enum NoResult {
+    /// A value does not fit its type.
+    Overflow,
+    /// What arrow says although everything was checked.
+    Arrow(ArrowError),
+}
+
+impl From<ArrowError> for NoResult {
+    fn from(error: ArrowError) -> Self {
+        Self::Arrow(error)
+    }
+}
+
+/// One aggregate over all groups of a table.
+///
+/// A task calls `resize` and then `update` (before the shuffle) or `merge` (behind it) for each batch of rows, then
+/// `take_partials` or `take_results`, which leave it without groups.
+pub(crate) trait Accumulator: Send {
+    /// Makes room for groups `0..n_groups`; new ones hold no value.
+    fn resize(&mut self, n_groups: usize);
+
+    /// Adds row `i` to group `groups[i]`. `values` has the plain input type; `None` for `count(*)`.
+    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult>;
+
+    /// Adds what another table accumulated: as many columns as [`Accumulator::take_partials`] gives.
+    fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult>;
+
+    /// What was accumulated, a row a group.
+    fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult>;
+
+    /// The result of each group.
+    fn take_results(&mut self) -> Result<ArrayRef, NoResult>;
+
+    /// The bytes it holds.
+    fn bytes(&self) -> usize;
+}
+
+/// Calls `each` with row and group of every row that is not null.
+#[inline(always)]
+pub(crate) fn each_valid(groups: &[u32], nulls: Option<&NullBuffer>, mut each: impl FnMut(usize, usize)) {
+    match nulls.filter(|nulls| nulls.null_count() > 0) {
+        None => groups.iter().enumerate().for_each(|(row, &group)| each(row, group as usize)),
+        Some(nulls) => nulls.valid_indices().for_each(|row| each(row, groups[row] as usize)),
+    }
+}
+
+/// Which groups hold a value, as a null buffer; `None` when all do.
+pub(crate) fn nulls_of(seen: &[bool]) -> Option<NullBuffer> {
+    if seen.iter().all(|&seen| seen) { None } else { Some(seen.iter().copied().collect()) }
+}
+
+/// `count`.
+#[derive(Default)]
+pub(crate) struct Counts {
+    counts: Vec<i64>,
+}
+
+impl Counts {
+    pub(crate) const TYPE: DataType = DataType::Int64;
+}
+
+impl Accumulator for Counts {
+    fn resize(&mut self, n_groups: usize) {
+        self.counts.resize(n_groups, 0);
+    }
+
+    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
+        let nulls = values.and_then(|values| values.logical_nulls());
+        each_valid(groups, nulls.as_ref(), |_, group| self.counts[group] += 1);
+        Ok(())
+    }
+
+    fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
+        let counts = partials[0].as_primitive::<Int64Type>().values();
+        // Counts are of rows, which would not fit a machine before they overflow.
+        each_valid(groups, None, |row, group| self.counts[group] += counts[row]);
+        Ok(())
+    }
+
+    fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {
+        Ok(vec![self.take_results()?])
+    }
+
+    fn take_results(&mut self) -> Result<ArrayRef, NoResult> {
+        Ok(Arc::new(Int64Array::from(std::mem::take(&mut self.counts))))
+    }
+
+    fn bytes(&self) -> usize {
+        self.counts.capacity() * size_of::<i64>()
+    }
+}

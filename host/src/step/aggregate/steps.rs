@@ -1,0 +1,169 @@
+//! The two halves of built-in aggregates: before the shuffle and behind it.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch};
+
+use super::accumulator::{Accumulator, NoResult};
+use super::{AggregateError, AggregateSpec};
+use crate::error::Error;
+use crate::ids::PartitionId;
+use crate::shuffle::key_encoding::plain;
+use crate::step::key_table::KeyTable;
+use crate::step::keyed::{KeyedStep, batch_of, emit_in_chunks, internal};
+use crate::step::{Emit, PipelineStep, StepFactory};
+use crate::task::TaskContext;
+
+/// Bytes of groups that a task holds before the shuffle; with more it gives its partials on and starts anew.
+///
+/// Two million keys of ten bytes with one count, or what four tasks may have beside each other in 128 MiB.
+const TABLE_BYTES_MAX: usize = 32 << 20;
+
+/// The groups of one task.
+struct Groups {
+    spec: AggregateSpec,
+    table: KeyTable,
+    accumulators: Vec<Box<dyn Accumulator>>,
+    /// Group of each row of the batch at work; kept for its memory.
+    groups: Vec<u32>,
+}
+
+impl Groups {
+    fn new(spec: &AggregateSpec) -> Self {
+        let types: Vec<_> = spec.0.keys.fields.iter().map(|field| field.data_type().clone()).collect();
+        // `resolve` has made each of them once.
+        let accumulators = spec.0.aggregates.iter().filter_map(|aggregate| aggregate.accumulator()).collect();
+        Self { spec: spec.clone(), table: KeyTable::new(&types), accumulators, groups: Vec::new() }
+    }
+
+    fn group(&mut self, keys: &[ArrayRef], n_rows: usize) -> Result<(), Error> {
+        let step = &self.spec.0.step;
+        self.table
+            .group_rows(keys, n_rows, &mut self.groups)
+            .map_err(internal(format!("grouping the rows of step `{step}`")))?;
+        self.resize();
+        Ok(())
+    }
+
+    fn resize(&mut self) {
+        for accumulator in &mut self.accumulators {
+            accumulator.resize(self.table.len());
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.table.bytes() + self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum::<usize>()
+    }
+
+    /// The error of aggregate number `index`.
+    fn error(&self, index: usize, error: NoResult) -> Error {
+        let spec = &self.spec.0;
+        let aggregate = &spec.aggregates[index];
+        match error {
+            NoResult::Overflow => AggregateError::Overflow {
+                step: spec.step.clone(),
+                column: aggregate.name.clone(),
+                text: aggregate.text.clone(),
+                data_type: spec.output.field(spec.keys.len() + index).data_type().clone(),
+            }
+            .into(),
+            NoResult::Arrow(source) => {
+                internal(format!("computing `{}` in step `{}`", aggregate.text, spec.step))(source)
+            }
+        }
+    }
+
+    /// Takes all groups, as partials or as results.
+    fn take(&mut self, results: bool) -> Result<RecordBatch, Error> {
+        let n_groups = self.table.len();
+        let doing = format!("putting the output of step `{}` together", self.spec.0.step);
+        let mut columns = self.table.keys().map_err(internal(&*doing))?;
+        for index in 0..self.accumulators.len() {
+            let accumulator = &mut self.accumulators[index];
+            let taken = if results {
+                accumulator.take_results().map(|column| vec![column])
+            } else {
+                accumulator.take_partials()
+            };
+            columns.extend(taken.map_err(|error| self.error(index, error))?);
+        }
+        self.table.clear();
+        let schema = if results { self.spec.output_schema() } else { self.spec.partial_schema() };
+        batch_of(schema, columns, n_groups).map_err(internal(doing))
+    }
+}
+
+pub(super) struct CombineFactory(pub(super) AggregateSpec);
+
+impl StepFactory for CombineFactory {
+    fn start(&self, _: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
+        Ok(Box::new(Combine { groups: Groups::new(&self.0), bytes_max: TABLE_BYTES_MAX }))
+    }
+}
+
+/// Before the shuffle: rows to partials.
+struct Combine {
+    groups: Groups,
+    bytes_max: usize,
+}
+
+impl PipelineStep for Combine {
+    fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
+        let groups = &mut self.groups;
+        let spec = Arc::clone(&groups.spec.0);
+        groups.group(&spec.keys.of(&rows), rows.num_rows())?;
+        for (index, aggregate) in spec.aggregates.iter().enumerate() {
+            let values = aggregate.column.as_ref().map(|(column, _)| plain(rows.column(*column)));
+            let updated = values
+                .transpose()
+                .map_err(NoResult::from)
+                .and_then(|values| groups.accumulators[index].update(&groups.groups, values.as_ref()));
+            updated.map_err(|error| groups.error(index, error))?;
+        }
+        if groups.bytes() > self.bytes_max && groups.table.len() > 0 { self.finish(emit) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
+        emit_in_chunks(&self.groups.take(false)?, emit)
+    }
+}
+
+pub(super) struct MergeFactory(pub(super) AggregateSpec);
+
+impl StepFactory for MergeFactory {
+    fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
+        let is_alone = self.0.is_global() && task.partition == PartitionId(0);
+        Ok(Box::new(Merge { groups: Groups::new(&self.0), answers_of_nothing: is_alone }))
+    }
+}
+
+/// Behind the shuffle: partials to results.
+struct Merge {
+    groups: Groups,
+    /// Whether there is a result even of no rows.
+    answers_of_nothing: bool,
+}
+
+impl PipelineStep for Merge {
+    fn push(&mut self, rows: RecordBatch, _: &mut Emit<'_>) -> Result<(), Error> {
+        let groups = &mut self.groups;
+        let spec = Arc::clone(&groups.spec.0);
+        let mut first = spec.keys.len();
+        groups.group(&rows.columns()[..first], rows.num_rows())?;
+        for (index, aggregate) in spec.aggregates.iter().enumerate() {
+            let partials = &rows.columns()[first..first + aggregate.n_partials];
+            first += aggregate.n_partials;
+            let merged = groups.accumulators[index].merge(&groups.groups, partials);
+            merged.map_err(|error| groups.error(index, error))?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
+        if self.answers_of_nothing {
+            self.groups.table.ensure_global_group();
+            self.groups.resize();
+        }
+        emit_in_chunks(&self.groups.take(true)?, emit)
+    }
+}
