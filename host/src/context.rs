@@ -94,6 +94,12 @@ impl Context {
         build_plan(&self.job.borrow(), &self.runtime)
     }
 
+    /// The job as it was built.
+    #[must_use]
+    pub fn into_job(self) -> Job {
+        self.job.into_inner()
+    }
+
     /// Checks the job and starts it on threads of its own.
     ///
     /// # Errors

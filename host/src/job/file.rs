@@ -277,8 +277,13 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
         names.add_source(table.reader(), name, table.place("name"), place.clone());
     }
     let spans = table.spans();
-    let definition = read_type(&mut table, "source", crate::source::SOURCE_TYPES)
-        .map(|type_name| crate::source::parse_definition(&type_name, &mut table));
+    let definition = read_type(&mut table, "source", crate::source::SOURCE_TYPES).map(|type_name| {
+        let definition = crate::source::parse_definition(&type_name, &mut table);
+        if type_name == "file" {
+            table.check_path("path");
+        }
+        definition
+    });
     // The keys of a source of unknown type are unknown, not wrong.
     let Some(definition) = definition else { return };
     table.finish();

@@ -385,6 +385,22 @@ impl<'a> Table<'a> {
         None
     }
 
+    /// Checks that there is something at a path, unless it is a pattern.
+    pub(super) fn check_path(&mut self, key: &'static str) {
+        let Some(text) = self.node(key).and_then(|node| match &node.value {
+            Value::Text(text) => Some(text.value.clone()),
+            _ => None,
+        }) else {
+            return;
+        };
+        let Ok(path) = paths::resolve(&text, &self.reader.base_dir) else { return };
+        let is_missing = std::fs::metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if is_missing && !text.contains(['*', '?', '[']) {
+            let hint = paths::similar_file(&path).map(|near| format!("did you mean `{near}`?"));
+            self.problem(key, format!("there is no file or directory `{}`", path.display()), hint);
+        }
+    }
+
     /// Records a mistake: at the value of `key`, which may be a dotted path, or at the table's header if there is none.
     pub fn problem(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         let place = self.place(key);

@@ -81,9 +81,22 @@ impl Explain for StartError {
     }
 }
 
+/// How a job ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// Everything that was received has been published.
+    #[default]
+    Completed,
+    /// It was stopped at once: what was received and not published is lost.
+    StoppedAtOnce,
+}
+
 /// What a job has done.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Summary {
+    /// How it ended, when it did not fail.
+    pub outcome: RunOutcome,
     /// Batches that were published.
     pub batches: u64,
     /// Batches that failed and were skipped.
@@ -413,6 +426,9 @@ impl Runner {
             if let Err(error) = sink.close() {
                 failure.get_or_insert(error);
             }
+        }
+        if self.control.stop() == Stop::AtOnce {
+            self.summary.outcome = RunOutcome::StoppedAtOnce;
         }
         self.summary.elapsed_seconds = self.started.elapsed().as_secs_f64();
         self.summary.batch_seconds_p50 = self.times_us.value_at_quantile(0.5) as f64 / 1e6;

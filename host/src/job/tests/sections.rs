@@ -218,6 +218,23 @@ fn keys_of_sources_and_sinks_are_checked() {
 }
 
 #[test]
+fn what_a_file_source_reads_must_be_there() {
+    let check_path = |path: &str, expected: &str| {
+        check(
+            &format!(
+                "source = [{{ name = 'a', type = 'file', path = '{path}' }}]\nsink = [{{ from = 'a', type = 'console' }}]\n"
+            ),
+            expected,
+        );
+    };
+    check_path("folder", "");
+    check_path("words.wasm", "");
+    check_path("nope-*.txt", "");
+    check_path("foldr", "1:47 there is no file or directory `DIR/foldr`; Did you mean `folder`?\n");
+    check_path("a/b", "1:47 there is no file or directory `DIR/a/b`\n");
+}
+
+#[test]
 fn the_environment_is_read_and_not_shown() {
     let with = |text: &str| format!("{text}{PLAIN}");
     assert_eq!(job(&with("job.partitions = '${PARTITIONS}'"), &[]).settings.partitions, 7);
