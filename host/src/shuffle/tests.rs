@@ -4,6 +4,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
 
+use arrow::array::Array;
+
 use super::*;
 
 /// Rows with a key, their number, and the map task they belong to.
@@ -86,7 +88,7 @@ proptest! {
             Arc::new(Shuffle::new(Partitioning::RoundRobin, 4)),
             Arc::new(Shuffle::new(Partitioning::RoundRobin, 4)),
         );
-        write(&whole, 3, &[keys.clone()]);
+        write(&whole, 3, std::slice::from_ref(&keys));
         write(&split, 3, &[first.to_vec(), second.to_vec()]);
         for partition in 0..4 {
             prop_assert_eq!(read(&whole, partition), read(&split, partition));
