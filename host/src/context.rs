@@ -33,11 +33,8 @@ use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan};
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
-use crate::sink::console::ConsoleSink;
-use crate::sink::foreach_batch::ForeachBatch;
-use crate::sink::{SinkBatch, SinkDefinition};
-use crate::source::SourceDefinition;
-use crate::source::socket::SocketSource;
+use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
+use crate::source::{SocketSource, SourceDefinition};
 
 /// Builds a job and starts it.
 ///
@@ -178,18 +175,13 @@ impl<'a> Stream<'a> {
     }
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
-    pub fn repartition<'s>(
-        &self,
-        name: &str,
-        partitions: u32,
-        by: impl IntoIterator<Item = &'s str>,
-    ) -> Stream<'a> {
+    pub fn repartition<'s>(&self, name: &str, partitions: u32, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
         self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
     }
 
     /// Prints the first rows of every batch.
     pub fn print(&self) {
-        self.sink(Arc::new(ConsoleSink::default()));
+        self.sink(Arc::new(ConsoleSink::table()));
     }
 
     /// Calls a function with the rows of every batch, when the batch is published.

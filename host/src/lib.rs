@@ -6,13 +6,19 @@ pub mod clock;
 pub mod error;
 pub mod ids;
 pub mod metrics;
-pub mod operator;
 
+pub mod operator;
+pub mod plugin;
+
+pub mod context;
 pub mod job;
+pub mod plan;
+pub mod scheduler;
 
 pub mod block_store;
-pub mod shuffle;
 pub mod sink;
 pub mod source;
+
+pub mod shuffle;
 pub mod step;
 pub mod task;

@@ -4,12 +4,14 @@
 
 pub mod nearest;
 pub mod problems;
+pub mod render;
 pub mod table;
 pub mod units;
 
 mod environment;
 mod paths;
 mod tree;
+
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -29,9 +29,9 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
 pub fn suggest<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     match nearest(word, candidates.iter().copied()) {
-        Some(near) => Some(format!("did you mean `{near}`?")),
+        Some(near) => Some(format!("Did you mean `{near}`?")),
         None if candidates.is_empty() => None,
-        None => Some(format!("{what}: {}", list(&candidates))),
+        None => Some(format!("{what}: {}.", list(&candidates))),
     }
 }
 

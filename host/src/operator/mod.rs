@@ -10,6 +10,7 @@
 //! ```
 
 mod error;
+pub mod layout;
 pub mod native;
 
 use std::fmt;
@@ -174,6 +175,16 @@ pub struct TransformOutput {
     pub rejected: Vec<Rejection>,
 }
 
+/// Bytes that went into an operator and came out of it: the columns it reads and what it returned, as they are laid out
+/// in the contract. Carried columns do not cross, and a native operator has nothing to cross into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Crossed {
+    /// Into it.
+    pub in_bytes: u64,
+    /// Out of it.
+    pub out_bytes: u64,
+}
+
 /// An operator opened as a transform, for one partition.
 ///
 /// Used by one thread at a time. After an error the instance is spent: drop it, and open another.
@@ -188,19 +199,10 @@ pub trait Transform: Send {
     /// See [`CallError`]. Nothing of the call's output is used.
     fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError>;
 
-    /// What has crossed the boundary since it was opened; nothing does for a native operator.
-    fn crossed(&self) -> Crossed {
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
         Crossed::default()
     }
-}
-
-/// Bytes that have crossed a plugin's boundary.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Crossed {
-    /// Lowered into the guest: buffers and group ends.
-    pub in_bytes: u64,
-    /// Lifted out of it: buffers and row numbers.
-    pub out_bytes: u64,
 }
 
 /// What a reducer can do.
@@ -229,8 +231,8 @@ pub trait Reducer: Send {
     /// See [`CallError`].
     fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError>;
 
-    /// What has crossed the boundary since it was opened.
-    fn crossed(&self) -> Crossed {
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
         Crossed::default()
     }
 }
@@ -272,8 +274,8 @@ pub trait Aggregator: Send {
     /// See [`CallError`].
     fn finish(&mut self, call: &Call, accumulators: &RecordBatch) -> Result<RecordBatch, CallError>;
 
-    /// What has crossed the boundary since it was opened.
-    fn crossed(&self) -> Crossed {
+    /// What has crossed into the operator and out of it since it was opened.
+    fn bytes_crossed(&self) -> Crossed {
         Crossed::default()
     }
 }

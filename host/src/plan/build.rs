@@ -17,12 +17,12 @@ use crate::plan::{
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
-use crate::step::StepFactory;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::keyed::KeyedStep;
 use crate::step::reduce::ReduceSpec;
 use crate::step::transform::{CallBounds, TransformStep};
+use crate::step::{KeyedOpenError, StepFactory};
 use crate::task::pipeline::{Node, NodeKind, Pipeline};
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
@@ -44,9 +44,16 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
 /// What a step is once its schemas are known.
 enum PhysicalKind {
     Narrow(Arc<dyn StepFactory>),
-    Keyed(Arc<dyn KeyedStep>, usize),
+    Keyed(KeyedFactories),
     Union,
     Repartition(usize),
+}
+
+/// The halves of a keyed step, made once: they keep operator instances from batch to batch.
+struct KeyedFactories {
+    combine: Arc<dyn StepFactory>,
+    merge: Arc<dyn StepFactory>,
+    shuffle: usize,
 }
 
 struct Builder<'a> {
@@ -92,7 +99,13 @@ impl<'a> Builder<'a> {
     fn build(&mut self) -> Option<Plan> {
         let job = self.job;
         if job.sources.is_empty() {
-            self.problem(Part::Job, &job.settings.name, "", "the job has no source", Some("Add a `[[source]]`.".into()));
+            self.problem(
+                Part::Job,
+                &job.settings.name,
+                "",
+                "the job has no source",
+                Some("Add a `[[source]]`.".into()),
+            );
         }
         if job.sinks.is_empty() {
             self.problem(Part::Job, &job.settings.name, "", "the job has no sink", Some("Add a `[[sink]]`.".into()));
@@ -115,7 +128,10 @@ impl<'a> Builder<'a> {
                 Part::Source,
                 &source.name,
                 "type",
-                format!("trigger `available-now` needs sources that end, and `{}` waits for more for ever", source.name),
+                format!(
+                    "trigger `available-now` needs sources that end, and `{}` waits for more for ever",
+                    source.name
+                ),
                 Some("Use `trigger = \"continuous\"`, or options with which the source ends.".into()),
             );
         }
@@ -170,9 +186,11 @@ impl<'a> Builder<'a> {
         let mut fields: Vec<_> = first.fields().iter().map(|field| field.as_ref().clone()).collect();
         for (other_name, other) in rest {
             let same = first.fields().len() == other.fields().len()
-                && first.fields().iter().zip(other.fields()).all(|(a, b)| {
-                    a.name() == b.name() && a.data_type().equals_datatype(b.data_type())
-                });
+                && first
+                    .fields()
+                    .iter()
+                    .zip(other.fields())
+                    .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()));
             if !same {
                 self.problem(
                     part,
@@ -221,10 +239,9 @@ impl<'a> Builder<'a> {
                         return None;
                     }
                 };
-                let keyed: Arc<dyn KeyedStep> = Arc::new(spec);
-                let output = keyed.output_schema();
+                let output = spec.output_schema();
                 let n_partitions = partitions.unwrap_or(default_partitions);
-                ("aggregate", output, None, keyed_kind(step, keyed, n_partitions, shuffles))
+                ("aggregate", output, None, keyed_kind(step, &spec, n_partitions, shuffles))
             }
             StepKind::AggregateWith { by, operator: runs, partitions } => {
                 let operator = self.load(step, runs, "aggregate.plugin")?;
@@ -233,10 +250,9 @@ impl<'a> Builder<'a> {
                 let opened = AggregateWithSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
                 let spec = self.keyed_opened(step, "aggregate", opened)?;
                 let planned = planned_operator(operator, runs, spec.reads());
-                let keyed: Arc<dyn KeyedStep> = Arc::new(spec);
-                let output = keyed.output_schema();
+                let output = spec.output_schema();
                 let n_partitions = partitions.unwrap_or(default_partitions);
-                ("aggregate", output, Some(planned), keyed_kind(step, keyed, n_partitions, shuffles))
+                ("aggregate", output, Some(planned), keyed_kind(step, &spec, n_partitions, shuffles))
             }
             StepKind::Reduce { by, operator: runs, partitions } => {
                 let operator = self.load(step, runs, "reduce.plugin")?;
@@ -245,10 +261,9 @@ impl<'a> Builder<'a> {
                 let opened = ReduceSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
                 let spec = self.keyed_opened(step, "reduce", opened)?;
                 let planned = planned_operator(operator, runs, spec.reads());
-                let keyed: Arc<dyn KeyedStep> = Arc::new(spec);
-                let output = keyed.output_schema();
+                let output = spec.output_schema();
                 let n_partitions = partitions.unwrap_or(default_partitions);
-                ("reduce", output, Some(planned), keyed_kind(step, keyed, n_partitions, shuffles))
+                ("reduce", output, Some(planned), keyed_kind(step, &spec, n_partitions, shuffles))
             }
             StepKind::Union => ("union", input.clone(), None, PhysicalKind::Union),
             StepKind::Repartition { partitions, by } => {
@@ -288,7 +303,8 @@ impl<'a> Builder<'a> {
             OperatorRef::Registered(operator) => Some(operator.clone()),
             OperatorRef::Plugin { written, path, sha256, fresh } => {
                 let instance = if *fresh { InstanceMode::Fresh } else { InstanceMode::Kept };
-                let options = LoadOptions { sha256: sha256.clone(), instance };
+                let options =
+                    LoadOptions { sha256: sha256.clone(), instance, counts_fuel: runs.limits.fuel_per_call.is_some() };
                 match self.runtime.load(written, path, &options) {
                     Ok(plugin) => Some(Arc::new(plugin)),
                     Err(error) => {
@@ -339,6 +355,21 @@ impl<'a> Builder<'a> {
         None
     }
 
+    /// As [`opened`](Self::opened), for a step by key.
+    fn keyed_opened<T>(&mut self, step: &Step, kind: &str, opened: Result<T, KeyedOpenError>) -> Option<T> {
+        match opened {
+            Ok(opened) => Some(opened),
+            Err(KeyedOpenError::Open(error)) => self.opened(step, &format!("{kind}.plugin"), Err(error)),
+            Err(KeyedOpenError::Spec(problems)) => {
+                for problem in problems {
+                    let key = format!("{kind}.{}", problem.key);
+                    self.problem(Part::Step, &step.name, &key, problem.message, problem.hint);
+                }
+                None
+            }
+        }
+    }
+
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {
         for from in &sink.from {
             let exists = self.job.sources.iter().any(|source| source.name == *from)
@@ -369,8 +400,8 @@ impl<'a> Builder<'a> {
         }
         for (index, step) in steps.iter().enumerate() {
             match &self.kinds[&step.name] {
-                PhysicalKind::Keyed(_, shuffle) => {
-                    entries.push((Entry::Shuffle(*shuffle), vec![Physical::Step(index)]));
+                PhysicalKind::Keyed(keyed) => {
+                    entries.push((Entry::Shuffle(keyed.shuffle), vec![Physical::Step(index)]));
                 }
                 PhysicalKind::Repartition(shuffle) => {
                     entries.push((Entry::Shuffle(*shuffle), graph.consumers(&step.name)));
@@ -419,7 +450,8 @@ impl Graph<'_> {
 
     fn shuffle_of(&self, step: usize) -> usize {
         match self.kind(step) {
-            PhysicalKind::Keyed(_, shuffle) | PhysicalKind::Repartition(shuffle) => *shuffle,
+            PhysicalKind::Keyed(keyed) => keyed.shuffle,
+            PhysicalKind::Repartition(shuffle) => *shuffle,
             PhysicalKind::Narrow(_) | PhysicalKind::Union => unreachable!("only a step with a shuffle writes to one"),
         }
     }
@@ -433,7 +465,7 @@ impl Graph<'_> {
             }
             match self.kind(index) {
                 PhysicalKind::Narrow(_) => nodes.push(Physical::Step(index)),
-                PhysicalKind::Keyed(..) => nodes.push(Physical::Combine(index)),
+                PhysicalKind::Keyed(_) => nodes.push(Physical::Combine(index)),
                 PhysicalKind::Repartition(_) => nodes.push(Physical::Write(index)),
                 // Uniting is pushing to the same node: there is nothing to run.
                 PhysicalKind::Union => nodes.extend(self.consumers(&step.name)),
@@ -470,38 +502,39 @@ impl Graph<'_> {
     fn pipeline(&self, roots: &[Physical], nodes: &[Physical]) -> Pipeline {
         let place: HashMap<_, _> = nodes.iter().enumerate().map(|(place, node)| (node.order(), place)).collect();
         let places = |nodes: &[Physical]| nodes.iter().map(|node| place[&node.order()]).collect::<Vec<_>>();
-        let nodes = nodes.iter().map(|&node| {
-            let (kind, meter) = match node {
-                Physical::Sink(sink) => (NodeKind::Sink(sink), self.sinks[sink].meter.clone()),
-                Physical::Write(step) => {
-                    let partitioning = match self.kind(step) {
-                        PhysicalKind::Keyed(keyed, _) => Partitioning::Hash { columns: keyed.partial_keys() },
-                        _ => self.repartitioning(step),
-                    };
-                    (NodeKind::Shuffle(self.shuffle_of(step), partitioning), Arc::new(StepMeter::default()))
+        let nodes = nodes.iter().map(|&node| Node {
+            kind: self.node_kind(node),
+            meter: match node {
+                Physical::Sink(sink) => self.sinks[sink].meter.clone(),
+                Physical::Step(step) | Physical::Combine(step) | Physical::Write(step) => {
+                    self.planned[step].meter.clone()
                 }
-                Physical::Combine(step) => match self.kind(step) {
-                    PhysicalKind::Keyed(keyed, _) => (NodeKind::Step(keyed.combine()), Arc::new(StepMeter::default())),
-                    _ => unreachable!("only a keyed step combines"),
-                },
-                Physical::Step(step) => match self.kind(step) {
-                    PhysicalKind::Keyed(keyed, _) => (NodeKind::Step(keyed.merge()), self.planned[step].meter.clone()),
-                    PhysicalKind::Narrow(factory) => {
-                        (NodeKind::Step(factory.clone()), self.planned[step].meter.clone())
-                    }
-                    _ => unreachable!("unions and repartitions have no node of their own"),
-                },
-            };
-            Node { kind, meter, children: places(&self.children(node)) }
+            },
+            counts_in: match node {
+                Physical::Step(step) => !matches!(self.kind(step), PhysicalKind::Keyed(_)),
+                Physical::Write(step) => matches!(self.kind(step), PhysicalKind::Repartition(_)),
+                Physical::Combine(_) | Physical::Sink(_) => true,
+            },
+            counts_out: matches!(node, Physical::Step(_)),
+            children: places(&self.children(node)),
         });
         Pipeline { nodes: nodes.collect(), roots: places(roots) }
     }
 
-    fn repartitioning(&self, step: usize) -> Partitioning {
-        let StepKind::Repartition { by, .. } = &self.steps[step].kind else { return Partitioning::RoundRobin };
-        // The names were resolved when the step was planned.
-        let columns: Vec<_> = by.iter().filter_map(|name| self.planned[step].input.index_of(name).ok()).collect();
-        if columns.is_empty() { Partitioning::RoundRobin } else { Partitioning::Hash { columns } }
+    fn node_kind(&self, node: Physical) -> NodeKind {
+        match node {
+            Physical::Sink(sink) => NodeKind::Sink(sink),
+            Physical::Write(step) => NodeKind::Shuffle(self.shuffle_of(step)),
+            Physical::Combine(step) => match self.kind(step) {
+                PhysicalKind::Keyed(keyed) => NodeKind::Step(keyed.combine.clone()),
+                _ => unreachable!("only a keyed step combines"),
+            },
+            Physical::Step(step) => match self.kind(step) {
+                PhysicalKind::Keyed(keyed) => NodeKind::Step(keyed.merge.clone()),
+                PhysicalKind::Narrow(factory) => NodeKind::Step(factory.clone()),
+                _ => unreachable!("unions and repartitions have no node of their own"),
+            },
+        }
     }
 
     fn label(&self, node: Physical) -> String {
@@ -530,27 +563,21 @@ fn group_by_shared_nodes(reached: &[Vec<Physical>]) -> Vec<usize> {
 
 fn keyed_kind(
     step: &Step,
-    keyed: Arc<dyn KeyedStep>,
+    keyed: &dyn KeyedStep,
     n_partitions: u32,
     shuffles: &mut Vec<PlannedShuffle>,
 ) -> PhysicalKind {
     shuffles.push(PlannedShuffle {
         step: step.name.clone(),
         n_partitions: if keyed.is_global() { 1 } else { n_partitions },
-        partitioning: Partitioning::Hash { columns: keyed.partial_keys() },
+        partitioning: Partitioning::Hash { columns: keyed.partial_key_columns() },
         runs_when_empty: keyed.is_global(),
     });
-    PhysicalKind::Keyed(keyed, shuffles.len() - 1)
+    PhysicalKind::Keyed(KeyedFactories { combine: keyed.combine(), merge: keyed.merge(), shuffle: shuffles.len() - 1 })
 }
 
 fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {
-    PlannedOperator {
-        sha256: operator.sha256(),
-        operator,
-        reads,
-        limits: runs.limits.clone(),
-        on_error: runs.on_error,
-    }
+    PlannedOperator { sha256: operator.sha256(), operator, reads, limits: runs.limits.clone(), on_error: runs.on_error }
 }
 
 /// A message with its causes in one line: problems have no chain of their own.

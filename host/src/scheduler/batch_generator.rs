@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::block_store::BlockStore;
-use crate::clock::Clock;
+use crate::clock::{Clock, Stopwatch};
 use crate::ids::BatchId;
 use crate::job::{Settings, Trigger};
 use crate::scheduler::batch::{Batch, SourceInput, deal_out};
 use crate::scheduler::run::{Control, Stop};
-use crate::source::supervisor::ReceiverHandle;
-use crate::source::{BatchLimit, Replayable};
+use crate::source::{BatchLimit, ReceiverHandle, Replayable};
 
 /// How often replayable sources are asked for more when no interval says it: as soon as the last batch has ended, but
 /// not more often than this while nothing is new.
@@ -19,6 +18,10 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Batches that may be submitted and not ended, the running one included. When a tick finds as many it is skipped: its
 /// rows wait in the block store, which pushes back, and come with a later batch.
 pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 4;
+
+/// A receiver that has not returned this long after it was told to stop is abandoned: it looks at `is_stopping` every
+/// 100 ms, so this is fifty chances.
+const RECEIVER_STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// A batch takes at most this share of the block store of received rows, so that receivers go on while it runs.
 const BATCH_SHARE_OF_STORE: u64 = 2;
@@ -76,21 +79,31 @@ impl BatchGenerator {
                 receiver.stop();
             }
         }
+        let mut watch = Stopwatch::start();
         // A receiver that is waiting for room would not see the stop while the store is full: what it has comes first.
         while self.control.stop() != Stop::AtOnce {
             let (inputs, has_rows) = self.take_received();
             if has_rows {
                 self.submit_at_now(inputs, &mut submit);
                 self.control.wait_until_idle();
-            } else if self.receivers_have_ended() {
+                // Until now it may have waited for room.
+                watch = Stopwatch::start();
+            } else if self.receivers_have_ended() || watch.elapsed() > RECEIVER_STOP_TIME_MAX {
                 break;
             } else {
                 self.store.wait_for_rows(POLL_INTERVAL);
             }
         }
-        for source in self.sources {
-            if let LiveSource::Receiver(receiver) = source {
-                receiver.join();
+        for (source, name) in self.sources.iter().zip(&self.names) {
+            if let LiveSource::Receiver(receiver) = source
+                && !receiver.join(RECEIVER_STOP_TIME_MAX)
+            {
+                receiver.abandon();
+                tracing::error!(
+                    target: "tidemill::source",
+                    job = self.settings.name, source = name, waited = ?RECEIVER_STOP_TIME_MAX,
+                    "a receiver did not stop and was abandoned: what it still pushes is refused"
+                );
             }
         }
     }
@@ -224,11 +237,8 @@ mod tests {
 
     #[track_caller]
     fn check(now_ms: u64, last_ms: Option<i64>, interval_ms: u64, expected: (i64, u64)) {
-        let (time_us, wait) = next_tick(
-            Duration::from_millis(now_ms),
-            last_ms.map(|ms| ms * 1000),
-            Duration::from_millis(interval_ms),
-        );
+        let (time_us, wait) =
+            next_tick(Duration::from_millis(now_ms), last_ms.map(|ms| ms * 1000), Duration::from_millis(interval_ms));
         assert_eq!((time_us / 1000, wait.as_millis() as u64), expected);
     }
 

@@ -16,13 +16,10 @@ use crate::operator::CallError;
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, LiveSource};
-use crate::scheduler::listener::{
-    BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded,
-};
+use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
-use crate::source::supervisor::ReceiverHandle;
-use crate::source::{OpenSource, SourceCounts};
+use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::WorkerPool;
 
@@ -106,7 +103,17 @@ pub struct Summary {
     /// What was counted of each step.
     pub steps: Vec<StepCounts>,
     /// What was counted of each receiver.
-    pub sources: Vec<SourceCounts>,
+    pub sources: Vec<SourceSummary>,
+}
+
+/// What was counted of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
+pub struct SourceSummary {
+    /// Its name.
+    pub source: String,
+    /// What was counted.
+    #[serde(flatten)]
+    pub counts: SourceSnapshot,
 }
 
 struct ControlState {
@@ -267,7 +274,11 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let mut opened = Vec::new();
     for source in &plan.sources {
         let open = source.definition.open();
-        opened.push(open.map_err(|error| StartError::Open { part: "source", name: source.name.clone(), source: error })?);
+        opened.push(open.map_err(|error| StartError::Open {
+            part: "source",
+            name: source.name.clone(),
+            source: error,
+        })?);
     }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
@@ -283,18 +294,29 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         plan: plan.clone(),
     });
     let mut sources = Vec::new();
-    let mut counters = Vec::new();
+    let mut counters: Vec<(String, Arc<SourceCounters>)> = Vec::new();
     for ((index, open), planned) in opened.into_iter().enumerate().zip(&plan.sources) {
         sources.push(match open {
             OpenSource::Receiver(receiver) => {
-                let handle =
-                    ReceiverHandle::start(&planned.name, index, planned.schema.clone(), receiver, store.clone());
-                let handle = handle.map_err(StartError::Thread)?;
-                counters.push(handle.counters());
+                let settings = ReceiverSettings {
+                    job: plan.settings.name.clone(),
+                    source: planned.name.clone(),
+                    index,
+                    schema: planned.schema.clone(),
+                    store: store.clone(),
+                    clock: clock.clone(),
+                    observer: None,
+                };
+                let handle = ReceiverHandle::start(settings, receiver).map_err(|source| StartError::Open {
+                    part: "source",
+                    name: planned.name.clone(),
+                    source,
+                })?;
+                counters.push((planned.name.clone(), handle.counters().clone()));
                 LiveSource::Receiver(handle)
             }
             OpenSource::Replayable(source) => {
-                counters.push(source.counters());
+                counters.extend(source.counters().map(|counters| (planned.name.clone(), counters)));
                 LiveSource::Replayable { source, drained: false }
             }
         });
@@ -324,8 +346,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let generate = move || {
         generator.run(|batch| {
             let sources = names.iter().zip(&batch.inputs).map(|(name, input)| input.describe(name)).collect();
-            let event =
-                BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
+            let event = BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
             listeners.iter().for_each(|listener| listener.on_batch_submitted(&event));
             // The runner takes batches until the generator ends.
             let _ = queue.send((batch, clock.monotonic()));
@@ -339,7 +360,9 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         if generator_thread.join().is_err() {
             tracing::error!(target: "tidemill::scheduler", "the batch generator panicked: this is a bug in Tidemill");
         }
-        summary.sources = counters.iter().map(|counters| counters.snapshot()).collect();
+        let counts = counters.into_iter();
+        summary.sources =
+            counts.map(|(source, counters)| SourceSummary { source, counts: counters.snapshot() }).collect();
         let event = RunEnded { summary: summary.clone(), error: error.as_ref().map(Error::report) };
         listeners.iter().for_each(|listener| listener.on_run_ended(&event));
         *ending.status.lock().unwrap_or_else(PoisonError::into_inner) = Status::Ended(Arc::new(summary), error);

@@ -71,7 +71,9 @@ impl BatchRunner {
 
     fn run_stages(&self, batch: &Batch) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
         let plan = &self.plan;
-        let shuffles = plan.shuffles.iter().map(|shuffle| Arc::new(Shuffle::new(shuffle.n_partitions)));
+        let shuffles = plan.shuffles.iter();
+        let shuffles =
+            shuffles.map(|shuffle| Arc::new(Shuffle::new(shuffle.partitioning.clone(), shuffle.n_partitions)));
         let outputs = Outputs { shuffles: shuffles.collect(), sinks: self.sinks.clone() };
         let bases = partition_bases(plan, batch);
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -145,7 +147,7 @@ impl BatchRunner {
             Entry::Shuffle(index) => {
                 let shuffle = &outputs.shuffles[index];
                 let planned = &self.plan.shuffles[index];
-                let runs = |partition: &u32| planned.runs_when_empty || shuffle.rows(*partition) > 0;
+                let runs = |partition: &u32| planned.runs_when_empty || shuffle.rows_of(PartitionId(*partition)) > 0;
                 return (0..planned.n_partitions)
                     .filter(runs)
                     .map(|partition| (partition, TaskInput::Shuffle(shuffle.clone(), partition)))
@@ -200,12 +202,14 @@ fn run_task(
     match input {
         TaskInput::Blocks(slices) => {
             for slice in slices {
-                let rows = store.get(slice.block);
+                let rows = store.get(slice.block)?;
                 push(rows.slice(slice.start as usize, slice.n_rows as usize))?;
             }
         }
         TaskInput::Range(reader, range) => reader.read_range(&range, &mut push)?,
-        TaskInput::Shuffle(shuffle, partition) => shuffle.read(partition).into_iter().try_for_each(push)?,
+        TaskInput::Shuffle(shuffle, partition) => {
+            shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?
+        }
     }
     running.finish()
 }

@@ -95,7 +95,7 @@ impl Folds for dyn Aggregator {
     }
 
     fn crossed(&self) -> Crossed {
-        Aggregator::crossed(self)
+        Aggregator::bytes_crossed(self)
     }
 }
 

@@ -27,6 +27,8 @@ pub mod reduce;
 mod testing;
 pub mod transform;
 
+pub use fold::KeyedOpenError;
+
 /// Where a step's output goes: the steps after it, a shuffle, a sink.
 pub type Emit<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
 

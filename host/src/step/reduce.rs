@@ -85,7 +85,7 @@ impl Folds for dyn Reducer {
     }
 
     fn crossed(&self) -> Crossed {
-        Reducer::crossed(self)
+        Reducer::bytes_crossed(self)
     }
 }
 

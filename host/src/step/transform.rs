@@ -214,11 +214,11 @@ impl Running {
             None => self.open()?,
         };
         let input = rows.project(&shared.plan.reads).map_err(|source| self.internal("projecting", source))?;
-        let before = instance.crossed();
+        let before = instance.bytes_crossed();
         let call = self.task.call(self.first_row);
         let outcome = instance.process(&call, &input);
         shared.meter.calls.add(1);
-        let crossed = instance.crossed();
+        let crossed = instance.bytes_crossed();
         shared.meter.crossed_in_bytes.add(crossed.in_bytes - before.in_bytes);
         shared.meter.crossed_out_bytes.add(crossed.out_bytes - before.out_bytes);
         match outcome {

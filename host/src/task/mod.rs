@@ -1,5 +1,8 @@
 //! Station 3: one stage on one partition, run on a fixed pool of worker threads.
 
+pub mod pipeline;
+pub mod pool;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Explain, Fault};
 use crate::metrics::StepMeter;
-use crate::shuffle::{Partitioning, Shuffle, ShuffleWriter};
+use crate::shuffle::{Shuffle, ShuffleWriter};
 use crate::sink::{PartitionWriter, Prepared, Sink, SinkBatch};
 use crate::step::{PipelineStep, StepFactory};
 use crate::task::TaskContext;
@@ -18,7 +18,7 @@ pub enum NodeKind {
     /// Gives them to a step.
     Step(Arc<dyn StepFactory>),
     /// Deals them out to the partitions of the next stage: the index of the shuffle in the plan.
-    Shuffle(usize, Partitioning),
+    Shuffle(usize),
     /// Gives them to a sink: its index in the plan.
     Sink(usize),
 }
@@ -28,8 +28,12 @@ pub enum NodeKind {
 pub struct Node {
     /// What it does.
     pub kind: NodeKind,
-    /// What is counted.
+    /// What is counted; both halves of a keyed step have one meter.
     pub meter: Arc<StepMeter>,
+    /// Whether the rows it gets count as the step's: not behind a step's own shuffle.
+    pub counts_in: bool,
+    /// Whether the rows it gives count as the step's: not before a step's own shuffle.
+    pub counts_out: bool,
     /// The nodes it gives rows to, all after it.
     pub children: Vec<usize>,
 }
@@ -105,23 +109,12 @@ impl<'a> RunningPipeline<'a> {
         let states = pipeline.nodes.iter().map(|node| {
             Ok(match &node.kind {
                 NodeKind::Step(factory) => State::Step(factory.start(task)?),
-                NodeKind::Shuffle(index, partitioning) => {
-                    State::Shuffle(outputs.shuffles[*index].writer(task.partition.index(), partitioning))
-                }
+                NodeKind::Shuffle(index) => State::Shuffle(outputs.shuffles[*index].writer(task.partition.index())),
                 NodeKind::Sink(_) => State::Sink(None),
             })
         });
         let states = states.collect::<Result<_, Error>>()?;
-        Ok(Self {
-            pipeline,
-            outputs,
-            task,
-            states,
-            watch: Stopwatch::start(),
-            at_work: None,
-            rows_in: 0,
-            rows_out: 0,
-        })
+        Ok(Self { pipeline, outputs, task, states, watch: Stopwatch::start(), at_work: None, rows_in: 0, rows_out: 0 })
     }
 
     /// Pushes rows of the entry through.
@@ -163,7 +156,7 @@ impl<'a> RunningPipeline<'a> {
                     prepared.push((sink, writer.prepare()?));
                 }
                 // Last of all, when nothing can fail any more: the next stage reads what is finished.
-                State::Shuffle(writer) => writer.finish(),
+                State::Shuffle(writer) => writer.finish()?,
                 _ => {}
             }
         }
@@ -183,7 +176,9 @@ impl<'a> RunningPipeline<'a> {
 
     fn push_to(&mut self, index: usize, rows: RecordBatch) -> Result<(), Error> {
         let node = &self.pipeline.nodes[index];
-        node.meter.rows_in.add(rows.num_rows() as u64);
+        if node.counts_in {
+            node.meter.rows_in.add(rows.num_rows() as u64);
+        }
         let caller = self.switch(Some(index));
         let state = std::mem::replace(&mut self.states[index], State::Away);
         self.states[index] = match state {
@@ -192,7 +187,7 @@ impl<'a> RunningPipeline<'a> {
                 State::Step(step)
             }
             State::Shuffle(mut writer) => {
-                writer.push(&rows)?;
+                writer.push(rows)?;
                 State::Shuffle(writer)
             }
             State::Sink(writer) => {
@@ -223,7 +218,9 @@ impl<'a> RunningPipeline<'a> {
     fn emit(&mut self, index: usize, rows: RecordBatch) -> Result<(), Error> {
         let pipeline = self.pipeline;
         let node = &pipeline.nodes[index];
-        node.meter.rows_out.add(rows.num_rows() as u64);
+        if node.counts_out {
+            node.meter.rows_out.add(rows.num_rows() as u64);
+        }
         self.give(&node.children, rows)
     }
 

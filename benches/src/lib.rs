@@ -1,0 +1,4 @@
+//! What the benchmarks share: the text they read, counting words the obvious way, reading what a job counted.
+
+pub mod counts;
+pub mod text;

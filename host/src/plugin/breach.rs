@@ -1,0 +1,264 @@
+//! What became of a call: every way in which an engine or a check ends one, told apart and put into words.
+
+use std::time::Duration;
+
+use wasmtime::{Trap, WasmBacktrace};
+
+use crate::error::Retry;
+use crate::operator::{CallError, CallSite, Limit, Limits, OpenError};
+use crate::plugin::contract::{Failure, Refusal};
+use crate::plugin::engine::WASM_STACK_BYTES;
+use crate::plugin::guest::{Guest, Stopped};
+use crate::plugin::limiter::Denied;
+use crate::plugin::text;
+
+/// Why a call has no result, whatever it was.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Breach {
+    /// A limit was exceeded.
+    Limit {
+        /// Which.
+        limit: Limit,
+        /// Its value and what was seen.
+        seen: String,
+    },
+    /// The guest trapped.
+    Trapped(String),
+    /// What it returned is against the contract: field and rule.
+    Invalid(String),
+    /// It said that it failed.
+    Failed {
+        /// Its words.
+        reason: String,
+        /// Whether it asked to be tried again.
+        retry: Retry,
+    },
+}
+
+/// Which kind of call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The instance was made and opened.
+    Open,
+    /// It processed rows.
+    Call,
+}
+
+/// What the engine says when a guest hands over more than the fuel for host calls allows. It has no type of its own.
+const TOO_MUCH_DATA: &str = "fuel allocated for hostcalls has been exhausted";
+
+impl Breach {
+    /// Tells apart what stopped the guest.
+    pub(crate) fn of(error: &wasmtime::Error, guest: &Guest, phase: Phase, limits: &Limits) -> Self {
+        if let Some(stopped) = error.downcast_ref::<Stopped>() {
+            return match *stopped {
+                Stopped::LogBytes { limit, seen } => Breach::Limit {
+                    limit: Limit::LogBytesPerCall,
+                    seen: format!("the limit is {}, the plugin wrote {}", size(limit), size(seen)),
+                },
+                Stopped::Exit { .. } | Stopped::RandomBytes { .. } => Breach::Trapped(stopped.to_string()),
+            };
+        }
+        // The engine adds where the guest was; what is told is what happened.
+        let cause = error.root_cause().to_string();
+        let Some(trap) = error.downcast_ref::<Trap>() else {
+            if let Some(denied) = guest.limiter.denied() {
+                return Breach::denied(denied);
+            }
+            let is_within_guest = error.downcast_ref::<WasmBacktrace>().is_some();
+            return match (cause.contains(TOO_MUCH_DATA), is_within_guest) {
+                (true, true) => Breach::Limit {
+                    limit: Limit::LogBytesPerCall,
+                    seen: format!(
+                        "the limit is {}, the plugin wrote more than {} at once",
+                        size(limits.log_bytes_per_call),
+                        size(limits.output_bytes)
+                    ),
+                },
+                (true, false) => Breach::output_bytes(limits, None),
+                (false, true) => Breach::Trapped(with_last_words(text::one_line(&cause).into_owned(), guest)),
+                // The guest had returned: what is wrong is what it returned.
+                (false, false) => Breach::Invalid(format!("it cannot be read: {}", text::one_line(&cause))),
+            };
+        };
+        match (trap, phase) {
+            (Trap::Interrupt, Phase::Call) => Breach::Limit {
+                limit: Limit::TimePerCall,
+                seen: format!("the limit is {}, the call had not ended by then", duration(limits.time_per_call)),
+            },
+            (Trap::Interrupt, Phase::Open) => Breach::Limit {
+                limit: Limit::TimeToOpen,
+                seen: format!("the limit is {}, `open` had not ended by then", duration(limits.time_to_open)),
+            },
+            (Trap::OutOfFuel, _) => Breach::Limit {
+                limit: Limit::FuelPerCall,
+                seen: format!("the limit is {} units, all were used", limits.fuel_per_call.unwrap_or(u64::MAX)),
+            },
+            (Trap::StackOverflow, _) => Breach::Limit {
+                limit: Limit::Stack,
+                seen: format!("the limit is {}, all of it was used", size(WASM_STACK_BYTES as u64)),
+            },
+            (trap, _) => {
+                // A guest that is denied memory aborts, by whatever trap its language has for that.
+                if let Some(denied) = guest.limiter.denied() {
+                    return Breach::denied(denied);
+                }
+                Breach::Trapped(with_last_words(what_trapped(trap), guest))
+            }
+        }
+    }
+
+    /// Why an instance could not be made, other than by what its own code did.
+    pub(crate) fn of_instantiating(error: &wasmtime::Error, guest: &Guest, limits: &Limits) -> Self {
+        match Breach::of(error, guest, Phase::Open, limits) {
+            Breach::Invalid(_) => Breach::Trapped(format!(
+                "no instance could be made: {}",
+                text::one_line(&error.root_cause().to_string())
+            )),
+            breach => breach,
+        }
+    }
+
+    fn denied(Denied { limit, max, asked }: Denied) -> Self {
+        let seen = match limit {
+            Limit::Memory => format!("the limit is {}, the plugin asked for {}", size(max), size(asked)),
+            _ => format!("the limit is {max}, the plugin asked for {asked}"),
+        };
+        Breach::Limit { limit, seen }
+    }
+
+    /// More bytes came back than may; `seen` of them, if that is known.
+    pub(crate) fn output_bytes(limits: &Limits, seen: Option<u64>) -> Self {
+        let limit = size(limits.output_bytes);
+        let seen = match seen {
+            Some(seen) => format!("the limit is {limit}, the plugin returned {}", size(seen)),
+            None => format!("the limit is {limit}, the plugin returned more"),
+        };
+        Breach::Limit { limit: Limit::OutputBytes, seen }
+    }
+
+    /// More rows came back than may.
+    pub(crate) fn output_rows(limits: &Limits, seen: u64) -> Self {
+        Breach::Limit {
+            limit: Limit::OutputRows,
+            seen: format!("the limit is {}, the plugin returned {seen}", limits.output_rows),
+        }
+    }
+
+    /// As an error of the call at `site`.
+    pub(crate) fn into_call_error(self, site: CallSite) -> CallError {
+        let site = Box::new(site);
+        match self {
+            Breach::Limit { limit, seen } => CallError::LimitExceeded { site, limit, seen },
+            Breach::Trapped(reason) => CallError::Trapped { site, reason },
+            Breach::Invalid(rule) => CallError::Invalid { site, rule },
+            Breach::Failed { reason, retry } => CallError::Failed { site, reason, retry },
+        }
+    }
+
+    /// As an error of `open`.
+    pub(crate) fn into_open_error(self, operator: &str, step: &str) -> OpenError {
+        let (operator, step) = (operator.to_owned(), step.to_owned());
+        match self {
+            Breach::Limit { limit, seen } => OpenError::LimitExceeded { operator, step, limit, seen },
+            Breach::Trapped(reason) => OpenError::Trapped { operator, step, reason },
+            Breach::Invalid(rule) => OpenError::Invalid { operator, step, rule },
+            Breach::Failed { reason, .. } => OpenError::Refused { operator, step, reason },
+        }
+    }
+
+    /// A failed `open` in the course of a job, where it had succeeded before, as what became of the call that needed it.
+    pub(crate) fn of_reopening(error: OpenError) -> Self {
+        match error {
+            OpenError::LimitExceeded { limit, seen, .. } => Breach::Limit { limit, seen },
+            OpenError::Trapped { reason, .. } => Breach::Trapped(format!("while opening, {reason}")),
+            OpenError::Invalid { rule, .. } => Breach::Invalid(format!("while opening, {rule}")),
+            other => Breach::Failed { reason: format!("a new instance did not open: {other}"), retry: Retry::Never },
+        }
+    }
+}
+
+impl From<Failure> for Breach {
+    fn from(failure: Failure) -> Self {
+        let (reason, retry) = match failure {
+            Failure::Retry(reason) => (reason, Retry::WithBackoff),
+            Failure::Fatal(reason) => (reason, Retry::Never),
+        };
+        Breach::Failed { reason: text::one_line(&reason).into_owned(), retry }
+    }
+}
+
+impl Refusal {
+    /// As an error of `open`, with the input that was refused.
+    pub(crate) fn into_open_error(self, operator: &str, step: &str, input: &arrow::datatypes::Schema) -> OpenError {
+        let (operator, step) = (operator.to_owned(), step.to_owned());
+        let shown = |reason: String| text::one_line(&reason).into_owned();
+        match self {
+            Refusal::Config(reason) => OpenError::Config { operator, step, reason: shown(reason) },
+            Refusal::Schema(reason) => {
+                let columns: Vec<_> =
+                    input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type())).collect();
+                OpenError::Schema { operator, step, reason: shown(reason), input: columns.join(", ") }
+            }
+            Refusal::Other(reason) => OpenError::Refused { operator, step, reason: shown(reason) },
+        }
+    }
+}
+
+fn what_trapped(trap: &Trap) -> String {
+    match trap {
+        Trap::UnreachableCodeReached => "it aborted".into(),
+        Trap::MemoryOutOfBounds => "it accessed memory out of bounds, as a recursion without end does too".into(),
+        trap => trap.to_string(),
+    }
+}
+
+fn with_last_words(what: String, guest: &Guest) -> String {
+    match guest.log.lock().last_words() {
+        Some(words) => format!("{what}; it wrote: {words}"),
+        None => what,
+    }
+}
+
+/// A size as a job file writes it, rounded to a tenth where it is not even.
+pub(crate) fn size(n_bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| n_bytes >= *unit) {
+        Some((name, unit)) if n_bytes.is_multiple_of(unit) => format!("{}{name}", n_bytes / unit),
+        // Rounded up: what is over a limit must not look as if it were the limit.
+        Some((name, unit)) => format!("{:.1}{name}", (n_bytes as f64 / unit as f64 * 10.0).ceil() / 10.0),
+        None => format!("{n_bytes}B"),
+    }
+}
+
+/// A duration as a job file writes it.
+fn duration(duration: Duration) -> String {
+    format!("{duration:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(n_bytes: u64, expected: &str) {
+        assert_eq!(size(n_bytes), expected);
+    }
+
+    #[test]
+    fn sizes_are_written_as_in_a_job_file() {
+        check(0, "0B");
+        check(1023, "1023B");
+        check(1024, "1KiB");
+        check(64 << 20, "64MiB");
+        check((64 << 20) + 1, "64.1MiB");
+        check((64 << 20) + (1 << 19), "64.5MiB");
+        check(3 << 30, "3GiB");
+    }
+
+    #[test]
+    fn durations_are_written_as_in_a_job_file() {
+        assert_eq!(duration(Duration::from_secs(5)), "5s");
+        assert_eq!(duration(Duration::from_millis(1500)), "1.5s");
+        assert_eq!(duration(Duration::from_millis(20)), "20ms");
+    }
+}

@@ -1,0 +1,143 @@
+//! What a plugin may import: a closed runtime's WASI and the host's own diagnostics, and nothing else.
+
+use std::fmt;
+
+use crate::plugin::contract::{self, Version};
+
+/// What stands between a plugin and an import of its.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Every plugin has it: it reveals nothing and reaches nothing.
+    Allowed,
+    /// It reaches out of the sandbox, and no job can grant it in this version.
+    Ungranted {
+        /// What it would let the plugin do.
+        capability: &'static str,
+    },
+    /// It belongs to a version of the contract that this host does not speak.
+    OtherContract,
+    /// This host does not have it.
+    Unknown,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Standing::Allowed => f.write_str("granted by default"),
+            Standing::Ungranted { capability } => write!(f, "{capability}: not grantable in this version"),
+            Standing::OtherContract => f.write_str("of a contract that this host does not speak"),
+            Standing::Unknown => f.write_str("not offered by this host"),
+        }
+    }
+}
+
+/// The interfaces of WASI 0.2 that a language's runtime needs even when it does nothing. Closed, all of them: no
+/// arguments, no environment, no directories, an empty standard input, clocks and random numbers from the batch.
+const WASI_CLOSED: [(&str, &[&str]); 5] = [
+    (
+        "wasi:cli",
+        &[
+            "environment",
+            "exit",
+            "stdin",
+            "stdout",
+            "stderr",
+            "terminal-input",
+            "terminal-output",
+            "terminal-stdin",
+            "terminal-stdout",
+            "terminal-stderr",
+        ],
+    ),
+    ("wasi:clocks", &["monotonic-clock", "wall-clock"]),
+    ("wasi:filesystem", &["types", "preopens"]),
+    ("wasi:io", &["error", "poll", "streams"]),
+    ("wasi:random", &["random", "insecure", "insecure-seed"]),
+];
+
+/// Packages that reach out of the sandbox, and what for.
+const REACHING_OUT: [(&str, &str); 5] = [
+    ("wasi:sockets", "access to the network"),
+    ("wasi:http", "access to HTTP servers"),
+    ("wasi:keyvalue", "access to a key-value store"),
+    ("wasi:blobstore", "access to an object store"),
+    ("wasi:messaging", "access to a message broker"),
+];
+
+/// The name of an interface taken apart: `package/interface@version`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InterfaceName<'a> {
+    /// Namespace and name, as in `wasi:io`.
+    pub(crate) package: &'a str,
+    /// The interface, as in `streams`.
+    pub(crate) interface: &'a str,
+    /// The version, when it is one of three numbers.
+    pub(crate) version: Option<Version>,
+    /// The version as it is written; empty when there is none.
+    pub(crate) version_text: &'a str,
+}
+
+impl<'a> InterfaceName<'a> {
+    /// Takes `name` apart; `None` if it does not name an interface of a package.
+    pub(crate) fn parse(name: &'a str) -> Option<Self> {
+        let (name, version_text) = name.split_once('@').unwrap_or((name, ""));
+        let (package, interface) = name.split_once('/')?;
+        package.contains(':').then(|| InterfaceName {
+            package,
+            interface,
+            version: Version::parse(version_text),
+            version_text,
+        })
+    }
+}
+
+/// What stands between a plugin and the import `name`.
+pub(crate) fn standing(name: &str) -> Standing {
+    let Some(InterfaceName { package, interface, version, .. }) = InterfaceName::parse(name) else {
+        return Standing::Unknown;
+    };
+    if package == contract::PACKAGE {
+        return match version {
+            Some(version) if contract::speaks(version) && contract::IMPORTS.contains(&interface) => Standing::Allowed,
+            Some(version) if contract::speaks(version) => Standing::Unknown,
+            _ => Standing::OtherContract,
+        };
+    }
+    if let Some((_, capability)) = REACHING_OUT.iter().find(|(reaching, _)| *reaching == package) {
+        return Standing::Ungranted { capability };
+    }
+    let is_closed =
+        WASI_CLOSED.iter().any(|(closed, interfaces)| *closed == package && interfaces.contains(&interface));
+    match version {
+        Some(Version { major: 0, minor: 2, .. }) if is_closed => Standing::Allowed,
+        _ => Standing::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(name: &str, expected: Standing) {
+        assert_eq!(standing(name), expected, "{name}");
+    }
+
+    #[test]
+    fn a_closed_runtime_is_allowed_and_nothing_else() {
+        check("tidemill:operator/diagnostics@0.1.0", Standing::Allowed);
+        check("tidemill:operator/types@0.1.7", Standing::Allowed);
+        check("wasi:io/streams@0.2.0", Standing::Allowed);
+        check("wasi:cli/exit@0.2.12", Standing::Allowed);
+        check("wasi:sockets/tcp@0.2.0", Standing::Ungranted { capability: "access to the network" });
+        check("wasi:http/outgoing-handler@0.2.3", Standing::Ungranted { capability: "access to HTTP servers" });
+        check("tidemill:operator/diagnostics@0.2.0", Standing::OtherContract);
+        check("tidemill:operator/diagnostics", Standing::OtherContract);
+        check("tidemill:operator/secrets@0.1.0", Standing::Unknown);
+        check("wasi:io/streams@0.3.0", Standing::Unknown);
+        check("wasi:io/streams", Standing::Unknown);
+        check("wasi:clocks/timezone@0.2.0", Standing::Unknown);
+        check("foo:bar/baz@1.0.0", Standing::Unknown);
+        check("run", Standing::Unknown);
+        check("", Standing::Unknown);
+    }
+}

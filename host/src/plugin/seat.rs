@@ -1,0 +1,308 @@
+//! An opened plugin: the instance that a partition of a step calls, and how another takes its place.
+//!
+//! ```text
+//!  open ──▶ instance ── call ──▶ answer ──▶ call …            kept
+//!                     ── call ──▶ error: store dropped, the seat is spent
+//!  open ──▶ instance ── batch 1 ──▶ instance ── batch 2 ──▶ … fresh
+//! ```
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use wasmtime::component::Instance;
+
+use crate::error::Retry;
+use crate::ids::BatchId;
+use crate::operator::layout::{self, FlatField, Lowered};
+use crate::operator::{Call, CallError, CallSite, Crossed, OpenError, Role, StepInfo};
+use crate::plugin::breach::{Breach, Phase};
+use crate::plugin::check;
+use crate::plugin::contract::{Answer, Failure, Refusal};
+use crate::plugin::engine::{EPOCH_TICK, Metering};
+use crate::plugin::error::EngineError;
+use crate::plugin::guest::{Guest, GuestStore};
+use crate::plugin::handle::{AnyPlan, PluginShared};
+use crate::plugin::runtime::{InstanceMode, PrepareError};
+
+/// What an answer may take in the host besides the output limit, in bytes: the headers of its lists, and whatever a guest
+/// hands to a function that it imports.
+const LIFT_SLACK_BYTES: u64 = 256 << 10;
+/// What `open` may hand over, in bytes: a schema, whatever the output limit is.
+const PLAN_BYTES_MAX: u64 = 4 << 20;
+
+/// A role as the seat sees it: how it is found in an instance, opened, and its plan checked.
+pub(crate) trait OpenRole: 'static {
+    /// The functions of the role in a guest.
+    type Export: ?Sized + Send;
+    /// The plan as the guest gives it.
+    type RawPlan;
+    /// The plan, checked.
+    type Plan: Clone + Into<AnyPlan> + Send;
+
+    /// Which role it is.
+    const ROLE: Role;
+
+    /// Finds the role's functions.
+    fn find(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<Box<Self::Export>>;
+
+    /// Calls `open`.
+    fn open(
+        export: &Self::Export,
+        store: &mut GuestStore,
+        step: &StepInfo,
+        input: &[FlatField],
+    ) -> Answer<Self::RawPlan, Refusal>;
+
+    /// Checks the plan against the schema of the input.
+    fn check(raw: Self::RawPlan, input: &SchemaRef) -> Result<Self::Plan, String>;
+}
+
+/// A plugin opened in the role `R` for one partition of a step.
+pub(crate) struct Seat<R: OpenRole> {
+    opener: Opener,
+    plan: R::Plan,
+    /// `None` after an error: the instance is gone.
+    live: Option<Live<R>>,
+    /// What the instance in `live` has been used for: a batch and the attempt at it.
+    used_for: Option<(BatchId, u32)>,
+    crossed: Crossed,
+}
+
+/// What it takes to open another instance.
+struct Opener {
+    plugin: Arc<PluginShared>,
+    step: StepInfo,
+    /// The input's schema as the guest sees it.
+    input: SchemaRef,
+    fields: Vec<FlatField>,
+}
+
+/// An instance in its store, with the functions of its role.
+struct Live<R: OpenRole> {
+    store: GuestStore,
+    export: Box<R::Export>,
+}
+
+impl<R: OpenRole> Seat<R> {
+    /// Opens `plugin` for a partition of a step whose input has the schema `input`.
+    pub(crate) fn open(plugin: &Arc<PluginShared>, step: &StepInfo, input: &SchemaRef) -> Result<Self, OpenError> {
+        let roles = &plugin.code.inspection().roles;
+        if roles.iter().all(|export| export.role != R::ROLE) {
+            return Err(OpenError::MissingRole {
+                operator: plugin.name.clone(),
+                step: step.step.clone(),
+                role: R::ROLE,
+                has: roles.iter().map(|export| export.role).collect(),
+            });
+        }
+        let fields = layout::flatten(input).map_err(|unsupported| OpenError::UnsupportedType {
+            step: step.step.clone(),
+            column: unsupported.column,
+            data_type: unsupported.data_type,
+        })?;
+        let input = layout::contract_schema(input);
+        let opener = Opener { plugin: Arc::clone(plugin), step: step.clone(), input, fields };
+        let (live, plan) = opener.open::<R>()?;
+        Ok(Self { opener, plan, live: Some(live), used_for: None, crossed: Crossed::default() })
+    }
+
+    /// The plan.
+    pub(crate) fn plan(&self) -> &R::Plan {
+        &self.plan
+    }
+
+    /// The schema of the input as the guest sees it.
+    pub(crate) fn input(&self) -> &SchemaRef {
+        &self.opener.input
+    }
+
+    /// What has crossed so far.
+    pub(crate) fn crossed(&self) -> Crossed {
+        self.crossed
+    }
+
+    /// Runs one call with `n_rows` rows of input. Whatever goes wrong in it, the seat is spent.
+    pub(crate) fn run<T>(
+        &mut self,
+        call: &Call,
+        n_rows: usize,
+        work: impl FnOnce(&mut Turn<'_, R>) -> Result<T, Breach>,
+    ) -> Result<T, CallError> {
+        let result = self.take_turn(call, work);
+        result.map_err(|breach| {
+            // The store goes: after a trap it can never be entered again, after a lie it is not trusted.
+            self.live = None;
+            breach.into_call_error(CallSite {
+                operator: self.opener.plugin.name.clone(),
+                step: self.opener.step.step.clone(),
+                batch_id: call.batch_id,
+                partition: call.partition,
+                n_rows,
+            })
+        })
+    }
+
+    fn take_turn<T>(
+        &mut self,
+        call: &Call,
+        work: impl FnOnce(&mut Turn<'_, R>) -> Result<T, Breach>,
+    ) -> Result<T, Breach> {
+        let batch = (call.batch_id, call.attempt);
+        if self.opener.plugin.instance == InstanceMode::Fresh
+            && self.live.is_some()
+            && self.used_for.is_some_and(|used_for| used_for != batch)
+        {
+            // The old one goes first: two at once would be twice the memory.
+            self.live = None;
+            let (live, _) = self.opener.open::<R>().map_err(Breach::of_reopening)?;
+            self.live = Some(live);
+        }
+        self.used_for = Some(batch);
+        let Some(live) = &mut self.live else {
+            let reason = "its instance failed in an earlier call, and no other was opened".into();
+            return Err(Breach::Failed { reason, retry: Retry::Never });
+        };
+        live.store.data_mut().begin_call(call);
+        let mut turn = Turn { live, call, plan: &self.plan, step: &self.opener.step, crossed: &mut self.crossed };
+        work(&mut turn)
+    }
+}
+
+/// One call in the making: what the role's functions need.
+pub(crate) struct Turn<'a, R: OpenRole> {
+    live: &'a mut Live<R>,
+    call: &'a Call,
+    /// The plan.
+    pub(crate) plan: &'a R::Plan,
+    step: &'a StepInfo,
+    crossed: &'a mut Crossed,
+}
+
+impl<R: OpenRole> Turn<'_, R> {
+    /// The limits of the step.
+    pub(crate) fn limits(&self) -> &crate::operator::Limits {
+        &self.step.limits
+    }
+
+    /// Lays out a batch for the guest.
+    pub(crate) fn lower<'b>(&mut self, batch: &'b RecordBatch) -> Result<Lowered<'b>, Breach> {
+        let lowered = layout::lower(batch).map_err(|error| Breach::Failed {
+            reason: format!("its input cannot be laid out for it: {error}"),
+            retry: Retry::Never,
+        })?;
+        self.crossed.in_bytes += check::layout_bytes(lowered.nodes.len(), lowered.n_bytes());
+        Ok(lowered)
+    }
+
+    /// Calls into the guest.
+    pub(crate) fn call<T>(
+        &mut self,
+        function: impl FnOnce(&R::Export, &mut GuestStore, &Call) -> Answer<T, Failure>,
+    ) -> Result<T, Breach> {
+        let Live { store, export } = &mut *self.live;
+        let limits = &self.step.limits;
+        store.set_epoch_deadline(n_ticks(limits.time_per_call));
+        if let Some(fuel) = limits.fuel_per_call {
+            set_fuel(store, fuel);
+        }
+        let answer = function(export, store, self.call);
+        store.data_mut().log.lock().end_call();
+        let answer = answer.map_err(|error| Breach::of(&error, store.data(), Phase::Call, limits))?;
+        answer.map_err(Breach::from)
+    }
+
+    /// Counts what came back besides what [`Turn::lower`] counts.
+    pub(crate) fn count_crossed(&mut self, in_bytes: u64, out_bytes: u64) {
+        self.crossed.in_bytes += in_bytes;
+        self.crossed.out_bytes += out_bytes;
+    }
+}
+
+impl Opener {
+    /// A new instance, opened, its plan the same as that of the others.
+    fn open<R: OpenRole>(&self) -> Result<(Live<R>, R::Plan), OpenError> {
+        let Opener { plugin, step, input, fields } = self;
+        let (operator, name) = (&*plugin.name, &*step.step);
+        let step_shared = plugin.step(step);
+        let limits = &step.limits;
+        let metering = if limits.fuel_per_call.is_some() { Metering::Fuel } else { Metering::Time };
+        let pre =
+            plugin.code.prepare(metering).map_err(|(PrepareError::Compile(error) | PrepareError::Link(error))| {
+                OpenError::Trapped {
+                    operator: operator.into(),
+                    step: name.into(),
+                    reason: format!("it cannot be compiled to count fuel: {error}"),
+                }
+            })?;
+
+        let guest = Guest::new(step, Arc::clone(&step_shared.metrics));
+        let mut store = GuestStore::new(pre.engine(), guest);
+        store.limiter(|guest| &mut guest.limiter);
+        // Deadlines begin at 0: without these the first instruction would be the last.
+        store.set_epoch_deadline(n_ticks(limits.time_to_open));
+        if limits.fuel_per_call.is_some() {
+            // Fuel is a limit on calls; opening is limited in time.
+            set_fuel(&mut store, u64::MAX);
+        }
+        store.set_hostcall_fuel(bytes(PLAN_BYTES_MAX));
+
+        let opened = match pre.instantiate(&mut store) {
+            Err(error) => Err(Breach::of_instantiating(&error, store.data(), limits)),
+            Ok(instance) => match R::find(&mut store, &instance) {
+                Err(error) => {
+                    let error = EngineError::new(&error);
+                    Err(Breach::Invalid(format!("its `{}` is not the contract's: {error}", R::ROLE)))
+                }
+                Ok(export) => R::open(&export, &mut store, step, fields)
+                    .map(|answer| (export, answer))
+                    .map_err(|error| Breach::of(&error, store.data(), Phase::Open, limits)),
+            },
+        };
+        store.data_mut().log.lock().end_call();
+        let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
+        let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, input))?;
+        let plan = R::check(raw, input).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;
+        if !step_shared.is_same_plan(step, input, plan.clone().into()) {
+            return Err(OpenError::PlanChanged { operator: operator.into(), step: name.into() });
+        }
+        store.set_hostcall_fuel(bytes(limits.output_bytes.saturating_add(LIFT_SLACK_BYTES)));
+        Ok((Live { store, export }, plan))
+    }
+}
+
+/// The epochs that `limit` lasts at least: the one that has begun counts for nothing.
+fn n_ticks(limit: Duration) -> u64 {
+    let n_ticks = limit.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
+    // The engine adds this to the current epoch: half the range is three thousand million years.
+    u64::try_from(n_ticks).unwrap_or(u64::MAX).min(u64::MAX / 2) + 1
+}
+
+fn set_fuel(store: &mut GuestStore, fuel: u64) {
+    let result = store.set_fuel(fuel);
+    debug_assert!(result.is_ok(), "an instance with a limit on fuel is in the engine that counts it");
+}
+
+fn bytes(n_bytes: u64) -> usize {
+    usize::try_from(n_bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(limit: Duration, expected: u64) {
+        assert_eq!(n_ticks(limit), expected, "{limit:?}");
+    }
+
+    #[test]
+    fn a_limit_lasts_at_least_as_long_as_it_says() {
+        check(Duration::ZERO, 1);
+        check(Duration::from_nanos(1), 2);
+        check(Duration::from_millis(10), 2);
+        check(Duration::from_millis(11), 3);
+        check(Duration::from_secs(5), 501);
+        check(Duration::MAX, u64::MAX / 2 + 1);
+    }
+}

@@ -1,0 +1,221 @@
+//! The library: jobs built by a program, with sources, operators, sinks and listeners of its own.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use tidemill::context::{Context, Plugin};
+use tidemill::error::Error;
+use tidemill::job::{Job, OnError, Settings};
+use tidemill::plugin::{Runtime, RuntimeConfig};
+use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode};
+use tidemill::source::{Intake, OpenSource, Receiver, SourceDefinition};
+use tidemill_tests::{plugin, project};
+
+/// A receiver of a program's own: some lines, then the end, or waiting for a stop.
+#[derive(Debug, Clone)]
+struct Lines {
+    lines: Vec<String>,
+    waits: bool,
+}
+
+impl Lines {
+    fn source(lines: &[&str], waits: bool) -> Arc<dyn SourceDefinition> {
+        Arc::new(Self { lines: lines.iter().map(|line| (*line).to_owned()).collect(), waits })
+    }
+}
+
+impl SourceDefinition for Lines {
+    fn type_name(&self) -> &str {
+        "lines"
+    }
+
+    fn schema(&self) -> Result<SchemaRef, Error> {
+        Ok(Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, false)])))
+    }
+
+    fn describe(&self) -> String {
+        format!("{} lines", self.lines.len())
+    }
+
+    fn ends(&self) -> bool {
+        !self.waits
+    }
+
+    fn open(&self) -> Result<OpenSource, Error> {
+        Ok(OpenSource::Receiver(Box::new(self.clone())))
+    }
+}
+
+impl Receiver for Lines {
+    fn run(&mut self, intake: &Intake) -> Result<(), Error> {
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(&self.lines));
+        let rows = RecordBatch::try_new(intake.schema().clone(), vec![column]).expect("the declared schema");
+        intake.push(rows)?;
+        while self.waits && !intake.is_stopping() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(())
+    }
+}
+
+/// Keeps every event as a word.
+#[derive(Default)]
+struct Events(Mutex<Vec<String>>);
+
+impl Events {
+    fn note(&self, event: String) {
+        self.0.lock().expect("no test panicked").push(event);
+    }
+
+    fn seen(&self) -> Vec<String> {
+        self.0.lock().expect("no test panicked").clone()
+    }
+}
+
+impl Listener for Events {
+    fn on_batch_submitted(&self, event: &BatchSubmitted) {
+        self.note(format!("submitted {}", event.batch_id));
+    }
+
+    fn on_batch_started(&self, event: &BatchStarted) {
+        self.note(format!("started {}", event.batch_id));
+    }
+
+    fn on_batch_completed(&self, event: &BatchCompleted) {
+        self.note(format!("completed {} rows {} -> {}", event.batch_id, event.rows_in, event.rows_out));
+    }
+
+    fn on_batch_failed(&self, event: &BatchFailed) {
+        self.note(format!("failed {} skipped {}", event.batch_id, event.skipped));
+    }
+
+    fn on_run_ended(&self, event: &RunEnded) {
+        self.note(format!("ended {}", event.error.is_some()));
+    }
+}
+
+fn settings(name: &str) -> Settings {
+    Settings { name: name.into(), batch_interval: Duration::ZERO, ..Settings::default() }
+}
+
+/// A runtime whose compiled code is kept between test runs, beside the tests.
+fn runtime() -> Runtime {
+    let config = RuntimeConfig { cache_dir: Some(project().join("target/test-cache/library")), ..Default::default() };
+    Runtime::new(config).expect("a runtime")
+}
+
+fn context(settings: Settings, runtime: &Runtime) -> Context {
+    Context::from_job(Job { settings, ..Job::default() }, runtime.clone())
+}
+
+type Rows = Arc<Mutex<Vec<(String, i64)>>>;
+
+/// Word and count of every published row.
+fn keep(
+    rows: &Rows,
+) -> impl Fn(&tidemill::sink::SinkBatch, Vec<RecordBatch>) -> Result<(), Error> + Send + Sync + use<> {
+    let rows = rows.clone();
+    move |_, batches| {
+        for batch in batches {
+            let words = batch.column(0).as_any().downcast_ref::<StringArray>().expect("words");
+            let counts = batch.column(1).as_any().downcast_ref::<Int64Array>().expect("counts");
+            let mut rows = rows.lock().expect("no test panicked");
+            rows.extend((0..batch.num_rows()).map(|row| (words.value(row).to_owned(), counts.value(row))));
+        }
+        Ok(())
+    }
+}
+
+fn sorted(rows: &Rows) -> Vec<(String, i64)> {
+    let mut rows = rows.lock().expect("no test panicked").clone();
+    rows.sort();
+    rows
+}
+
+fn word_count(context: &Context, path: &Path, waits: bool) -> Rows {
+    let rows = Rows::default();
+    let lines = context.source("lines", Lines::source(&["to be", "or not to be"], waits));
+    let words = lines.transform("words", Plugin::at(path));
+    words.aggregate("counts", ["word"], [("count", "count(*)")]).foreach_batch(keep(&rows));
+    rows
+}
+
+fn expected() -> Vec<(String, i64)> {
+    [("be", 2), ("not", 1), ("or", 1), ("to", 2)].map(|(word, n)| (word.to_owned(), n)).into()
+}
+
+#[test]
+fn a_program_runs_the_job_that_a_file_does_and_hears_of_every_batch() {
+    let mut context = context(settings("words"), &runtime());
+    let events = Arc::new(Events::default());
+    context.add_listener(events.clone());
+    let rows = word_count(&context, &plugin("split_words"), false);
+    let running = context.start().expect("a job that fits together");
+    let summary = running.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), expected());
+    assert_eq!((summary.batches, summary.rows_in, summary.rows_out), (1, 2, 4));
+    let expected = ["submitted 0", "started 0", "completed 0 rows 2 -> 4", "ended false"];
+    assert_eq!(events.seen(), expected);
+}
+
+#[test]
+fn a_job_is_stopped_gracefully_from_another_thread() {
+    let context = context(settings("words"), &runtime());
+    let rows = word_count(&context, &plugin("split_words"), true);
+    let running = context.start().expect("a job that fits together");
+    assert!(running.await_termination_for(Duration::from_millis(10)).expect("no failure").is_none());
+    let stopping = running.clone();
+    std::thread::spawn(move || stopping.stop(StopMode::Graceful));
+    running.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), expected());
+}
+
+#[test]
+fn a_hostile_job_does_no_harm_to_its_neighbour_in_the_same_process() {
+    let runtime = runtime();
+    let good = context(settings("good"), &runtime);
+    let rows = word_count(&good, &plugin("split_words"), false);
+
+    let bad = context(settings("bad"), &runtime);
+    let hostile = Plugin::at(plugin("hostile")).config(serde_json::json!({ "do": "panic" }));
+    bad.source("lines", Lines::source(&["a", "b"], false)).transform("bad", hostile).foreach_batch(|_, _| Ok(()));
+
+    let bad = bad.start().expect("a job that fits together");
+    let good = good.start().expect("a job that fits together");
+    let failure = bad.await_termination().expect_err("a plugin that panics fails its job");
+    assert!(failure.to_string().contains("`bad`"), "{failure}");
+    good.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), expected());
+}
+
+#[test]
+fn a_batch_that_fails_is_skipped_where_the_step_says_so() {
+    let mut context = context(settings("skips"), &runtime());
+    let events = Arc::new(Events::default());
+    context.add_listener(events.clone());
+    let hostile = Plugin::at(plugin("hostile")).config(serde_json::json!({ "do": "panic" }));
+    let hostile = hostile.on_error(OnError::SkipBatch);
+    context
+        .source("lines", Lines::source(&["a"], false))
+        .transform("bad", hostile)
+        .foreach_batch(|_, _| panic!("nothing of a skipped batch is published"));
+    let running = context.start().expect("a job that fits together");
+    let summary = running.await_termination().expect("the job goes on");
+    assert_eq!((summary.batches, summary.batches_skipped), (0, 1));
+    assert_eq!(events.seen(), ["submitted 0", "started 0", "failed 0 skipped true", "ended false"]);
+}
+
+#[test]
+fn everything_that_does_not_fit_together_is_told_at_once() {
+    let context = context(settings("wrong"), &runtime());
+    let lines = context.source("lines", Lines::source(&[], false));
+    lines.transform("words", Plugin::at("no/such/file.wasm")).print();
+    lines.aggregate("counts", ["word"], [("count", "count(*)")]).print();
+    let Err(errors) = context.check() else { panic!("a job with two mistakes was accepted") };
+    assert_eq!(errors.0.len(), 2, "{errors}");
+    assert!(errors.to_string().contains("no/such/file.wasm"), "{errors}");
+    assert!(errors.to_string().contains("`word`"), "{errors}");
+}
