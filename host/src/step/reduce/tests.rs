@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::error::Error;
 use crate::step::keyed::KeyedStep;
-use crate::step::testing::{Registered, SumJoinMean, bounds, cut_into_tasks, info, rows, run_half, run_keyed, texts};
+use crate::step::testing::{
+    Registered, SumJoinMean, bounds, cut_into_tasks, info, rows, run_half, run_keyed, task, texts,
+};
 
 fn open(operator: &Arc<SumJoinMean>, input: &RecordBatch, by: &[&str], rows_per_call: u32) -> ReduceSpec {
     let by: Vec<String> = by.iter().map(|name| (*name).into()).collect();
@@ -142,4 +144,18 @@ fn mistakes_in_by_are_all_reported() {
         messages,
         [("the input has no column `kye`", Some("Did you mean `key`?")), ("column `n` is named twice", None),]
     );
+}
+
+#[test]
+fn a_batch_that_is_given_up_makes_no_more_calls() {
+    let operator = Arc::new(SumJoinMean::new());
+    let input = sample(&[(Some(1), 1, 0), (Some(1), 2, 1)]);
+    let spec = open(&operator, &input, &["key"], 100);
+    let task = task(0);
+    let mut step = spec.combine().start(&task).expect("it starts");
+    task.cancelled.store(true, Ordering::Relaxed);
+    let mut emit = |_| Ok(());
+    let error = step.push(input, &mut emit).and_then(|()| step.finish(&mut emit)).expect_err("it was given up");
+    assert!(error.downcast_ref::<crate::task::pipeline::Cancelled>().is_some());
+    assert_eq!(operator.rows_seen.load(Ordering::Relaxed), 0);
 }
