@@ -139,3 +139,12 @@ fn large_pushes_are_dealt_in_pieces_that_together_are_all() {
     assert!(shuffle.bytes() > 40_007 * 16);
     assert!((0..4).all(|partition| shuffle.read(PartitionId(partition)).len() <= 3));
 }
+
+#[test]
+fn turns_go_on_from_push_to_push() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::RoundRobin, 3));
+    let push = vec![1; ROWS_DEALT_MIN + 2];
+    assert_ne!(push.len() % 3, 0, "or each push would start anew by itself");
+    write(&shuffle, 0, &[push.clone(), push]);
+    assert!((0..3).all(|partition| read(&shuffle, partition).iter().all(|row| row.2 % 3 == i64::from(partition))));
+}
