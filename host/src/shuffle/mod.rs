@@ -18,12 +18,13 @@ pub mod partitioner;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::error::ArrowError;
 
 use crate::error::{Error, Internal};
 use crate::ids::PartitionId;
+use crate::step::chunks::batch_bytes;
 use partitioner::{hash_keys, partition_of};
 
 /// Rows that are dealt out at once, at least: smaller pushes wait for others, so that partitions do not get crumbs.
@@ -163,7 +164,7 @@ impl ShuffleWriter {
         }
         if self.output.partitions.len() == 1 {
             self.output.rows += rows.num_rows() as u64;
-            self.output.bytes += slice_bytes(&rows);
+            self.output.bytes += batch_bytes(&rows);
             self.output.partitions[0].push(rows);
             return Ok(());
         }
@@ -218,7 +219,7 @@ impl ShuffleWriter {
         let (order, ends) = sort_by_group(&partitions, n_partitions as usize);
         let sorted = take_record_batch(rows, &UInt32Array::from(order))?;
         self.output.rows += sorted.num_rows() as u64;
-        self.output.bytes += slice_bytes(&sorted);
+        self.output.bytes += batch_bytes(&sorted);
         let mut start = 0;
         for (partition, end) in self.output.partitions.iter_mut().zip(ends) {
             let end = end as usize;
@@ -251,15 +252,6 @@ pub(crate) fn sort_by_group(groups: &[u32], n_groups: usize) -> (Vec<u32>, Vec<u
         *next += 1;
     }
     (order, ends)
-}
-
-/// The bytes of the rows themselves, not of the buffers they are slices of.
-pub(crate) fn slice_bytes(rows: &RecordBatch) -> u64 {
-    let bytes = |column: &dyn Array| {
-        // Types whose slices arrow cannot measure count with their whole buffers.
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size())
-    };
-    rows.columns().iter().map(|column| bytes(column) as u64).sum()
 }
 
 #[cfg(test)]

@@ -1,1 +1,150 @@
+use std::collections::HashMap;
 
+use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+use arrow::datatypes::Int64Type;
+use proptest::prelude::*;
+
+use arrow::array::Array;
+
+use super::*;
+
+/// Rows with a key, their number, and the map task they belong to.
+fn rows(task: usize, first: usize, keys: &[u8]) -> RecordBatch {
+    let texts: StringArray = keys.iter().map(|key| (*key > 0).then(|| format!("key {key}"))).collect();
+    let tasks: Int64Array = keys.iter().map(|_| Some(task as i64)).collect();
+    let numbers: Int64Array = (first..first + keys.len()).map(|number| Some(number as i64)).collect();
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("key", Arc::new(texts)), ("task", Arc::new(tasks)), ("number", Arc::new(numbers))];
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .expect("columns of one length")
+}
+
+type Row = (Option<String>, i64, i64);
+
+fn read(shuffle: &Shuffle, partition: u32) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for batch in shuffle.read(PartitionId(partition)) {
+        let (keys, tasks) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
+        let numbers = batch.column(2).as_primitive::<Int64Type>();
+        rows.extend(
+            (0..batch.num_rows()).map(|row| {
+                (keys.is_valid(row).then(|| keys.value(row).to_owned()), tasks.value(row), numbers.value(row))
+            }),
+        );
+    }
+    rows
+}
+
+fn write(shuffle: &Arc<Shuffle>, task: usize, pushes: &[Vec<u8>]) {
+    let mut writer = shuffle.writer(task);
+    let mut first = 0;
+    for keys in pushes {
+        writer.push(rows(task, first, keys)).expect("a key type");
+        first += keys.len();
+    }
+    writer.finish().expect("a key type");
+}
+
+fn pushes() -> impl Strategy<Value = Vec<Vec<Vec<u8>>>> {
+    proptest::collection::vec(proptest::collection::vec(proptest::collection::vec(0u8..12, 0..30), 0..6), 0..5)
+}
+
+proptest! {
+    #[test]
+    fn nothing_is_lost_or_doubled_and_order_is_kept(tasks in pushes(), n in 1u32..6, by_key in any::<bool>()) {
+        let by = if by_key { Partitioning::Hash { columns: vec![0] } } else { Partitioning::RoundRobin };
+        let shuffle = Arc::new(Shuffle::new(by, n));
+        // In the opposite order: what is read does not depend on who finished first.
+        for (task, pushes) in tasks.iter().enumerate().rev() {
+            write(&shuffle, task, pushes);
+        }
+        let mut homes: HashMap<Option<String>, u32> = HashMap::new();
+        let mut all = Vec::new();
+        for partition in 0..n {
+            let rows = read(&shuffle, partition);
+            prop_assert!(rows.is_sorted_by_key(|row| (row.1, row.2)), "in the order of tasks, then of pushes");
+            prop_assert_eq!(rows.len() as u64, shuffle.rows_of(PartitionId(partition)));
+            if by_key {
+                for row in &rows {
+                    prop_assert_eq!(*homes.entry(row.0.clone()).or_insert(partition), partition, "equal keys meet");
+                }
+            }
+            all.extend(rows.into_iter().map(|row| (row.1, row.2)));
+        }
+        all.sort();
+        let expected: Vec<_> = tasks
+            .iter()
+            .enumerate()
+            .flat_map(|(task, pushes)| (0..pushes.concat().len()).map(move |number| (task as i64, number as i64)))
+            .collect();
+        prop_assert_eq!(shuffle.rows(), expected.len() as u64);
+        prop_assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn turns_do_not_depend_on_how_rows_were_pushed(keys in proptest::collection::vec(0u8..9, 0..60), cut in 0usize..60) {
+        let (first, second) = keys.split_at(cut.min(keys.len()));
+        let (whole, split) = (
+            Arc::new(Shuffle::new(Partitioning::RoundRobin, 4)),
+            Arc::new(Shuffle::new(Partitioning::RoundRobin, 4)),
+        );
+        write(&whole, 3, std::slice::from_ref(&keys));
+        write(&split, 3, &[first.to_vec(), second.to_vec()]);
+        for partition in 0..4 {
+            prop_assert_eq!(read(&whole, partition), read(&split, partition));
+        }
+    }
+}
+
+#[test]
+fn rows_are_dealt_in_turn_from_the_tasks_own_partition() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::RoundRobin, 3));
+    write(&shuffle, 4, &[vec![1, 1, 1, 1]]);
+    let numbers = |partition| read(&shuffle, partition).iter().map(|row| row.2).collect::<Vec<_>>();
+    assert_eq!([numbers(0), numbers(1), numbers(2)], [vec![2], vec![0, 3], vec![1]]);
+}
+
+#[test]
+fn a_writer_that_is_dropped_leaves_nothing() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::Hash { columns: vec![0] }, 2));
+    let mut writer = shuffle.writer(0);
+    writer.push(rows(0, 0, &vec![1; 2 * ROWS_DEALT_MIN])).expect("a key type");
+    drop(writer);
+    assert_eq!((shuffle.rows(), shuffle.bytes()), (0, 0));
+}
+
+#[test]
+fn a_second_attempt_doubles_nothing() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::Hash { columns: vec![0] }, 2));
+    write(&shuffle, 0, &[vec![1, 2, 3]]);
+    write(&shuffle, 0, &[vec![1, 2, 3]]);
+    assert_eq!(shuffle.rows(), 3);
+    shuffle.clear();
+    assert_eq!((shuffle.rows(), read(&shuffle, 0).len()), (0, 0));
+}
+
+#[test]
+fn without_key_columns_all_rows_meet() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::Hash { columns: vec![] }, 3));
+    write(&shuffle, 0, &[vec![1, 2, 3]]);
+    assert_eq!(read(&shuffle, 0).len(), 3);
+}
+
+#[test]
+fn large_pushes_are_dealt_in_pieces_that_together_are_all() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::Hash { columns: vec![0] }, 4));
+    let keys: Vec<u8> = (0..20_000u32).map(|number| (number % 11) as u8).collect();
+    write(&shuffle, 0, &[keys.clone(), keys[..7].to_vec(), keys]);
+    assert_eq!(shuffle.rows(), 40_007);
+    assert!(shuffle.bytes() > 40_007 * 16);
+    assert!((0..4).all(|partition| shuffle.read(PartitionId(partition)).len() <= 3));
+}
+
+#[test]
+fn turns_go_on_from_push_to_push() {
+    let shuffle = Arc::new(Shuffle::new(Partitioning::RoundRobin, 3));
+    let push = vec![1; ROWS_DEALT_MIN + 2];
+    assert_ne!(push.len() % 3, 0, "or each push would start anew by itself");
+    write(&shuffle, 0, &[push.clone(), push]);
+    assert!((0..3).all(|partition| read(&shuffle, partition).iter().all(|row| row.2 % 3 == i64::from(partition))));
+}

@@ -28,6 +28,7 @@ use crate::step::keyed::{KeyColumns, SpecProblem, batch_of, emit_in_chunks, inte
 use crate::step::transform::CallBounds;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
+use crate::task::pipeline::Cancelled;
 
 /// Partials that wait to be folded together, in full calls: enough that most keys have met by then.
 const PENDING_CALLS_MAX: f64 = 4.0;
@@ -280,6 +281,9 @@ impl<T: ?Sized + Folds> Folding<T> {
 
     /// One call, or several of half the groups each when an output is too large.
     fn call(&mut self, fold: Fold, rows: &RecordBatch, ends: &[u32]) -> Result<Vec<RecordBatch>, Error> {
+        if self.task.is_cancelled() {
+            return Err(Cancelled.into());
+        }
         let spec = self.spec.clone();
         let mut instance = match self.instance.take() {
             Some(instance) => instance,

@@ -468,3 +468,165 @@ const LOWER_BYTES: [Entry; 16] = {
     }
     masks
 };
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::Arc;
+
+    use arrow::array::{
+        BooleanArray, Decimal128Array, DictionaryArray, FixedSizeBinaryArray, Float32Array, Int32Array, Int64Array,
+        LargeBinaryArray, StringArray, StringViewArray, TimestampMicrosecondArray,
+    };
+    use arrow::compute::concat;
+    use arrow::datatypes::Int32Type;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::shuffle::partitioner::hash_keys;
+    use crate::step::testing::{rows, texts};
+
+    /// The groups that `columns` get when they come in pushes of `cut` rows, and the keys as text.
+    fn group(columns: &[ArrayRef], cut: usize) -> (Vec<u32>, Vec<String>) {
+        let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+        let mut table = KeyTable::new(&types);
+        let (mut groups, mut all) = (Vec::new(), Vec::new());
+        for start in (0..columns[0].len()).step_by(cut) {
+            let n_rows = cut.min(columns[0].len() - start);
+            let slices: Vec<_> = columns.iter().map(|column| column.slice(start, n_rows)).collect();
+            table.group_rows(&slices, n_rows, &mut groups).expect("key types");
+            all.extend_from_slice(&groups);
+        }
+        let keys = table.keys().expect("they fit");
+        assert_eq!(keys.iter().map(|key| key.len()).collect::<Vec<_>>(), vec![table.len(); columns.len()]);
+        let keys = rows(vec!["a", "b", "c"].into_iter().zip(keys).collect());
+        (all, texts(&[keys]))
+    }
+
+    /// Groups in the order of first appearance, by the rows' texts.
+    fn model(columns: &[ArrayRef]) -> (Vec<u32>, Vec<String>) {
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let mut keys = Vec::new();
+        let groups = texts(&[rows(vec!["a", "b", "c"].into_iter().zip(columns.iter().cloned()).collect())])
+            .into_iter()
+            .map(|text| {
+                *seen.entry(text.clone()).or_insert_with(|| {
+                    keys.push(text);
+                    keys.len() as u32 - 1
+                })
+            })
+            .collect();
+        (groups, keys)
+    }
+
+    proptest! {
+        #[test]
+        fn groups_are_those_of_the_model(
+            words in proptest::collection::vec(proptest::option::of("[ab\u{e9}]{0,3}([x]{10,16})?"), 1..300),
+            cut in 1usize..100,
+        ) {
+            let text: ArrayRef = Arc::new(words.iter().cloned().collect::<StringArray>());
+            let view: ArrayRef = Arc::new(words.iter().cloned().collect::<StringViewArray>());
+            let dictionary: ArrayRef =
+                Arc::new(words.iter().map(|word| word.as_deref()).collect::<DictionaryArray<Int32Type>>());
+            let binary: ArrayRef = Arc::new(LargeBinaryArray::from_iter(words.iter().map(|word| word.as_deref())));
+            let numbers: ArrayRef =
+                Arc::new(words.iter().map(|w| w.as_ref().map(|w| w.len() as i64)).collect::<Int64Array>());
+            let small: ArrayRef = Arc::new(words.iter().map(|w| Some(w.as_ref()?.len() as i32 % 3)).collect::<Int32Array>());
+            let flags: ArrayRef =
+                Arc::new(words.iter().map(|w| w.as_ref().map(|w| w.contains('a'))).collect::<BooleanArray>());
+            let times: ArrayRef = Arc::new(
+                words.iter().map(|w| w.as_ref().map(|w| w.len() as i64)).collect::<TimestampMicrosecondArray>(),
+            );
+            let decimals: ArrayRef =
+                Arc::new(words.iter().map(|w| w.as_ref().map(|w| w.len() as i128)).collect::<Decimal128Array>());
+            for columns in [
+                vec![text.clone()],
+                vec![view.clone()],
+                vec![dictionary.clone()],
+                vec![binary],
+                vec![numbers.clone()],
+                vec![small.clone()],
+                vec![flags.clone()],
+                vec![times],
+                vec![decimals],
+                vec![text.clone(), small.clone()],
+                vec![flags, dictionary, numbers],
+            ] {
+                prop_assert_eq!(group(&columns, cut), model(&columns));
+            }
+        }
+    }
+
+    #[test]
+    fn many_keys_grow_the_table() {
+        let words: ArrayRef =
+            Arc::new(StringArray::from_iter_values((0..100_000).map(|i| format!("w{}", (i * 7_919) % 30_011))));
+        assert_eq!(group(std::slice::from_ref(&words), 777), model(&[words]));
+        let long: ArrayRef = Arc::new(StringArray::from_iter_values(
+            (0..20_000).map(|i| format!("a word of many letters {}", i % 5_003)),
+        ));
+        assert_eq!(group(std::slice::from_ref(&long), 8_192), model(&[long]));
+    }
+
+    #[test]
+    fn keys_that_look_alike_in_memory_are_apart() {
+        let words = ["", "\0", "\0\0", "a", "a\0", "fifteen letters", "fifteen letters\0", "\u{fe}\u{ff}"];
+        let column: ArrayRef = Arc::new(StringArray::from_iter_values(words.iter().chain(&words)));
+        let (groups, _) = group(&[column], 100);
+        assert_eq!(groups, (0..8).chain(0..8).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn floats_are_one_key_where_they_are_equal() {
+        let nan = f32::from_bits(0xffc0_0001);
+        let column: ArrayRef = Arc::new(Float32Array::from(vec![-0.0, 0.0, nan, f32::NAN, 1.0]));
+        assert_eq!(group(&[column], 2), (vec![0, 0, 1, 1, 2], vec!["0.0".into(), "NaN".into(), "1.0".into()]));
+    }
+
+    #[test]
+    fn fixed_size_binary_and_nested_keys_are_grouped() {
+        let bytes = FixedSizeBinaryArray::try_from_iter([[1u8, 2], [1, 3], [1, 2]].into_iter()).expect("two each");
+        assert_eq!(group(&[Arc::new(bytes)], 2).0, [0, 1, 0]);
+        let lists = arrow::array::ListArray::from_iter_primitive::<arrow::datatypes::Float64Type, _, _>([
+            Some(vec![Some(-0.0), None]),
+            Some(vec![Some(0.0), None]),
+            Some(vec![Some(0.0)]),
+            None,
+        ]);
+        let (groups, keys) = group(&[Arc::new(lists)], 10);
+        assert_eq!((groups, &*keys[0]), (vec![0, 0, 1, 2], "[0.0, NULL]"));
+    }
+
+    #[test]
+    fn a_table_without_columns_has_one_group() {
+        let mut table = KeyTable::new(&[]);
+        let mut groups = Vec::new();
+        table.group_rows(&[], 3, &mut groups).expect("no types");
+        assert_eq!((groups, table.len()), (vec![0, 0, 0], 1));
+        assert!(table.keys().expect("none").is_empty());
+    }
+
+    #[test]
+    fn a_cleared_table_starts_anew() {
+        let column: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), None, Some("a word that is not inline")]));
+        let mut table = KeyTable::new(&[DataType::Utf8]);
+        let mut groups = Vec::new();
+        for _ in 0..2 {
+            table.group_rows(std::slice::from_ref(&column), 3, &mut groups).expect("text");
+            assert_eq!((&groups[..], table.len()), (&[0, 1, 2][..], 3));
+            assert_eq!(table.keys().expect("they fit")[0].as_string::<i32>(), column.as_string::<i32>());
+            table.clear();
+        }
+        assert_eq!(table.len(), 0);
+    }
+
+    #[test]
+    fn rows_that_share_a_group_share_a_hash() {
+        let a: ArrayRef = Arc::new(Float32Array::from(vec![-0.0, f32::NAN]));
+        let b: ArrayRef = Arc::new(Float32Array::from(vec![0.0, -f32::NAN]));
+        let both = concat(&[&a, &b]).expect("one type");
+        let hashes = hash_keys(&[both]).expect("a key type");
+        assert_eq!(hashes[..2], hashes[2..]);
+    }
+}

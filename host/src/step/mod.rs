@@ -23,6 +23,8 @@ pub mod instances;
 mod key_table;
 pub mod keyed;
 pub mod reduce;
+#[cfg(test)]
+mod testing;
 pub mod transform;
 
 pub use fold::KeyedOpenError;

@@ -167,3 +167,44 @@ impl PipelineStep for Merge {
         emit_in_chunks(&self.groups.take(true)?, emit)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+    use crate::step::testing::{rows, run_half, task, texts};
+
+    #[test]
+    fn a_full_table_gives_its_partials_on_and_starts_anew() {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|i| i % 5_000)));
+        let input = rows(vec![("key", keys)]);
+        let select = [("n".to_string(), "count(*)".to_string())];
+        let spec = AggregateSpec::resolve("totals", &input.schema(), &["key".into()], &select).expect("it is right");
+        let mut combine = Combine { groups: Groups::new(&spec), bytes_max: 100_000 };
+        let mut partials = Vec::new();
+        let mut emit = |rows: RecordBatch| {
+            partials.push(rows);
+            Ok(())
+        };
+        for start in (0..10_000).step_by(1_000) {
+            combine.push(input.slice(start, 1_000), &mut emit).expect("it runs");
+        }
+        combine.finish(&mut emit).expect("it runs");
+        assert!(partials.len() > 1, "it gave some before the end");
+        let results = run_half(&*spec.merge(), task(0).partition.0, &partials).expect("it runs");
+        let texts = texts(&results);
+        assert_eq!(texts.len(), 5_000);
+        assert!(texts.iter().enumerate().all(|(key, text)| *text == format!("{key}|2")));
+    }
+
+    #[test]
+    fn large_results_come_in_chunks() {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..100_000));
+        let input = rows(vec![("key", keys)]);
+        let spec = AggregateSpec::resolve("totals", &input.schema(), &["key".into()], &[]).expect("it is right");
+        let partials = run_half(&*spec.combine(), 0, &[input]).expect("it runs");
+        let results = run_half(&*spec.merge(), 0, &partials).expect("it runs");
+        assert_eq!(results.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), [65_536, 34_464]);
+    }
+}

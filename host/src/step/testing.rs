@@ -1,0 +1,303 @@
+//! For tests of steps by key: rows from columns, a run through a shuffle, and operators whose results are known.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::error::Error;
+use crate::ids::{BatchId, PartitionId};
+use crate::operator::{
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
+    StepInfo, Transform,
+};
+use crate::shuffle::{Partitioning, Shuffle};
+use crate::step::StepFactory;
+use crate::step::keyed::KeyedStep;
+use crate::step::transform::CallBounds;
+use crate::task::TaskContext;
+
+/// Rows of these columns; all nullable.
+pub(crate) fn rows(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
+    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, column)| (name, column, true)))
+        .expect("columns of one length")
+}
+
+/// Each row as text, as in `a|1|NULL`.
+pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::new().with_null("NULL");
+    let mut texts = Vec::new();
+    for batch in batches {
+        let columns: Vec<_> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("a type with a text"))
+            .collect();
+        texts.extend(
+            (0..batch.num_rows())
+                .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|")),
+        );
+    }
+    texts
+}
+
+pub(crate) fn task(partition: u32) -> TaskContext {
+    TaskContext {
+        batch_id: BatchId(7),
+        batch_time_us: 7_000_000,
+        partition: PartitionId(partition),
+        attempt: 0,
+        cancelled: Arc::new(AtomicBool::new(false)),
+    }
+}
+
+/// Runs one half on one partition.
+pub(crate) fn run_half(
+    factory: &dyn StepFactory,
+    partition: u32,
+    pushes: &[RecordBatch],
+) -> Result<Vec<RecordBatch>, Error> {
+    let mut given = Vec::new();
+    let mut emit = |rows: RecordBatch| {
+        given.push(rows);
+        Ok(())
+    };
+    let mut step = factory.start(&task(partition))?;
+    pushes.iter().try_for_each(|rows| step.push(rows.clone(), &mut emit))?;
+    step.finish(&mut emit)?;
+    drop(step);
+    Ok(given)
+}
+
+/// Runs a step over map tasks, a shuffle and `n_partitions`; checks the schemas of what passes. The result has one list
+/// of rows for each partition.
+pub(crate) fn run_keyed(
+    keyed: &dyn KeyedStep,
+    map_tasks: &[Vec<RecordBatch>],
+    n_partitions: u32,
+) -> Result<Vec<Vec<RecordBatch>>, Error> {
+    let n_partitions = if keyed.is_global() { 1 } else { n_partitions };
+    let (combine, merge) = (keyed.combine(), keyed.merge());
+    let shuffle = Arc::new(Shuffle::new(Partitioning::Hash { columns: keyed.partial_key_columns() }, n_partitions));
+    for (index, pushes) in map_tasks.iter().enumerate() {
+        let mut writer = shuffle.writer(index);
+        for partials in run_half(&*combine, index as u32, pushes)? {
+            assert_eq!(partials.schema(), keyed.partial_schema());
+            writer.push(partials)?;
+        }
+        writer.finish()?;
+    }
+    (0..n_partitions)
+        .map(|partition| {
+            let results = run_half(&*merge, partition, &shuffle.read(PartitionId(partition)))?;
+            results.iter().for_each(|rows| assert_eq!(rows.schema(), keyed.output_schema()));
+            Ok(results)
+        })
+        .collect()
+}
+
+pub(crate) fn info() -> StepInfo {
+    StepInfo {
+        job: "test".into(),
+        step: "totals".into(),
+        partitions: 2,
+        config: serde_json::json!({}),
+        limits: crate::operator::Limits::default(),
+    }
+}
+
+pub(crate) fn bounds(rows: u32) -> CallBounds {
+    CallBounds { rows, bytes: 4 << 20, whole_partition: false }
+}
+
+/// As a reducer: adds int64 columns and joins utf8 ones, which tells orders apart. As an aggregator: the mean of the
+/// first value column, int64.
+#[derive(Debug)]
+pub(crate) struct SumJoinMean {
+    /// Calls with more groups return too much.
+    pub(crate) groups_max: usize,
+    /// Whether it answers with a row too few.
+    pub(crate) lies: bool,
+    /// How often it was opened.
+    pub(crate) opened: AtomicU32,
+    /// Rows of all calls that went well.
+    pub(crate) rows_seen: AtomicU64,
+    /// Rows of the largest call.
+    pub(crate) rows_max_seen: AtomicU64,
+}
+
+impl SumJoinMean {
+    pub(crate) fn new() -> Self {
+        Self {
+            groups_max: usize::MAX,
+            lies: false,
+            opened: AtomicU32::new(0),
+            rows_seen: AtomicU64::new(0),
+            rows_max_seen: AtomicU64::new(0),
+        }
+    }
+}
+
+struct Opened {
+    operator: Arc<SumJoinMean>,
+    values: SchemaRef,
+    plan: AggregatorPlan,
+    spent: bool,
+}
+
+/// What the tests register: an [`Operator`] needs to hand itself to its instances.
+pub(crate) struct Registered(pub(crate) Arc<SumJoinMean>);
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Registered {
+    fn opened(&self, values: &SchemaRef) -> Box<Opened> {
+        self.0.opened.fetch_add(1, Ordering::Relaxed);
+        let int = |name| Field::new(name, DataType::Int64, false);
+        let plan = AggregatorPlan {
+            reads: vec![0],
+            accumulator: Arc::new(Schema::new(vec![int("sum"), int("count")])),
+            result: Arc::new(Schema::new(vec![Field::new("mean", DataType::Float64, false)])),
+        };
+        Box::new(Opened { operator: self.0.clone(), values: values.clone(), plan, spent: false })
+    }
+
+    fn refused<T>(&self, role: Role) -> Result<T, OpenError> {
+        let has = vec![Role::Reducer, Role::Aggregator];
+        Err(OpenError::MissingRole { operator: "sum-join-mean".into(), step: "totals".into(), role, has })
+    }
+}
+
+impl Operator for Registered {
+    fn name(&self) -> &str {
+        "sum-join-mean"
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        vec![Role::Reducer, Role::Aggregator]
+    }
+
+    fn open_transform(&self, _: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
+        self.refused(Role::Transform)
+    }
+
+    fn open_reducer(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
+        Ok(self.opened(values))
+    }
+
+    fn open_aggregator(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
+        Ok(self.opened(values))
+    }
+}
+
+impl Opened {
+    /// What every call does first: limits, and that a spent instance is not used again.
+    fn enter(&mut self, call: &Call, rows: &RecordBatch, ends: &[u32]) -> Result<(), CallError> {
+        assert!(!self.spent, "an instance was used after it failed");
+        assert!(ends.is_sorted_by(|a, b| a < b) && ends.first().is_none_or(|end| *end > 0), "no group is empty");
+        assert_eq!(ends.last().map_or(0, |end| *end as usize), rows.num_rows());
+        if ends.len() > self.operator.groups_max {
+            self.spent = true;
+            let site = CallSite {
+                operator: "sum-join-mean".into(),
+                step: "totals".into(),
+                batch_id: call.batch_id,
+                partition: call.partition,
+                n_rows: rows.num_rows(),
+            };
+            let seen = format!("{} rows", ends.len());
+            return Err(CallError::LimitExceeded { site: Box::new(site), limit: Limit::OutputRows, seen });
+        }
+        self.operator.rows_seen.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
+        self.operator.rows_max_seen.fetch_max(rows.num_rows() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
+    ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize))
+}
+
+fn sums(column: &ArrayRef, ends: &[u32]) -> ArrayRef {
+    let values = column.as_primitive::<Int64Type>();
+    let sum = |group: std::ops::Range<usize>| {
+        group.filter(|&row| values.is_valid(row)).map(|row| values.value(row)).sum::<i64>()
+    };
+    Arc::new(groups(ends).map(sum).collect::<Int64Array>())
+}
+
+impl Reducer for Opened {
+    fn plan(&self) -> ReducerPlan {
+        ReducerPlan { invertible: false }
+    }
+
+    fn reduce(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
+        self.enter(call, values, ends)?;
+        let ends = if self.operator.lies { &ends[1..] } else { ends };
+        let columns = values.columns().iter().map(|column| match column.data_type() {
+            DataType::Int64 => sums(column, ends),
+            _ => {
+                let texts = column.as_string::<i32>();
+                let join = |group: std::ops::Range<usize>| group.map(|row| texts.value(row)).collect::<String>();
+                Arc::new(groups(ends).map(join).map(Some).collect::<StringArray>())
+            }
+        });
+        Ok(RecordBatch::try_new(self.values.clone(), columns.collect()).expect("the schema of the values"))
+    }
+
+    fn invert(&mut self, _: &Call, whole: &RecordBatch, _: &RecordBatch) -> Result<RecordBatch, CallError> {
+        Ok(whole.clone())
+    }
+}
+
+impl Aggregator for Opened {
+    fn plan(&self) -> &AggregatorPlan {
+        &self.plan
+    }
+
+    fn accumulate(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
+        self.enter(call, values, ends)?;
+        let counts: Int64Array = groups(ends).map(|group| group.len() as i64).collect();
+        let columns = vec![sums(values.column(0), ends), Arc::new(counts) as ArrayRef];
+        Ok(RecordBatch::try_new(self.plan.accumulator.clone(), columns).expect("the accumulator's schema"))
+    }
+
+    fn merge(&mut self, call: &Call, accumulators: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
+        self.enter(call, accumulators, ends)?;
+        let columns = accumulators.columns().iter().map(|column| sums(column, ends)).collect();
+        Ok(RecordBatch::try_new(self.plan.accumulator.clone(), columns).expect("the accumulator's schema"))
+    }
+
+    fn finish(&mut self, call: &Call, accumulators: &RecordBatch) -> Result<RecordBatch, CallError> {
+        let ends: Vec<u32> = (1..=accumulators.num_rows() as u32).collect();
+        self.enter(call, accumulators, &ends)?;
+        let sums = accumulators.column(0).as_primitive::<Int64Type>().values();
+        let counts = accumulators.column(1).as_primitive::<Int64Type>().values();
+        let means = sums.iter().zip(counts).map(|(&sum, &count)| sum as f64 / count as f64);
+        let means: Float64Array = means.map(Some).collect::<arrow::array::PrimitiveArray<Float64Type>>();
+        Ok(RecordBatch::try_new(self.plan.result.clone(), vec![Arc::new(means)]).expect("the result's schema"))
+    }
+}
+
+/// Cuts rows into map tasks and pushes: `cuts` are lengths, used in turn; each `tasks`-th push goes to the next task.
+pub(crate) fn cut_into_tasks(rows: &RecordBatch, cuts: &[usize], n_tasks: usize) -> Vec<Vec<RecordBatch>> {
+    let mut pushes = Vec::new();
+    let mut start = 0;
+    for &length in cuts.iter().cycle() {
+        let length = length.min(rows.num_rows() - start);
+        pushes.push(rows.slice(start, length));
+        start += length;
+        if start == rows.num_rows() {
+            break;
+        }
+    }
+    let per_task = pushes.len().div_ceil(n_tasks.max(1)).max(1);
+    pushes.chunks(per_task).map(<[RecordBatch]>::to_vec).collect()
+}
