@@ -273,7 +273,7 @@ impl BlockStore {
             None => return Err(UnknownBlock { id }.into()),
         };
         let mut contents = contents.lock().unwrap_or_else(PoisonError::into_inner);
-        let merged = match &mut *contents {
+        let merged = match &*contents {
             Contents::Merged(rows) => return Ok(rows.clone()),
             Contents::Pieces(pieces) => merge(pieces)?,
         };
@@ -403,8 +403,8 @@ impl State {
 }
 
 /// Makes one batch of the pieces of a block, which has at least one.
-fn merge(pieces: &mut Vec<RecordBatch>) -> Result<RecordBatch, Error> {
-    if let [only] = &pieces[..] {
+fn merge(pieces: &[RecordBatch]) -> Result<RecordBatch, Error> {
+    if let [only] = pieces {
         return Ok(only.clone());
     }
     let schema = pieces[0].schema();

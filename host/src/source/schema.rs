@@ -270,7 +270,7 @@ mod tests {
         check_error("decimal(x, 2)", "`decimal(x, 2)` is no type: `x` is no number that fits there");
         let deep = format!("{}utf8{}", "list<".repeat(100), ">".repeat(100));
         assert!(parse_type(&deep).is_err());
-        assert_eq!(parse_type("uft8").unwrap_err().hint.as_deref(), Some("did you mean `utf8`?"));
+        assert_eq!(parse_type("uft8").expect_err("misspelt").hint.as_deref(), Some("did you mean `utf8`?"));
     }
 
     #[test]

@@ -279,7 +279,9 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// A receiver that does what it is told, one closure a run.
-    struct Script(Vec<Box<dyn FnMut(&Intake) -> Result<(), Error> + Send>>);
+    struct Script(Vec<Run>);
+
+    type Run = Box<dyn FnMut(&Intake) -> Result<(), Error> + Send>;
 
     impl Receiver for Script {
         fn run(&mut self, intake: &Intake) -> Result<(), Error> {

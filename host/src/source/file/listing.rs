@@ -93,7 +93,10 @@ impl Place {
                     match path {
                         Ok(path) => listing.look_at(path)?,
                         Err(error) if error.error().kind() == ErrorKind::NotFound => {}
-                        Err(error) => return Err(failed(&error.path().to_owned(), error.into())),
+                        Err(error) => {
+                            let path = error.path().to_owned();
+                            return Err(SourceError::List { path, source: error.into() });
+                        }
                     }
                 }
             }
