@@ -4,6 +4,7 @@ use clap::Args;
 use tidemill::context::Context;
 
 use super::output::put;
+use super::progress::Progress;
 use super::{ENDED_WELL, Format, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
 
 /// What `check` takes.
@@ -21,9 +22,12 @@ pub(super) fn check(arguments: &CheckArguments) -> u8 {
     let format = arguments.format;
     let checked = || -> Result<u8, u8> {
         let mut file = read(&arguments.job, &[], format)?;
-        logging::start(&file.job.settings.log_level, None, format);
+        let progress = Progress::new(format == Format::Human);
+        logging::start(&file.job.settings.log_level, None, format, &progress)?;
         let context = Context::from_job(std::mem::take(&mut file.job), runtime(format)?);
+        let waiting = progress.wait_for("opening plugins");
         let checked = context.check();
+        drop(waiting);
         file.job = context.into_job();
         let plan = checked.map_err(|errors| {
             print_plan_errors(&file, &errors, format);

@@ -12,11 +12,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use tidemill::job::file::{JobFile, read_job};
+use tidemill::job::file::{JobFile, JobFileError, read_job};
 use tidemill::plan::{Part, PlanErrors};
 use tidemill::plugin::{Runtime, RuntimeConfig};
 
-use output::{fail, print_error, use_color};
+use output::{fail, print_error, print_mistakes, use_color};
 
 /// The job ended well.
 const ENDED_WELL: u8 = 0;
@@ -83,7 +83,10 @@ pub(crate) fn main() -> ExitCode {
 fn read(arguments: &JobArguments, more: &[String], format: Format) -> Result<JobFile, u8> {
     let overrides = [arguments.set.as_slice(), more].concat();
     read_job(&arguments.job, &overrides).map_err(|error| {
-        print_error(format, &error.to_string(), || error.render(use_color()));
+        match &error {
+            JobFileError::Mistakes { name, text, problems } => print_mistakes(format, problems, text, name),
+            other => print_error(format, &other.to_string(), || other.render(use_color())),
+        }
         WRONG
     })
 }
@@ -112,5 +115,15 @@ fn print_plan_errors(file: &JobFile, errors: &PlanErrors, format: Format) {
     });
     let mut problems: Problems = problems.collect();
     problems.sort();
-    print_error(format, &errors.to_string(), || file.render(&problems, use_color()));
+    print_mistakes(format, &problems, &file.text, &file.name);
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
 }

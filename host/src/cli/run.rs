@@ -8,11 +8,10 @@ use tidemill::context::Context;
 use tidemill::error::Error;
 use tidemill::scheduler::{RunOutcome, Summary};
 
+use super::interrupt::Stopper;
 use super::output::{fail, human_bytes, say, say_event};
-use super::progress::{JsonEvents, Progress};
-use super::{
-    ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, interrupt, logging, print_plan_errors, read, runtime,
-};
+use super::progress::{DrawnEvents, JsonEvents, Progress};
+use super::{ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
 
 /// What `run` takes.
 #[derive(Debug, Args)]
@@ -31,6 +30,10 @@ pub(super) struct RunArguments {
     /// What is logged: a level, or a filter as in `warn,tidemill::plugin=debug`.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<String>,
+
+    /// Draw no progress line.
+    #[arg(long)]
+    no_progress: bool,
 }
 
 pub(super) fn run(arguments: &RunArguments) -> u8 {
@@ -41,10 +44,18 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
     let format = arguments.format;
     let once = arguments.once.then(|| "job.trigger=available-now".to_owned());
     let mut file = read(&arguments.job, once.as_slice(), format)?;
-    logging::start(&file.job.settings.log_level, arguments.log_level.as_deref(), format);
+    let has_sink = |name: &str| file.job.sinks.iter().any(|sink| sink.definition.type_name() == name);
+    // Rows that are printed on the same terminal are progress enough, and the line would stand among them.
+    let prints_rows = std::io::stdout().is_terminal() && has_sink("console");
+    let progress = Progress::new(format == Format::Human && !arguments.no_progress && !prints_rows);
+    logging::start(&file.job.settings.log_level, arguments.log_level.as_deref(), format, &progress)?;
+    let stop_timeout = file.job.settings.stop_timeout;
     let reads_stdin = file.job.sources.iter().any(|source| source.definition.type_name() == "stdin");
     let mut context = Context::from_job(std::mem::take(&mut file.job), runtime(format)?);
-    let plan = match context.check() {
+    let waiting = progress.wait_for("opening plugins");
+    let checked = context.check();
+    drop(waiting);
+    let plan = match checked {
         Ok(plan) => plan,
         Err(errors) => {
             file.job = context.into_job();
@@ -54,19 +65,14 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
     };
     match format {
         Format::Json => context.add_listener(Arc::new(JsonEvents)),
-        // On a terminal progress is drawn; elsewhere it would only fill a file.
-        Format::Human if std::io::stderr().is_terminal() => context.add_listener(Arc::new(Progress::start())),
-        Format::Human => {}
+        Format::Human => context.add_listener(Arc::new(DrawnEvents::new(progress.clone()))),
     }
     let failed = |error: &Error| {
         fail(format, error);
         JOB_FAILED
     };
     let running = context.start_plan(plan).map_err(|error| failed(&error))?;
-    interrupt::on_signals(&running, format == Format::Human);
-    if !reads_stdin {
-        interrupt::on_word(&running);
-    }
+    Stopper::new(&running, stop_timeout, format, &progress).listen(reads_stdin);
     let summary = running.await_termination().map_err(|error| failed(&error))?;
     if format == Format::Human {
         say(&in_words(&summary));
