@@ -1,7 +1,7 @@
 //! `#[derive(Row)]`.
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote};
+use proc_macro2::{Span, TokenStream, TokenTree};
+use quote::{ToTokens, format_ident, quote};
 use syn::{
     Data, DeriveInput, Fields, GenericArgument, GenericParam, Lifetime, LitStr, PathArguments, Type, parse_quote,
 };
@@ -45,6 +45,25 @@ fn replace_lifetimes(ty: &mut Type, lifetime: &Lifetime) {
     }
 }
 
+/// Where a type says `'static`, if it does: no row is read that lives so long.
+fn static_lifetime(tokens: TokenStream) -> Option<Span> {
+    let mut after_quote = false;
+    for token in tokens {
+        match token {
+            TokenTree::Ident(ident) if after_quote && ident == "static" => return Some(ident.span()),
+            TokenTree::Group(group) => {
+                if let Some(span) = static_lifetime(group.stream()) {
+                    return Some(span);
+                }
+                after_quote = false;
+            }
+            TokenTree::Punct(punct) => after_quote = punct.as_char() == '\'',
+            _ => after_quote = false,
+        }
+    }
+    None
+}
+
 struct Column {
     ident: syn::Ident,
     name: LitStr,
@@ -65,6 +84,9 @@ fn column(field: &syn::Field) -> syn::Result<Column> {
                 Err(meta.error("unknown option: there is `rename = \"...\"`"))
             }
         })?;
+    }
+    if let Some(lifetime) = static_lifetime(field.ty.to_token_stream()) {
+        return Err(syn::Error::new(lifetime, "what is borrowed has the struct's lifetime: `struct Row<'a>`"));
     }
     let ty_static = with_lifetime(&field.ty, &parse_quote!('static));
     Ok(Column { ident, name, ty: field.ty.clone(), ty_static })

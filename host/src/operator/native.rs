@@ -499,3 +499,130 @@ fn from_guest_unit(unit: guest::TimeUnit) -> arrow::datatypes::TimeUnit {
         guest::TimeUnit::Nanosecond => arrow::datatypes::TimeUnit::Nanosecond,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, missing_docs, unreachable_pub, reason = "a test fails by panicking")]
+
+    use arrow::array::{Array, ArrayRef, AsArray, DictionaryArray, Int64Array, StringArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
+    use tidemill_guest::{Row, operator};
+
+    use super::*;
+    use crate::error::Explain;
+    use crate::ids::{BatchId, PartitionId};
+    use crate::operator::Limits;
+
+    #[derive(Row)]
+    struct Line<'a> {
+        value: &'a str,
+    }
+
+    #[derive(Row)]
+    struct Word<'a> {
+        word: &'a str,
+    }
+
+    #[operator(carry = "all")]
+    fn split(line: Line<'_>) -> Result<impl Iterator<Item = Word<'_>>, String> {
+        match line.value {
+            "bad" => Err("a bad line".into()),
+            "bug" => panic!("a bug"),
+            line => Ok(line.split_ascii_whitespace().map(|word| Word { word })),
+        }
+    }
+
+    #[derive(Row)]
+    struct Count {
+        n: i64,
+    }
+
+    #[operator(reducer, invert = minus)]
+    fn plus(a: Count, b: Count) -> Count {
+        Count { n: a.n + b.n }
+    }
+
+    fn minus(whole: Count, part: Count) -> Count {
+        Count { n: whole.n - part.n }
+    }
+
+    fn step() -> StepInfo {
+        let limits = Limits { output_rows: 5, ..Limits::default() };
+        StepInfo { job: "job".into(), step: "words".into(), partitions: 1, config: serde_json::json!({}), limits }
+    }
+
+    fn call() -> Call {
+        let (batch_id, partition) = (BatchId(7), PartitionId(3));
+        Call { batch_id, batch_time_us: 0, partition, attempt: 0, first_row: 0, watermark_us: None }
+    }
+
+    fn batch(name: &str, column: impl Array + 'static) -> RecordBatch {
+        RecordBatch::try_from_iter([(name, Arc::new(column) as ArrayRef)]).unwrap()
+    }
+
+    fn run(input: &RecordBatch) -> Result<TransformOutput, CallError> {
+        let mut transform = NativeOperator::from(split::operator()).open_transform(&step(), &input.schema()).unwrap();
+        transform.process(&call(), input)
+    }
+
+    #[test]
+    fn a_transform_gets_slices_and_dictionaries() {
+        let lines = ["skipped", "to be", "bad", "or", "skipped"];
+        let dictionary: DictionaryArray<Int32Type> = lines.into_iter().collect();
+        for input in [batch("value", StringArray::from_iter_values(lines)), batch("value", dictionary)] {
+            let output = run(&input.slice(1, 3)).unwrap();
+            assert_eq!(output.rows, batch("word", StringArray::from_iter_values(["to", "be", "or"])));
+            assert_eq!(output.origin, Some(vec![0, 0, 2]));
+            assert_eq!(output.rejected, [Rejection { row: 1, reason: "a bad line".into() }]);
+        }
+    }
+
+    #[test]
+    fn failures_name_the_step_and_the_call() {
+        let check = |line: &str, expected: &str| {
+            let error = run(&batch("value", StringArray::from_iter_values([line]))).unwrap_err();
+            assert_eq!(error.to_string(), expected);
+            error
+        };
+        check("bug", "`split` in step `words`, batch 7, partition 3 crashed: it panicked: a bug");
+        let seen = "exceeded its output rows per call: the limit is 5, the operator returned 6";
+        let error = check("a b c d e f", &format!("`split` in step `words`, batch 7, partition 3 {seen}"));
+        assert!(error.is_output_too_large());
+    }
+
+    #[test]
+    fn an_instance_that_failed_is_spent() {
+        let input = batch("value", StringArray::from_iter_values(["bug"]));
+        let mut transform = NativeOperator::from(split::operator()).open_transform(&step(), &input.schema()).unwrap();
+        assert!(matches!(transform.process(&call(), &input), Err(CallError::Trapped { .. })));
+        assert!(matches!(transform.process(&call(), &input), Err(CallError::Failed { .. })));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let operator = NativeOperator::named("splitter", split::operator());
+        let check = |operator: &NativeOperator, input: &RecordBatch, expected: &str| {
+            let error = operator.open_transform(&step(), &input.schema()).err().unwrap();
+            assert_eq!(error.to_string(), expected);
+            error.hint()
+        };
+        let numbers = batch("value", Int64Array::from(vec![1]));
+        let refused = "`splitter` refuses the input of step `words`: column `value` is int64, utf8 is expected";
+        let hint = check(&operator, &numbers, refused);
+        assert_eq!(hint.as_deref(), Some("The input has the columns `value`: int64."));
+        let reducer = NativeOperator::from(plus::operator());
+        check(&reducer, &numbers, "`plus`, in step `words`, has no role `transform`");
+        assert_eq!(reducer.roles(), [Role::Reducer]);
+    }
+
+    #[test]
+    fn a_reducer_reduces_and_inverts() {
+        let values = batch("n", Int64Array::from(vec![1, 2, 3]));
+        let mut reducer = NativeOperator::from(plus::operator()).open_reducer(&step(), &values.schema()).unwrap();
+        assert!(reducer.plan().invertible);
+        let sums = reducer.reduce(&call(), &values, &[2, 3]).unwrap();
+        assert_eq!(sums.column(0).as_primitive::<Int64Type>().values(), &[3, 3]);
+        let rest = reducer.invert(&call(), &sums, &values.slice(0, 2)).unwrap();
+        assert_eq!(rest.column(0).as_primitive::<Int64Type>().values(), &[2, 1]);
+    }
+}

@@ -30,12 +30,12 @@ pub enum SourceInput {
         /// The slices of each partition.
         partitions: Vec<Vec<BlockSlice>>,
     },
-    /// Offset ranges, one a partition.
+    /// Offset ranges, one list a partition.
     Ranges {
         /// What reads them.
         reader: Arc<dyn RangeReader>,
-        /// The ranges.
-        ranges: Vec<OffsetRange>,
+        /// The ranges of each partition.
+        partitions: Vec<Vec<OffsetRange>>,
     },
 }
 
@@ -44,7 +44,7 @@ impl SourceInput {
     pub(crate) fn n_partitions(&self) -> usize {
         match self {
             SourceInput::Blocks { partitions, .. } => partitions.len(),
-            SourceInput::Ranges { ranges, .. } => ranges.len(),
+            SourceInput::Ranges { partitions, .. } => partitions.len(),
         }
     }
 
@@ -52,8 +52,8 @@ impl SourceInput {
     pub(crate) fn describe(&self, source: &str) -> SourceRows {
         let ranges = match self {
             SourceInput::Blocks { .. } => Vec::new(),
-            SourceInput::Ranges { ranges, .. } => {
-                ranges.iter().map(|range| format!("{} {}..{}", range.object, range.start, range.end)).collect()
+            SourceInput::Ranges { partitions, .. } => {
+                partitions.iter().flatten().map(|range| format!("{} {}..{}", range.object, range.start, range.end)).collect()
             }
         };
         SourceRows { source: source.to_owned(), partitions: self.n_partitions(), ranges }

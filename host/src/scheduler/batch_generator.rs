@@ -190,13 +190,13 @@ impl BatchGenerator {
                     SourceInput::Blocks { blocks: blocks.iter().map(|block| block.id).collect(), partitions }
                 }
                 LiveSource::Replayable { source, drained } => {
-                    let mut ranges = Vec::new();
+                    let mut dealt = Vec::new();
                     let goes_on = also_replayable && !(*drained && self.settings.trigger == Trigger::AvailableNow);
                     if goes_on {
                         match source.plan_batch(BatchLimit { partitions }) {
                             Ok(planned) => {
                                 *drained = planned.drained;
-                                ranges = planned.ranges;
+                                dealt = planned.into_partitions(partitions);
                             }
                             Err(error) => {
                                 tracing::error!(
@@ -207,7 +207,7 @@ impl BatchGenerator {
                             }
                         }
                     }
-                    SourceInput::Ranges { reader: source.reader(), ranges }
+                    SourceInput::Ranges { reader: source.reader(), partitions: dealt }
                 }
             };
             has_rows |= input.n_partitions() > 0;

@@ -43,7 +43,7 @@ pub(crate) struct BatchOutcome {
 /// What one task reads.
 enum TaskInput {
     Blocks(Vec<BlockSlice>),
-    Range(Arc<dyn RangeReader>, OffsetRange),
+    Ranges(Arc<dyn RangeReader>, Vec<OffsetRange>),
     Shuffle(Arc<Shuffle>, u32),
 }
 
@@ -140,8 +140,8 @@ impl BatchRunner {
         let inputs: Vec<TaskInput> = match stage.entry {
             Entry::Source(source) => match &batch.inputs[source] {
                 SourceInput::Blocks { partitions, .. } => partitions.iter().cloned().map(TaskInput::Blocks).collect(),
-                SourceInput::Ranges { reader, ranges } => {
-                    ranges.iter().map(|range| TaskInput::Range(reader.clone(), range.clone())).collect()
+                SourceInput::Ranges { reader, partitions } => {
+                    partitions.iter().map(|ranges| TaskInput::Ranges(reader.clone(), ranges.clone())).collect()
                 }
             },
             Entry::Shuffle(index) => {
@@ -206,7 +206,9 @@ fn run_task(
                 push(rows.slice(slice.start as usize, slice.n_rows as usize))?;
             }
         }
-        TaskInput::Range(reader, range) => reader.read_range(&range, &mut push)?,
+        TaskInput::Ranges(reader, ranges) => {
+            ranges.iter().try_for_each(|range| reader.read_range(range, &mut push))?;
+        }
         TaskInput::Shuffle(shuffle, partition) => {
             shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?
         }

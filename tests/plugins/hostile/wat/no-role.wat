@@ -1,0 +1,5 @@
+;; A component that exports nothing of the contract.
+(component
+  (core module $m (func (export "f") (result i32) (i32.const 42)))
+  (core instance $i (instantiate $m))
+  (func (export "answer") (result u32) (canon lift (core func $i "f"))))
