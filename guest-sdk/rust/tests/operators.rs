@@ -54,10 +54,10 @@ struct Everything<'a> {
 fn everything(n: usize) -> Everything<'static> {
     const TEXTS: [&str; 5] = ["", "a", "été", "seventeen bytes !", "水水水水水水水水"];
     let text = TEXTS[n % 5];
-    let maybe = |every: usize| n % every != 0;
-    let inner = |n: usize| Inner { a: n as i32, b: (n % 3 != 0).then(|| TEXTS[n % 5].to_owned()) };
+    let maybe = |every: usize| !n.is_multiple_of(every);
+    let inner = |n: usize| Inner { a: n as i32, b: (!n.is_multiple_of(3)).then(|| TEXTS[n % 5].to_owned()) };
     Everything {
-        flag: n % 2 == 0,
+        flag: n.is_multiple_of(2),
         small: n as i8,
         short: -(n as i16),
         int: n as i32 * 1000,
@@ -157,7 +157,7 @@ fn keep_or_reject(number: Number) -> Result<bool, String> {
 
 #[operator(carry = "all")]
 fn halve(number: Number) -> Option<Number> {
-    (number.n % 2 == 0).then(|| Number { n: number.n / 2 })
+    (number.n % 2 == 0).then_some(Number { n: number.n / 2 })
 }
 
 #[operator]
