@@ -94,6 +94,12 @@ impl Context {
         build_plan(&self.job.borrow(), &self.runtime)
     }
 
+    /// The job as it was built.
+    #[must_use]
+    pub fn into_job(self) -> Job {
+        self.job.into_inner()
+    }
+
     /// Checks the job and starts it on threads of its own.
     ///
     /// # Errors
@@ -175,18 +181,13 @@ impl<'a> Stream<'a> {
     }
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
-    pub fn repartition<'s>(
-        &self,
-        name: &str,
-        partitions: u32,
-        by: impl IntoIterator<Item = &'s str>,
-    ) -> Stream<'a> {
+    pub fn repartition<'s>(&self, name: &str, partitions: u32, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
         self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
     }
 
     /// Prints the first rows of every batch.
     pub fn print(&self) {
-        self.sink(Arc::new(ConsoleSink::default()));
+        self.sink(Arc::new(ConsoleSink::table()));
     }
 
     /// Calls a function with the rows of every batch, when the batch is published.

@@ -10,7 +10,10 @@ pub mod metrics;
 pub mod operator;
 pub mod plugin;
 
+pub mod context;
 pub mod job;
+pub mod plan;
+pub mod scheduler;
 
 pub mod block_store;
 pub mod sink;

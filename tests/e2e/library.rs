@@ -114,7 +114,9 @@ fn context(settings: Settings, runtime: &Runtime) -> Context {
 type Rows = Arc<Mutex<Vec<(String, i64)>>>;
 
 /// Word and count of every published row.
-fn keep(rows: &Rows) -> impl Fn(&tidemill::sink::SinkBatch, Vec<RecordBatch>) -> Result<(), Error> + Send + Sync + use<> {
+fn keep(
+    rows: &Rows,
+) -> impl Fn(&tidemill::sink::SinkBatch, Vec<RecordBatch>) -> Result<(), Error> + Send + Sync + use<> {
     let rows = rows.clone();
     move |_, batches| {
         for batch in batches {
@@ -196,9 +198,10 @@ fn a_batch_that_fails_is_skipped_where_the_step_says_so() {
     context.add_listener(events.clone());
     let hostile = Plugin::at(plugin("hostile")).config(serde_json::json!({ "do": "panic" }));
     let hostile = hostile.on_error(OnError::SkipBatch);
-    context.source("lines", Lines::source(&["a"], false)).transform("bad", hostile).foreach_batch(|_, _| {
-        panic!("nothing of a skipped batch is published")
-    });
+    context
+        .source("lines", Lines::source(&["a"], false))
+        .transform("bad", hostile)
+        .foreach_batch(|_, _| panic!("nothing of a skipped batch is published"));
     let running = context.start().expect("a job that fits together");
     let summary = running.await_termination().expect("the job goes on");
     assert_eq!((summary.batches, summary.batches_skipped), (0, 1));

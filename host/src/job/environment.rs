@@ -17,10 +17,15 @@ pub(super) fn substitute(entries: &mut [Entry], reader: &Reader, lookup: Lookup<
 
 fn substitute_node(node: &mut Node, reader: &Reader, lookup: Lookup<'_>) {
     match &mut node.value {
-        Value::Text(text) => match expand(&text.written, lookup) {
-            Ok(value) => text.value = value,
-            Err((message, hint)) => reader.problem(&node.place, message, Some(hint)),
-        },
+        Value::Text(text) => {
+            let mut secrets = Vec::new();
+            let expanded = expand(&text.written, lookup, &mut secrets);
+            reader.secrets.borrow_mut().extend(secrets);
+            match expanded {
+                Ok(value) => text.value = value,
+                Err((message, hint)) => reader.problem(&node.place, message, Some(hint)),
+            }
+        }
         Value::List(items) => items.iter_mut().for_each(|item| substitute_node(item, reader, lookup)),
         Value::Table(entries) => substitute(entries, reader, lookup),
         _ => {}
@@ -28,7 +33,9 @@ fn substitute_node(node: &mut Node, reader: &Reader, lookup: Lookup<'_>) {
 }
 
 /// The text with its references replaced; `$${` stands for `${`. What the environment holds is not expanded again.
-fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, (String, String)> {
+///
+/// What was read goes into `secrets`, with its reference.
+fn expand(text: &str, lookup: Lookup<'_>, secrets: &mut Vec<(String, String)>) -> Result<String, (String, String)> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {
@@ -42,7 +49,7 @@ fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, (String, String)> {
         expanded.push_str(&rest[..at]);
         let Some(end) = rest[at..].find('}').map(|end| at + end) else {
             let message = "`${` is never closed".to_owned();
-            return Err((message, "write `${NAME}`, or `$${` for the two characters themselves".into()));
+            return Err((message, "Write `${NAME}`, or `$${` for the two characters themselves.".into()));
         };
         let reference = &rest[at + 2..end];
         let (name, default) = match reference.split_once(":-") {
@@ -51,19 +58,21 @@ fn expand(text: &str, lookup: Lookup<'_>) -> Result<String, (String, String)> {
         };
         if !is_name(name) {
             let message = format!("`{name}` is not the name of an environment variable");
-            return Err((message, "write `${NAME}` or `${NAME:-default}`, or `$${` for `${` itself".into()));
+            return Err((message, "Write `${NAME}` or `${NAME:-default}`, or `$${` for `${` itself.".into()));
         }
         match (lookup(name), default) {
             // As in a shell: `:-` also stands in for a variable that is empty.
-            (Ok(value), None) => expanded.push_str(&value),
-            (Ok(value), Some(_)) if !value.is_empty() => expanded.push_str(&value),
+            (Ok(value), default) if default.is_none() || !value.is_empty() => {
+                expanded.push_str(&value);
+                secrets.push((value, format!("${{{name}}}")));
+            }
             (Ok(_) | Err(VarError::NotPresent), Some(default)) => expanded.push_str(default),
-            (Err(VarError::NotPresent), None) => {
+            (Ok(_) | Err(VarError::NotPresent), None) => {
                 let message = format!("the environment variable `{name}` is not set");
-                return Err((message, format!("set it, or write `${{{name}:-default}}`")));
+                return Err((message, format!("Set it, or write `${{{name}:-default}}`.")));
             }
             (Err(VarError::NotUnicode(_)), _) => {
-                return Err((format!("the environment variable `{name}` is not UTF-8"), "set it to a text".into()));
+                return Err((format!("the environment variable `{name}` is not UTF-8"), "Set it to a text.".into()));
             }
         }
         rest = &rest[end + 1..];
@@ -93,7 +102,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expected: Result<&str, &str>) {
-        let found = expand(text, &environment).map_err(|(message, _)| message);
+        let found = expand(text, &environment, &mut Vec::new()).map_err(|(message, _)| message);
         assert_eq!(found, expected.map(String::from).map_err(String::from), "{text}");
     }
 
@@ -119,12 +128,12 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_it_panic(text in "[$]{0,3}[{}a:é-]{0,5}[$]{0,2}[{}HOST:-]{0,9}|.{0,30}") {
-            let _ = expand(&text, &environment);
+            let _ = expand(&text, &environment, &mut Vec::new());
         }
 
         #[test]
         fn a_text_without_references_stays(text in "[^$]{0,30}") {
-            prop_assert_eq!(expand(&text, &environment), Ok(text));
+            prop_assert_eq!(expand(&text, &environment, &mut Vec::new()), Ok(text));
         }
     }
 }

@@ -2,14 +2,23 @@
 //!
 //! `file` makes one of a TOML file; `Context` of calls. `plan` makes a plan of it.
 
+pub mod file;
 pub mod nearest;
 pub mod problems;
+pub mod render;
+pub mod settings;
 pub mod table;
 pub mod units;
 
 mod environment;
+mod graph;
+mod overrides;
 mod paths;
+mod steps;
 mod tree;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;

@@ -11,7 +11,7 @@ pub(super) fn resolve(text: &str, base_dir: &Path) -> Result<PathBuf, (String, O
     let path = match text.split_once(':') {
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("file") => from_file_url(rest)?,
         Some((scheme, rest)) if rest.starts_with("//") && is_scheme(scheme) => {
-            let hint = "write a path, or a URL that starts with `file:`".into();
+            let hint = "Write a path, or a URL that starts with `file:`.".into();
             return Err((
                 format!("is a URL of kind `{scheme}:`, and this version reads and writes local files only"),
                 Some(hint),
@@ -20,7 +20,7 @@ pub(super) fn resolve(text: &str, base_dir: &Path) -> Result<PathBuf, (String, O
         _ => PathBuf::from(text),
     };
     if path.as_os_str().is_empty() {
-        return Err(("is empty".into(), Some("write `.` for the job file's folder".into())));
+        return Err(("is empty".into(), Some("Write `.` for the job file's folder.".into())));
     }
     if text.contains('\0') {
         return Err(("holds a zero byte, which no path can".into(), None));
@@ -36,7 +36,7 @@ fn from_file_url(rest: &str) -> Result<PathBuf, (String, Option<String>)> {
         Some(rest) => match rest.find('/') {
             Some(end) if matches!(&rest[..end], "" | "localhost") => &rest[end..],
             _ => {
-                let hint = "write `file:///absolute/path`, with three slashes".into();
+                let hint = "Write `file:///absolute/path`, with three slashes.".into();
                 return Err(("names a file of another machine".into(), Some(hint)));
             }
         },
@@ -56,11 +56,22 @@ fn from_file_url(rest: &str) -> Result<PathBuf, (String, Option<String>)> {
                 rest = &rest[2..];
             }
             None => {
-                return Err(("has a `%` without two hexadecimal digits".into(), Some("write `%25` for `%`".into())));
+                return Err(("has a `%` without two hexadecimal digits".into(), Some("Write `%25` for `%`.".into())));
             }
         }
     }
     String::from_utf8(bytes).map(PathBuf::from).map_err(|_| ("is not UTF-8 once its `%` are read".into(), None))
+}
+
+/// The name of a file in the same folder that `path` was most likely meant to be.
+pub(super) fn similar_file(path: &Path) -> Option<String> {
+    /// Folders with more files are not searched.
+    const FILES_MAX: usize = 10_000;
+    let wanted = path.file_name()?.to_str()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let files = std::fs::read_dir(parent).ok()?.take(FILES_MAX);
+    let names: Vec<String> = files.filter_map(|file| file.ok()?.file_name().into_string().ok()).collect();
+    super::nearest::nearest(wanted, names.iter().map(String::as_str)).map(String::from)
 }
 
 fn is_scheme(text: &str) -> bool {

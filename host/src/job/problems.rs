@@ -9,7 +9,7 @@ pub struct Problem {
     pub message: String,
     /// Where, in bytes of the file, or of [`argument`](Self::argument) when there is one; `None`: the whole file.
     pub span: Option<Range<usize>>,
-    /// What to write instead.
+    /// What to write instead, in a sentence or two.
     pub hint: Option<String>,
     /// The `--set key=value` that the mistake stands in, when it does not stand in the file.
     pub argument: Option<String>,
@@ -50,8 +50,9 @@ impl Problems {
         Self::default()
     }
 
-    /// Adds a mistake; one that is already there is not added again.
-    pub fn push(&mut self, problem: Problem) {
+    /// Adds a mistake; one that is already there is not added again. Its hint becomes a sentence, whoever wrote it.
+    pub fn push(&mut self, mut problem: Problem) {
+        problem.hint = problem.hint.map(sentence);
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
         }
@@ -106,5 +107,47 @@ impl FromIterator<Problem> for Problems {
         let mut all = Self::new();
         all.extend(problems);
         all
+    }
+}
+
+/// A text that starts large and ends with a stop.
+fn sentence(mut text: String) -> String {
+    if let Some(first) = text.get_mut(..1) {
+        first.make_ascii_uppercase();
+    }
+    if !text.is_empty() && !text.ends_with(['.', '?', '!', ':', '…']) {
+        text.push('.');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(sentence(text.into()), expected);
+    }
+
+    #[test]
+    fn hints_are_sentences() {
+        check("", "");
+        check("did you mean `a`?", "Did you mean `a`?");
+        check("keys: `a`, `b`", "Keys: `a`, `b`.");
+        check("Write it.", "Write it.");
+        check("`a` is enough", "`a` is enough.");
+        check("été", "été.");
+    }
+
+    #[test]
+    fn the_same_mistake_is_told_once_and_in_the_order_of_the_file() {
+        let mut problems: Problems =
+            [30..31, 10..11, 30..31].into_iter().map(|span| Problem::new("x").at(Some(span))).collect();
+        problems.push(Problem::new("no place"));
+        problems.push(Problem { argument: Some("a=1".into()), ..Problem::new("y").at(Some(99..100)) });
+        problems.sort();
+        let spans: Vec<_> = problems.iter().map(|problem| problem.span.clone().map(|span| span.start)).collect();
+        assert_eq!(spans, [Some(99), Some(10), Some(30), None]);
     }
 }

@@ -23,19 +23,44 @@ pub(super) struct Reader {
     pub(super) arguments: Vec<String>,
     /// The mistakes so far. A cell, because tables of one file are read side by side, on one thread.
     pub(super) problems: RefCell<Problems>,
+    /// What was read from the environment, and the references to it: messages show the latter.
+    pub(super) secrets: RefCell<Vec<(String, String)>>,
 }
 
 impl Reader {
     /// A reader of a file in `base_dir`.
     pub(super) fn new(base_dir: &Path, arguments: &[String]) -> Self {
-        Self { base_dir: base_dir.into(), arguments: arguments.to_vec(), problems: RefCell::default() }
+        Self {
+            base_dir: base_dir.into(),
+            arguments: arguments.to_vec(),
+            problems: RefCell::default(),
+            secrets: RefCell::default(),
+        }
     }
 
     /// Records a mistake.
     pub(super) fn problem(&self, place: &Place, message: impl Into<String>, hint: Option<String>) {
         let argument = place.argument.and_then(|index| self.arguments.get(index)).cloned();
-        let problem = Problem { message: message.into(), span: Some(place.span.clone()), hint, argument };
+        self.push(Problem { message: message.into(), span: Some(place.span.clone()), hint, argument });
+    }
+
+    /// Records a mistake that has been made up already.
+    pub(super) fn push(&self, mut problem: Problem) {
+        problem.message = self.without_secrets(problem.message);
+        problem.hint = problem.hint.map(|hint| self.without_secrets(hint));
         self.problems.borrow_mut().push(problem);
+    }
+
+    /// A message that shows `${NAME}` where it would show what the environment holds, because that may be a password.
+    fn without_secrets(&self, mut message: String) -> String {
+        /// Shorter values are no secrets, and stand in messages by chance.
+        const SECRET_BYTES_MIN: usize = 6;
+        for (value, reference) in self.secrets.borrow().iter().filter(|(value, _)| value.len() >= SECRET_BYTES_MIN) {
+            if message.contains(value) {
+                message = message.replace(value, reference);
+            }
+        }
+        message
     }
 }
 
@@ -58,8 +83,8 @@ impl Reader {
 /// let problems = read("adress = 'localhost:9999'\nreconnect = 'yes'").unwrap_err();
 /// let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
 /// assert_eq!(messages, [
-///     "unknown key `adress`",
 ///     "`address` is missing",
+///     "unknown key `adress`",
 ///     "`reconnect` must be true or false, not a text",
 /// ]);
 /// ```
@@ -86,6 +111,16 @@ impl<'a> Table<'a> {
         self.entries.iter().find(|entry| entry.key == key).map(|entry| &entry.node)
     }
 
+    /// What all tables of the file share.
+    pub(super) fn reader(&self) -> &'a Reader {
+        self.reader
+    }
+
+    /// The keys that are there, in the file's order.
+    pub fn keys(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.entries.iter().map(|entry| entry.key.as_str())
+    }
+
     /// Whether the key is there, right or wrong.
     #[must_use]
     pub fn has(&self, key: &str) -> bool {
@@ -102,7 +137,7 @@ impl<'a> Table<'a> {
     pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         match self.node(key) {
             None => {
-                self.missing(key, Some(format!("write `{key} = \"…\"`")));
+                self.missing(key, Some(format!("Write `{key} = \"…\"`.")));
                 None
             }
             Some(node) => {
@@ -157,7 +192,7 @@ impl<'a> Table<'a> {
                 }
             },
             Value::Text(text) => {
-                let hint = text.value.trim().parse::<u64>().ok().map(|number| format!("write `{key} = {number}`"));
+                let hint = text.value.trim().parse::<u64>().ok().map(|number| format!("Write `{key} = {number}`."));
                 self.reader.wrong_kind(node, key, "a whole number", hint);
                 return None;
             }
@@ -193,7 +228,7 @@ impl<'a> Table<'a> {
                 self.reader.problem(&node.place, message, None);
             }
             Value::Text(text) => {
-                let hint = text.value.parse::<bool>().ok().map(|value| format!("write `{key} = {value}`"));
+                let hint = text.value.parse::<bool>().ok().map(|value| format!("Write `{key} = {value}`."));
                 self.reader.wrong_kind(node, key, "true or false", hint);
             }
             _ => self.reader.wrong_kind(node, key, "true or false", None),
@@ -221,7 +256,7 @@ impl<'a> Table<'a> {
 
     /// A duration, as in `"1s"`, `"10ms"`, `"1h30m"`; `"0"` needs no unit.
     pub fn duration(&mut self, key: &'static str) -> Option<Duration> {
-        self.with_unit(key, "a duration", "s", "durations are a number and `us`, `ms`, `s`, `m`, `h` or `d`", |text| {
+        self.with_unit(key, "a duration", "s", "Durations are a number and `us`, `ms`, `s`, `m`, `h` or `d`.", |text| {
             units::parse_duration(text)
         })
     }
@@ -232,8 +267,8 @@ impl<'a> Table<'a> {
             key,
             "a size",
             "B",
-            "sizes are a number and `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`",
-            |text| units::parse_size(text),
+            "Sizes are a number and `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.",
+            units::parse_size,
         )
     }
 
@@ -250,11 +285,11 @@ impl<'a> Table<'a> {
         match &node.value {
             Value::Integer(0) => return parse("0").ok(),
             Value::Integer(number) if node.raw.is_none() => {
-                let hint = format!("write it with its unit, as in `{key} = \"{number}{unit}\"`");
+                let hint = format!("Write it with its unit, as in `{key} = \"{number}{unit}\"`.");
                 self.reader.problem(&node.place, format!("`{key}` must be {what} with a unit"), Some(hint));
             }
             Value::Integer(number) => {
-                let hint = format!("write it with its unit, as in `{number}{unit}`");
+                let hint = format!("Write it with its unit, as in `{number}{unit}`.");
                 self.reader.problem(&node.place, format!("`{key}` must be {what} with a unit"), Some(hint));
             }
             Value::Text(text) => match parse(&text.value) {
@@ -276,12 +311,12 @@ impl<'a> Table<'a> {
         let node = self.node(key)?;
         let names = || choices.iter().map(|(name, _)| *name);
         let Value::Text(text) = &node.value else {
-            self.reader.wrong_kind(node, key, &format!("one of {}", list(&names().collect::<Vec<_>>())), None);
+            self.reader.wrong_kind(node, key, format!("one of {}", list(&names().collect::<Vec<_>>())), None);
             return None;
         };
         let found = choices.iter().find(|(name, _)| *name == text.value);
         if found.is_none() {
-            let hint = suggest(&text.value, "choices", names());
+            let hint = suggest(&text.value, "Choices", names());
             self.reader.problem(&node.place, format!("`{key}` cannot be `{}`", text.written), hint);
         }
         found.map(|(_, value)| *value)
@@ -293,7 +328,7 @@ impl<'a> Table<'a> {
         match &node.value {
             Value::Table(entries) => Some(Table::new(self.reader, entries, node.place.clone(), format!("`{key}`"))),
             _ => {
-                self.reader.wrong_kind(node, key, "a table", Some(format!("write `{key} = {{ … }}`")));
+                self.reader.wrong_kind(node, key, "a table", Some(format!("Write `{key} = {{ … }}`.")));
                 None
             }
         }
@@ -303,7 +338,7 @@ impl<'a> Table<'a> {
     pub fn named_texts(&mut self, key: &'static str) -> Option<Vec<(String, String)>> {
         let node = self.node(key)?;
         let Value::Table(entries) = &node.value else {
-            self.reader.wrong_kind(node, key, "a table of texts", Some(format!("write `{key} = {{ name = \"…\" }}`")));
+            self.reader.wrong_kind(node, key, "a table of texts", Some(format!("Write `{key} = {{ name = \"…\" }}`.")));
             return None;
         };
         let texts: Vec<Option<(String, String)>> = entries
@@ -332,6 +367,40 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// The path of a file that must be there.
+    pub fn existing_file(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        let mut hint = None;
+        let message = match std::fs::metadata(&path) {
+            Ok(found) if found.is_file() => return Some(path),
+            Ok(_) => format!("`{}` is not a file", path.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                hint = paths::similar_file(&path).map(|near| format!("Did you mean `{near}`?"));
+                format!("there is no file `{}`", path.display())
+            }
+
+            Err(error) => format!("the file `{}` cannot be read: {error}", path.display()),
+        };
+        self.problem(key, message, hint);
+        None
+    }
+
+    /// Checks that there is something at a path, unless it is a pattern.
+    pub(super) fn check_path(&mut self, key: &'static str) {
+        let Some(text) = self.node(key).and_then(|node| match &node.value {
+            Value::Text(text) => Some(text.value.clone()),
+            _ => None,
+        }) else {
+            return;
+        };
+        let Ok(path) = paths::resolve(&text, &self.reader.base_dir) else { return };
+        let is_missing = std::fs::metadata(&path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+        if is_missing && !text.contains(['*', '?', '[']) {
+            let hint = paths::similar_file(&path).map(|near| format!("did you mean `{near}`?"));
+            self.problem(key, format!("there is no file or directory `{}`", path.display()), hint);
+        }
+    }
+
     /// Records a mistake: at the value of `key`, which may be a dotted path, or at the table's header if there is none.
     pub fn problem(&mut self, key: &str, message: impl Into<String>, hint: Option<String>) {
         let place = self.place(key);
@@ -339,7 +408,7 @@ impl<'a> Table<'a> {
     }
 
     /// Where the value of `key`, a dotted path, stands, or the nearest thing around it.
-    fn place(&self, key: &str) -> Place {
+    pub(super) fn place(&self, key: &str) -> Place {
         let mut place = &self.header;
         let mut entries = self.entries;
         let mut items: &[Node] = &[];
@@ -393,7 +462,7 @@ impl<'a> Table<'a> {
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key)) {
             // A key that is there already is not what another was meant to be.
             let free = self.asked.iter().map(String::as_str).filter(|asked| !self.has(asked));
-            let hint = suggest(&entry.key, "other keys here", free);
+            let hint = suggest(&entry.key, "Other keys here", free);
             let message = match self.title.as_str() {
                 "" => format!("unknown key `{}`", entry.key),
                 title => format!("unknown key `{}` in {title}", entry.key),
@@ -410,7 +479,7 @@ impl Reader {
             (Value::Text(Text { value, .. }), _) => Some(value.clone()),
             (_, Some(raw)) => Some(raw.clone()),
             (Value::Integer(_) | Value::Float(_) | Value::Boolean(_) | Value::Datetime(_), None) => {
-                self.wrong_kind(node, key, "a text", Some("put it in quotes".into()));
+                self.wrong_kind(node, key, "a text", Some("Put it in quotes.".into()));
                 None
             }
             _ => {

@@ -17,12 +17,12 @@ use crate::plan::{
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
-use crate::step::{KeyedOpenError, StepFactory};
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::keyed::KeyedStep;
 use crate::step::reduce::ReduceSpec;
 use crate::step::transform::{CallBounds, TransformStep};
+use crate::step::{KeyedOpenError, StepFactory};
 use crate::task::pipeline::{Node, NodeKind, Pipeline};
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
@@ -99,7 +99,13 @@ impl<'a> Builder<'a> {
     fn build(&mut self) -> Option<Plan> {
         let job = self.job;
         if job.sources.is_empty() {
-            self.problem(Part::Job, &job.settings.name, "", "the job has no source", Some("Add a `[[source]]`.".into()));
+            self.problem(
+                Part::Job,
+                &job.settings.name,
+                "",
+                "the job has no source",
+                Some("Add a `[[source]]`.".into()),
+            );
         }
         if job.sinks.is_empty() {
             self.problem(Part::Job, &job.settings.name, "", "the job has no sink", Some("Add a `[[sink]]`.".into()));
@@ -122,7 +128,10 @@ impl<'a> Builder<'a> {
                 Part::Source,
                 &source.name,
                 "type",
-                format!("trigger `available-now` needs sources that end, and `{}` waits for more for ever", source.name),
+                format!(
+                    "trigger `available-now` needs sources that end, and `{}` waits for more for ever",
+                    source.name
+                ),
                 Some("Use `trigger = \"continuous\"`, or options with which the source ends.".into()),
             );
         }
@@ -177,9 +186,11 @@ impl<'a> Builder<'a> {
         let mut fields: Vec<_> = first.fields().iter().map(|field| field.as_ref().clone()).collect();
         for (other_name, other) in rest {
             let same = first.fields().len() == other.fields().len()
-                && first.fields().iter().zip(other.fields()).all(|(a, b)| {
-                    a.name() == b.name() && a.data_type().equals_datatype(b.data_type())
-                });
+                && first
+                    .fields()
+                    .iter()
+                    .zip(other.fields())
+                    .all(|(a, b)| a.name() == b.name() && a.data_type().equals_datatype(b.data_type()));
             if !same {
                 self.problem(
                     part,
@@ -292,11 +303,8 @@ impl<'a> Builder<'a> {
             OperatorRef::Registered(operator) => Some(operator.clone()),
             OperatorRef::Plugin { written, path, sha256, fresh } => {
                 let instance = if *fresh { InstanceMode::Fresh } else { InstanceMode::Kept };
-                let options = LoadOptions {
-                    sha256: sha256.clone(),
-                    instance,
-                    counts_fuel: runs.limits.fuel_per_call.is_some(),
-                };
+                let options =
+                    LoadOptions { sha256: sha256.clone(), instance, counts_fuel: runs.limits.fuel_per_call.is_some() };
                 match self.runtime.load(written, path, &options) {
                     Ok(plugin) => Some(Arc::new(plugin)),
                     Err(error) => {
@@ -569,13 +577,7 @@ fn keyed_kind(
 }
 
 fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {
-    PlannedOperator {
-        sha256: operator.sha256(),
-        operator,
-        reads,
-        limits: runs.limits.clone(),
-        on_error: runs.on_error,
-    }
+    PlannedOperator { sha256: operator.sha256(), operator, reads, limits: runs.limits.clone(), on_error: runs.on_error }
 }
 
 /// A message with its causes in one line: problems have no chain of their own.

@@ -185,9 +185,10 @@ impl PlanErrors {
             Part::Sink => "sink",
             Part::Job => "job",
         };
-        let problems = self.0.iter().map(|problem| {
-            format!("{} `{}`: {}", part(problem.place.part), problem.place.name, problem.message)
-        });
+        let problems = self
+            .0
+            .iter()
+            .map(|problem| format!("{} `{}`: {}", part(problem.place.part), problem.place.name, problem.message));
         problems.collect::<Vec<_>>().join("; ")
     }
 }

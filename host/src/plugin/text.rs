@@ -36,7 +36,7 @@ pub(crate) fn last_words(written: &[u8]) -> Option<String> {
         .filter(|line| !line.is_empty() && !line.starts_with("note: run with `RUST_BACKTRACE"))
         .map(one_line)
         .collect();
-    (!lines.is_empty()).then(|| lines.join(" | "))
+    (!lines.is_empty()).then(|| lines.join(" | ").replace(": | ", ": "))
 }
 
 #[cfg(test)]
@@ -73,7 +73,7 @@ mod tests {
     fn last_words_are_the_panic_without_advice() {
         let written = b"\nthread '<unnamed>' panicked at src/lib.rs:3:5:\nboom\nnote: run with `RUST_BACKTRACE=1` \
                         environment variable to display a backtrace\n";
-        assert_eq!(last_words(written).as_deref(), Some("thread '<unnamed>' panicked at src/lib.rs:3:5: | boom"));
+        assert_eq!(last_words(written).as_deref(), Some("thread '<unnamed>' panicked at src/lib.rs:3:5: boom"));
         assert_eq!(last_words(b" \n\n"), None);
         assert_eq!(last_words(b"\xff\x07").as_deref(), Some("\u{fffd}\\u{7}"));
     }

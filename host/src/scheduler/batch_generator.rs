@@ -237,11 +237,8 @@ mod tests {
 
     #[track_caller]
     fn check(now_ms: u64, last_ms: Option<i64>, interval_ms: u64, expected: (i64, u64)) {
-        let (time_us, wait) = next_tick(
-            Duration::from_millis(now_ms),
-            last_ms.map(|ms| ms * 1000),
-            Duration::from_millis(interval_ms),
-        );
+        let (time_us, wait) =
+            next_tick(Duration::from_millis(now_ms), last_ms.map(|ms| ms * 1000), Duration::from_millis(interval_ms));
         assert_eq!((time_us / 1000, wait.as_millis() as u64), expected);
     }
 

@@ -15,4 +15,4 @@ mod run_batch;
 
 pub use batch::{Batch, SourceInput};
 pub use listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows};
-pub use run::{Running, StartError, StopMode, Summary, start};
+pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start};

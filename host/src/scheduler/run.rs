@@ -16,9 +16,7 @@ use crate::operator::CallError;
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, LiveSource};
-use crate::scheduler::listener::{
-    BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded,
-};
+use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
@@ -83,9 +81,22 @@ impl Explain for StartError {
     }
 }
 
+/// How a job ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// Everything that was received has been published.
+    #[default]
+    Completed,
+    /// It was stopped at once: what was received and not published is lost.
+    StoppedAtOnce,
+}
+
 /// What a job has done.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct Summary {
+    /// How it ended, when it did not fail.
+    pub outcome: RunOutcome,
     /// Batches that were published.
     pub batches: u64,
     /// Batches that failed and were skipped.
@@ -276,7 +287,11 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let mut opened = Vec::new();
     for source in &plan.sources {
         let open = source.definition.open();
-        opened.push(open.map_err(|error| StartError::Open { part: "source", name: source.name.clone(), source: error })?);
+        opened.push(open.map_err(|error| StartError::Open {
+            part: "source",
+            name: source.name.clone(),
+            source: error,
+        })?);
     }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
@@ -344,8 +359,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let generate = move || {
         generator.run(|batch| {
             let sources = names.iter().zip(&batch.inputs).map(|(name, input)| input.describe(name)).collect();
-            let event =
-                BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
+            let event = BatchSubmitted { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us, sources };
             listeners.iter().for_each(|listener| listener.on_batch_submitted(&event));
             // The runner takes batches until the generator ends.
             let _ = queue.send((batch, clock.monotonic()));
@@ -412,6 +426,9 @@ impl Runner {
             if let Err(error) = sink.close() {
                 failure.get_or_insert(error);
             }
+        }
+        if self.control.stop() == Stop::AtOnce {
+            self.summary.outcome = RunOutcome::StoppedAtOnce;
         }
         self.summary.elapsed_seconds = self.started.elapsed().as_secs_f64();
         self.summary.batch_seconds_p50 = self.times_us.value_at_quantile(0.5) as f64 / 1e6;

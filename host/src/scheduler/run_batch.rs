@@ -72,7 +72,8 @@ impl BatchRunner {
     fn run_stages(&self, batch: &Batch) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
         let plan = &self.plan;
         let shuffles = plan.shuffles.iter();
-        let shuffles = shuffles.map(|shuffle| Arc::new(Shuffle::new(shuffle.partitioning.clone(), shuffle.n_partitions)));
+        let shuffles =
+            shuffles.map(|shuffle| Arc::new(Shuffle::new(shuffle.partitioning.clone(), shuffle.n_partitions)));
         let outputs = Outputs { shuffles: shuffles.collect(), sinks: self.sinks.clone() };
         let bases = partition_bases(plan, batch);
         let cancelled = Arc::new(AtomicBool::new(false));
@@ -206,7 +207,9 @@ fn run_task(
             }
         }
         TaskInput::Range(reader, range) => reader.read_range(&range, &mut push)?,
-        TaskInput::Shuffle(shuffle, partition) => shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?,
+        TaskInput::Shuffle(shuffle, partition) => {
+            shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?
+        }
     }
     running.finish()
 }

@@ -17,6 +17,35 @@ use arrow::datatypes::SchemaRef;
 
 use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
+use crate::job::table::Table;
+
+pub use console::{ConsoleFormat, ConsoleOutput, ConsoleSink};
+pub use error::SinkError;
+pub use file::{FileSink, FileSinkFormat};
+pub use foreach::{Collect, CollectedBatch, ForeachBatch};
+
+mod console;
+mod error;
+mod file;
+mod foreach;
+mod table;
+
+/// The values of `type` in a `[[sink]]` of a job file.
+pub const SINK_TYPES: &[&str] = &["console", "file"];
+
+/// Reads the options of a sink of one of [`SINK_TYPES`].
+///
+/// `None` when the type is not one of them, or when the options are wrong: then the mistakes are in the table's problems.
+pub fn parse_definition(type_name: &str, table: &mut Table<'_>) -> Option<Arc<dyn SinkDefinition>> {
+    fn shared<D: SinkDefinition + 'static>(definition: D) -> Arc<dyn SinkDefinition> {
+        Arc::new(definition)
+    }
+    match type_name {
+        "console" => ConsoleSink::parse(table).map(shared),
+        "file" => FileSink::parse(table).map(shared),
+        _ => None,
+    }
+}
 
 /// What a job says about a sink: its options, checked, and how to open it.
 ///

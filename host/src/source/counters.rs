@@ -61,7 +61,7 @@ struct Texts {
 }
 
 /// What a source has seen up to some moment.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize)]
 pub struct SourceSnapshot {
     /// Rows received or read. A range that is read again counts again.
     pub rows: u64,

@@ -219,7 +219,7 @@ impl StopSignal {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.phase.load(Ordering::Acquire) >= StopPhase::Stopping as u8
+        self.phase.load(Ordering::Acquire) > StopPhase::Running as u8
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

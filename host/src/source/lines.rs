@@ -197,49 +197,6 @@ impl TextRows {
         Self { options, schema, counters, rows_max, bytes_max, values: Vec::new(), offsets: Vec::new() }
     }
 
-    /// Takes whole lines, each with its line end; gives batches that are full.
-    pub(super) fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
-        // Line ends are characters of their own in UTF-8: a run is valid exactly if each of its lines is.
-        let valid = simdutf8::basic::from_utf8(run).is_ok();
-        let mut start = 0;
-        for end in memchr_iter(b'\n', run) {
-            let line = content(&run[start..end]);
-            if line.len() as u64 > self.options.line_bytes_max {
-                self.counters.note(SourceNote::LineTooLong);
-            } else {
-                if self.is_full(line.len()) {
-                    self.flush(emit)?;
-                }
-                if self.offsets.is_empty() {
-                    self.reserve(run.len() - start);
-                }
-                if valid {
-                    self.values.extend_from_slice(line);
-                    self.end_line();
-                } else {
-                    self.add_checked(line);
-                }
-            }
-            start = end + 1;
-        }
-        Ok(())
-    }
-
-    /// Gives what there is.
-    pub(super) fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
-        if self.offsets.len() <= 1 {
-            return Ok(());
-        }
-        let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::take(&mut self.offsets)));
-        let values = Buffer::from_vec(std::mem::take(&mut self.values));
-        // SAFETY: `values` is whole lines of valid UTF-8 one behind the other (see `add` and `add_checked`), `offsets`
-        // has the end of each, in order, and `is_full` keeps them below 2 GiB: so every value is in bounds and valid.
-        let column = unsafe { StringArray::new_unchecked(offsets, values, None) };
-        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(column)])
-            .map_err(|source| Internal { doing: "making rows of lines".into(), source })?;
-        emit(rows)
-    }
-
     fn is_full(&self, line_bytes: usize) -> bool {
         // A replaced character is three bytes for one: what is checked against 2 GiB is thrice the line.
         self.offsets.len() > self.rows_max
@@ -273,15 +230,74 @@ impl TextRows {
     }
 }
 
-/// A stream of text: a cutter and the rows it makes.
-#[derive(Debug)]
-pub(super) struct TextStream {
-    cutter: LineCutter,
-    rows: TextRows,
+/// Makes rows of whole lines.
+pub(super) trait LineRows {
+    /// Takes whole lines, each with its line end; gives batches that are full.
+    fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error>;
+
+    /// Gives what there is.
+    fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error>;
+
+    /// Where lines that make no row are counted.
+    fn counters(&self) -> &SourceCounters;
 }
 
-impl TextStream {
-    pub(super) fn new(cutter: LineCutter, rows: TextRows) -> Self {
+impl LineRows for TextRows {
+    fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        // Line ends are characters of their own in UTF-8: a run is valid exactly if each of its lines is.
+        let valid = simdutf8::basic::from_utf8(run).is_ok();
+        let mut start = 0;
+        for end in memchr_iter(b'\n', run) {
+            let line = content(&run[start..end]);
+            if line.len() as u64 > self.options.line_bytes_max {
+                self.counters.note(SourceNote::LineTooLong);
+            } else {
+                if self.is_full(line.len()) {
+                    self.flush(emit)?;
+                }
+                if self.offsets.is_empty() {
+                    self.reserve(run.len() - start);
+                }
+                if valid {
+                    self.values.extend_from_slice(line);
+                    self.end_line();
+                } else {
+                    self.add_checked(line);
+                }
+            }
+            start = end + 1;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        if self.offsets.len() <= 1 {
+            return Ok(());
+        }
+        let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::take(&mut self.offsets)));
+        let values = Buffer::from_vec(std::mem::take(&mut self.values));
+        // SAFETY: `values` is whole lines of valid UTF-8 one behind the other (see `add` and `add_checked`), `offsets`
+        // has the end of each, in order, and `is_full` keeps them below 2 GiB: so every value is in bounds and valid.
+        let column = unsafe { StringArray::new_unchecked(offsets, values, None) };
+        let rows = RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(column)])
+            .map_err(|source| Internal { doing: "making rows of lines".into(), source })?;
+        emit(rows)
+    }
+
+    fn counters(&self) -> &SourceCounters {
+        &self.counters
+    }
+}
+
+/// A stream of lines: a cutter, and what makes rows of what it cuts.
+#[derive(Debug)]
+pub(super) struct LineStream<R> {
+    cutter: LineCutter,
+    rows: R,
+}
+
+impl<R: LineRows> LineStream<R> {
+    pub(super) fn new(cutter: LineCutter, rows: R) -> Self {
         Self { cutter, rows }
     }
 
@@ -308,7 +324,7 @@ impl TextStream {
     /// The stream has broken, or is left: gives all whole lines, and counts the one that is cut.
     pub(super) fn break_off(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
         if self.cutter.break_off() {
-            self.rows.counters.note(SourceNote::LineCut);
+            self.rows.counters().note(SourceNote::LineCut);
         }
         self.rows.flush(emit)
     }
@@ -320,7 +336,7 @@ impl TextStream {
 
     fn note_passed_over(&mut self) {
         for _ in 0..self.cutter.take_passed_over() {
-            self.rows.counters.note(SourceNote::LineTooLong);
+            self.rows.counters().note(SourceNote::LineTooLong);
         }
     }
 }

@@ -9,27 +9,53 @@
 //! ```
 
 use std::fmt;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::error::Error;
+use crate::job::table::Table;
 
 pub use counters::{SourceCounters, SourceNote, SourceSnapshot};
 pub use error::SourceError;
+pub use file::{FileFormat, FileSource};
+pub use generator::{GeneratorKind, GeneratorSource};
 pub use intake::{Intake, PushError};
-pub use lines::{InvalidUtf8, LineOptions, text_schema};
+pub use lines::{InvalidUtf8, LINE_BYTES_LIMIT, LineOptions, text_schema};
 pub use socket::SocketSource;
 pub use stdin::StdinSource;
-pub use supervisor::{ReceiverHandle, ReceiverSettings, SourceEvent, SourceObserver};
+pub use supervisor::{BACKOFF_MAX, BACKOFF_MIN, ReceiverHandle, ReceiverSettings, SourceEvent, SourceObserver};
 
 mod counters;
 mod error;
+mod file;
+pub mod generator;
 mod intake;
 mod lines;
+pub mod schema;
 mod socket;
 mod stdin;
 mod supervisor;
+
+/// The values of `type` in a `[[source]]` of a job file.
+pub const SOURCE_TYPES: &[&str] = &["socket", "file", "stdin", "generator"];
+
+/// Reads the options of a source of one of [`SOURCE_TYPES`].
+///
+/// `None` when the type is not one of them, or when the options are wrong: then the mistakes are in the table's problems.
+pub fn parse_definition(type_name: &str, table: &mut Table<'_>) -> Option<Arc<dyn SourceDefinition>> {
+    fn shared<D: SourceDefinition + 'static>(definition: D) -> Arc<dyn SourceDefinition> {
+        Arc::new(definition)
+    }
+    match type_name {
+        "socket" => SocketSource::parse(table).map(shared),
+        "file" => FileSource::parse(table).map(shared),
+        "stdin" => StdinSource::parse(table).map(shared),
+        "generator" => GeneratorSource::parse(table).map(shared),
+        _ => None,
+    }
+}
 
 /// What a job says about a source: its options, checked, and how to open it.
 ///
@@ -105,10 +131,33 @@ pub struct BatchLimit {
 /// What a replayable source has for the next batch.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PlannedRead {
-    /// One partition each; none when nothing is new.
+    /// In order; none when nothing is new. [`into_partitions`](Self::into_partitions) deals them out to tasks.
     pub ranges: Vec<OffsetRange>,
     /// Whether nothing is left of what was there when the source was opened, after these ranges: `available-now` ends.
     pub drained: bool,
+}
+
+impl PlannedRead {
+    /// Deals the ranges out to at most `partitions` tasks: neighbours stay together and in order, and each task gets
+    /// about as many offsets as any other. No task is without a range.
+    #[must_use]
+    pub fn into_partitions(self, partitions: u32) -> Vec<Vec<OffsetRange>> {
+        let size = |range: &OffsetRange| u128::from(range.end.saturating_sub(range.start));
+        let total: u128 = self.ranges.iter().map(size).sum::<u128>().max(1);
+        let mut before = 0;
+        let mut dealt: Vec<(u128, Vec<OffsetRange>)> = Vec::new();
+        for range in self.ranges {
+            // The task that owns the middle of the range, were all ranges one line of offsets.
+            let middle = before + size(&range) / 2;
+            before += size(&range);
+            let task = middle * u128::from(partitions.max(1)) / total;
+            match dealt.last_mut() {
+                Some((last, ranges)) if *last == task => ranges.push(range),
+                _ => dealt.push((task, vec![range])),
+            }
+        }
+        dealt.into_iter().map(|(_, ranges)| ranges).collect()
+    }
 }
 
 /// A source that is read by offset range: the same range always gives the same rows.
@@ -121,7 +170,12 @@ pub trait Replayable: Send + Sync {
     fn plan_batch(&mut self, limit: BatchLimit) -> Result<PlannedRead, Error>;
 
     /// A reader of ranges, shared by the tasks of all batches.
-    fn reader(&self) -> std::sync::Arc<dyn RangeReader>;
+    fn reader(&self) -> Arc<dyn RangeReader>;
+
+    /// What was seen while planning and reading, if it is counted.
+    fn counters(&self) -> Option<Arc<SourceCounters>> {
+        None
+    }
 }
 
 /// Reads offset ranges; from several tasks at once.
@@ -136,4 +190,30 @@ pub trait RangeReader: Send + Sync {
         range: &OffsetRange,
         emit: &mut dyn FnMut(RecordBatch) -> Result<(), Error>,
     ) -> Result<(), Error>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check_dealt(sizes: &[u64], partitions: u32, expected: &[&[u64]]) {
+        let range = |(index, size): (usize, &u64)| OffsetRange { object: index.to_string(), start: 0, end: *size };
+        let planned = PlannedRead { ranges: sizes.iter().enumerate().map(range).collect(), drained: false };
+        let ranges = planned.ranges.clone();
+        let dealt = planned.into_partitions(partitions);
+        let ends = |ranges: &Vec<OffsetRange>| ranges.iter().map(|range| range.end).collect::<Vec<_>>();
+        assert_eq!(dealt.iter().map(ends).collect::<Vec<_>>(), expected);
+        assert_eq!(dealt.concat(), ranges);
+    }
+
+    #[test]
+    fn ranges_are_dealt_out_evenly_and_in_order() {
+        check_dealt(&[], 4, &[]);
+        check_dealt(&[10], 4, &[&[10]]);
+        check_dealt(&[10, 10, 10, 10], 2, &[&[10, 10], &[10, 10]]);
+        check_dealt(&[10, 10, 5, 5, 10, 10, 10], 3, &[&[10, 10], &[5, 5, 10], &[10, 10]]);
+        check_dealt(&[0, 0], 4, &[&[0, 0]]);
+        check_dealt(&[1, 1], 0, &[&[1, 1]]);
+    }
 }

@@ -1,4 +1,4 @@
-//! Lines of text from a TCP server: what Spark calls `socketTextStream`.
+//! Lines of text from a TCP server: what Spark calls `socketLineStream`.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -11,7 +11,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::counters::SourceNote;
 use super::error::SourceError;
-use super::lines::{LineCutter, LineOptions, TextRows, TextStream, text_schema};
+use super::lines::{LineCutter, LineOptions, LineStream, TextRows, text_schema};
 use super::{Intake, OpenSource, Receiver, SourceDefinition};
 use crate::error::Error;
 use crate::job::table::Table;
@@ -178,7 +178,7 @@ impl Receiver for SocketReceiver {
 fn receive(mut stream: TcpStream, options: &LineOptions, intake: &Intake) -> Result<End, Error> {
     let counters = Arc::clone(intake.counters());
     let rows = TextRows::new(options.clone(), Arc::clone(intake.schema()), counters, ROWS_MAX, BATCH_BYTES_MAX);
-    let mut text = TextStream::new(LineCutter::new(options), rows);
+    let mut text = LineStream::new(LineCutter::new(options), rows);
     let mut emit = |rows| Ok(intake.push(rows)?);
     if let Err(error) = stream.set_read_timeout(Some(STOP_POLL)) {
         return Ok(End::Broken(error));

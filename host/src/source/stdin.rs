@@ -9,7 +9,7 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{RecvTimeoutError, TryRecvError, bounded};
 
 use super::error::SourceError;
-use super::lines::{LineCutter, LineOptions, TextRows, TextStream, text_schema};
+use super::lines::{LineCutter, LineOptions, LineStream, TextRows, text_schema};
 use super::{Intake, OpenSource, Receiver, SourceDefinition};
 use crate::error::Error;
 use crate::job::table::Table;
@@ -112,7 +112,7 @@ impl Receiver for PieceReceiver {
     fn run(&mut self, intake: &Intake) -> Result<(), Error> {
         let counters = Arc::clone(intake.counters());
         let rows = TextRows::new(self.lines.clone(), Arc::clone(intake.schema()), counters, ROWS_MAX, BATCH_BYTES_MAX);
-        let mut text = TextStream::new(LineCutter::new(&self.lines), rows);
+        let mut text = LineStream::new(LineCutter::new(&self.lines), rows);
         let mut emit = |rows| Ok(intake.push(rows)?);
         loop {
             if intake.is_stopping() {

@@ -114,16 +114,7 @@ impl<'a> RunningPipeline<'a> {
             })
         });
         let states = states.collect::<Result<_, Error>>()?;
-        Ok(Self {
-            pipeline,
-            outputs,
-            task,
-            states,
-            watch: Stopwatch::start(),
-            at_work: None,
-            rows_in: 0,
-            rows_out: 0,
-        })
+        Ok(Self { pipeline, outputs, task, states, watch: Stopwatch::start(), at_work: None, rows_in: 0, rows_out: 0 })
     }
 
     /// Pushes rows of the entry through.

@@ -32,7 +32,9 @@ impl Explain for TaskPanicked {
     }
 
     fn hint(&self) -> Option<String> {
-        Some("This is a bug in Tidemill, or in a source or sink of the program that embeds it: please report it.".into())
+        Some(
+            "This is a bug in Tidemill, or in a source or sink of the program that embeds it: please report it.".into(),
+        )
     }
 }
 

@@ -16,7 +16,7 @@ struct Read {
 fn read(pieces: &[&[u8]], options: &LineOptions) -> Read {
     let counters = Arc::new(SourceCounters::new("test"));
     let rows = TextRows::new(options.clone(), text_schema(), Arc::clone(&counters), 3, 40);
-    let mut stream = TextStream::new(LineCutter::new(options), rows);
+    let mut stream = LineStream::new(LineCutter::new(options), rows);
     let (mut lines, mut batch_rows) = (Vec::new(), Vec::new());
     let mut emit = |rows: RecordBatch| {
         rows.column(0).to_data().validate_full().expect("valid Arrow");
@@ -98,7 +98,7 @@ fn a_broken_stream_loses_its_last_line_and_says_so() {
     let counters = Arc::new(SourceCounters::new("test"));
     let options = LineOptions::default();
     let rows = TextRows::new(options.clone(), text_schema(), Arc::clone(&counters), 10, 1_000);
-    let mut stream = TextStream::new(LineCutter::new(&options), rows);
+    let mut stream = LineStream::new(LineCutter::new(&options), rows);
     let mut n_rows = 0;
     let mut emit = |rows: RecordBatch| {
         n_rows += rows.num_rows();

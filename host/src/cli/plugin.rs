@@ -1,0 +1,88 @@
+//! `tidemill plugin`: looks into a plugin without running it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tidemill::plugin::Inspection;
+
+use super::output::{fail, human_bytes, put};
+use super::{ENDED_WELL, Format, WRONG, runtime};
+
+/// What can be done with a plugin.
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Print its roles, imports, size and digest. It is neither compiled nor run.
+    Inspect(InspectArguments),
+}
+
+/// What `plugin inspect` takes.
+#[derive(Debug, Args)]
+pub(super) struct InspectArguments {
+    /// The plugin file.
+    #[arg(value_name = "PLUGIN.wasm")]
+    plugin: PathBuf,
+
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn plugin(command: &PluginCommand) -> u8 {
+    let PluginCommand::Inspect(arguments) = command;
+    let format = arguments.format;
+    let inspected = runtime(format).and_then(|runtime| {
+        runtime.inspect(&arguments.plugin).map_err(|error| {
+            fail(format, &error.into());
+            WRONG
+        })
+    });
+    match inspected {
+        Ok(inspection) => {
+            put(&match format {
+                Format::Human => in_words(&arguments.plugin.display().to_string(), &inspection),
+                Format::Json => format!("{}\n", as_json(&inspection)),
+            });
+            ENDED_WELL
+        }
+        Err(code) => code,
+    }
+}
+
+fn in_words(name: &str, inspection: &Inspection) -> String {
+    let mut lines = vec![
+        format!("plugin  {name}"),
+        format!("size    {}", human_bytes(inspection.n_bytes)),
+        format!("sha256  {}", inspection.sha256),
+    ];
+    let roles = inspection.roles.iter().map(|export| format!("{} (contract {})", export.role, export.contract));
+    lines.push(format!("roles   {}", or_none(roles.collect())));
+    if !inspection.other_exports.is_empty() {
+        lines.push(format!("exports {}", inspection.other_exports.join(", ")));
+    }
+    lines.push("imports".into());
+    lines.extend(inspection.imports.iter().map(|import| format!("  {}: {}", import.name, import.standing)));
+    lines.push("schemas depend on the input and the config: `tidemill check` shows them for a job".into());
+    lines.join("\n") + "\n"
+}
+
+fn as_json(inspection: &Inspection) -> serde_json::Value {
+    let roles = inspection
+        .roles
+        .iter()
+        .map(|export| serde_json::json!({ "role": export.role.name(), "contract": export.contract.to_string() }));
+    let imports = inspection
+        .imports
+        .iter()
+        .map(|import| serde_json::json!({ "name": import.name, "standing": import.standing.to_string() }));
+    serde_json::json!({
+        "size_bytes": inspection.n_bytes,
+        "sha256": inspection.sha256.to_string(),
+        "roles": roles.collect::<Vec<_>>(),
+        "other_exports": inspection.other_exports,
+        "imports": imports.collect::<Vec<_>>(),
+    })
+}
+
+fn or_none(names: Vec<String>) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

@@ -1,0 +1,130 @@
+//! `tidemill run`: runs a job until it ends, it is stopped, or it fails.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use clap::Args;
+use tidemill::context::Context;
+use tidemill::error::Error;
+use tidemill::scheduler::{RunOutcome, Summary};
+
+use super::output::{fail, human_bytes, say, say_event};
+use super::progress::{JsonEvents, Progress};
+use super::{
+    ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, interrupt, logging, print_plan_errors, read, runtime,
+};
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    job: JobArguments,
+
+    /// Process what is there, then end: `job.trigger=available-now`.
+    #[arg(long)]
+    once: bool,
+
+    /// How events and the summary are written, to standard error.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+
+    /// What is logged: a level, or a filter as in `warn,tidemill::plugin=debug`.
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> u8 {
+    run_job(arguments).unwrap_or_else(|code| code)
+}
+
+fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
+    let format = arguments.format;
+    let once = arguments.once.then(|| "job.trigger=available-now".to_owned());
+    let mut file = read(&arguments.job, once.as_slice(), format)?;
+    logging::start(&file.job.settings.log_level, arguments.log_level.as_deref(), format);
+    let reads_stdin = file.job.sources.iter().any(|source| source.definition.type_name() == "stdin");
+    let mut context = Context::from_job(std::mem::take(&mut file.job), runtime(format)?);
+    let plan = match context.check() {
+        Ok(plan) => plan,
+        Err(errors) => {
+            file.job = context.into_job();
+            print_plan_errors(&file, &errors, format);
+            return Err(WRONG);
+        }
+    };
+    match format {
+        Format::Json => context.add_listener(Arc::new(JsonEvents)),
+        // On a terminal progress is drawn; elsewhere it would only fill a file.
+        Format::Human if std::io::stderr().is_terminal() => context.add_listener(Arc::new(Progress::start())),
+        Format::Human => {}
+    }
+    let failed = |error: &Error| {
+        fail(format, error);
+        JOB_FAILED
+    };
+    let running = context.start_plan(plan).map_err(|error| failed(&error))?;
+    interrupt::on_signals(&running, format == Format::Human);
+    if !reads_stdin {
+        interrupt::on_word(&running);
+    }
+    let summary = running.await_termination().map_err(|error| failed(&error))?;
+    if format == Format::Human {
+        say(&in_words(&summary));
+    }
+    Ok(match summary.outcome {
+        RunOutcome::Completed => ENDED_WELL,
+        // What was received and not published is lost: a script must be able to tell.
+        RunOutcome::StoppedAtOnce => {
+            if format == Format::Human {
+                say("stopped at once: what was received and not published is lost\n");
+            }
+            JOB_FAILED
+        }
+    })
+}
+
+/// The last lines: what was done, and what was wrong with the input.
+fn in_words(summary: &Summary) -> String {
+    use std::fmt::Write;
+    let rate = if summary.elapsed_seconds > 0.0 { summary.rows_in as f64 / summary.elapsed_seconds } else { 0.0 };
+    let mut text = format!(
+        "{} rows in, {} rows out, {:.0} rows/s, {} batches in {:.1} s, batch time p50 {:.1} ms p99 {:.1} ms",
+        summary.rows_in,
+        summary.rows_out,
+        rate,
+        summary.batches,
+        summary.elapsed_seconds,
+        summary.batch_seconds_p50 * 1e3,
+        summary.batch_seconds_p99 * 1e3,
+    );
+    if let Some(bytes) = summary.peak_memory_bytes {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(text, ", peak memory {}", human_bytes(bytes));
+    }
+    text.push('\n');
+    if summary.batches_skipped > 0 {
+        let _ = writeln!(text, "{} batches were skipped: none of their rows reached a sink", summary.batches_skipped);
+    }
+    for step in summary.steps.iter().filter(|step| step.rows_rejected > 0) {
+        let _ = writeln!(text, "step {}: {} rows were rejected", step.step, step.rows_rejected);
+    }
+    for source in &summary.sources {
+        let counts = &source.counts;
+        let notes = [
+            (counts.invalid_utf8_lines, "lines were not UTF-8"),
+            (counts.refused_lines, "lines were longer than `max-line-bytes` and refused"),
+            (counts.cut_lines, "lines were cut off by a broken connection and dropped"),
+            (counts.rejected_rows, "rows did not fit the schema and were rejected"),
+            (counts.refused_objects, "files were refused"),
+        ];
+        for (n, what) in notes.iter().filter(|(n, _)| *n > 0) {
+            let _ = writeln!(text, "source {}: {n} {what}", source.source);
+        }
+    }
+    text
+}
+
+/// The summary as an event, for [`JsonEvents`].
+pub(super) fn say_ended(summary: &Summary, error: Option<&str>) {
+    say_event("ended", serde_json::json!({ "summary": summary, "error": error }));
+}

@@ -1,0 +1,233 @@
+//! Names and who reads from whom: unknown names, duplicates, cycles, and what leads nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::nearest::{nearest, suggest};
+use super::table::{Reader, Table};
+use super::tree::Place;
+
+/// A name in a `from`, and where it stands.
+#[derive(Debug, Clone)]
+pub(super) struct Input {
+    pub(super) name: String,
+    pub(super) place: Place,
+}
+
+/// What a named part of a job is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Source,
+    Step,
+    Sink,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Source => "source",
+            Kind::Step => "step",
+            Kind::Sink => "sink",
+        }
+    }
+}
+
+/// A part of a job, whether or not the rest of it is right.
+struct Part {
+    kind: Kind,
+    name: String,
+    from: Vec<Input>,
+    header: Place,
+}
+
+/// All names of a job and what each reads from.
+#[derive(Default)]
+pub(super) struct Names {
+    parts: Vec<Part>,
+    /// Whether some part has no name that can be used: then what reads from it cannot be told from a mistake.
+    nameless: bool,
+}
+
+impl Names {
+    pub(super) fn add_source(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
+        self.add(reader, Part { kind: Kind::Source, name: name.into(), from: Vec::new(), header }, place);
+    }
+
+    pub(super) fn add_step(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
+        self.add(reader, Part { kind: Kind::Step, name: name.into(), from: from.to_vec(), header }, place);
+    }
+
+    pub(super) fn add_sink(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
+        self.add(reader, Part { kind: Kind::Sink, name: name.into(), from: from.to_vec(), header }, place);
+    }
+
+    /// Notes that a part has no usable name.
+    pub(super) fn add_nameless(&mut self) {
+        self.nameless = true;
+    }
+
+    /// Sources and steps share one set of names, because `from` names both; sinks have their own.
+    fn add(&mut self, reader: &Reader, part: Part, place: Place) {
+        let is_sink = part.kind == Kind::Sink;
+        let same = |other: &&Part| other.name == part.name && (other.kind == Kind::Sink) == is_sink;
+        if let Some(other) = self.parts.iter().find(same) {
+            let message = format!("there already is a {} `{}`", other.kind.word(), part.name);
+            reader.problem(&place, message, Some("Give each its own name.".into()));
+        }
+        self.parts.push(part);
+    }
+
+    /// Records every mistake among the names.
+    pub(super) fn check(&self, reader: &Reader) {
+        let meant = self.check_inputs(reader);
+        self.check_cycles(reader);
+        if let Some(meant) = meant {
+            self.check_ends(reader, &meant);
+        }
+    }
+
+    /// Names that can stand in a `from`.
+    fn producers(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter(|part| part.kind != Kind::Sink).map(|part| part.name.as_str())
+    }
+
+    /// Unknown names and doubled ones; returns the names that were probably meant, if that can be told.
+    fn check_inputs(&self, reader: &Reader) -> Option<BTreeSet<&str>> {
+        let known: BTreeSet<&str> = self.producers().collect();
+        let mut meant = BTreeSet::new();
+        let mut is_told = true;
+        for part in &self.parts {
+            let mut seen = BTreeSet::new();
+            for input in &part.from {
+                if !seen.insert(input.name.as_str()) {
+                    let message = format!("`{}` stands in `from` twice, which would double its rows", input.name);
+                    reader.problem(&input.place, message, None);
+                }
+                if known.contains(input.name.as_str()) {
+                    continue;
+                }
+                let others = || known.iter().copied().filter(|name| *name != part.name);
+                match nearest(&input.name, others()) {
+                    Some(near) => _ = meant.insert(near),
+                    None => is_told = false,
+                }
+                if self.parts.iter().any(|other| other.name == input.name) {
+                    let message = format!("`{}` is a sink, and nothing comes out of a sink", input.name);
+                    reader.problem(&input.place, message, None);
+                } else {
+                    let message = format!("there is no source or step `{}`", input.name);
+                    reader.problem(&input.place, message, suggest(&input.name, "There are", others()));
+                }
+            }
+        }
+        is_told.then_some(meant)
+    }
+
+    /// Steps that read from themselves, through others or not.
+    fn check_cycles(&self, reader: &Reader) {
+        let mut steps: BTreeMap<&str, &Part> = BTreeMap::new();
+        for part in self.parts.iter().filter(|part| part.kind == Kind::Step) {
+            steps.entry(&part.name).or_insert(part);
+        }
+        // A name that a source has too has been told, and it cannot be said which of them is meant.
+        for part in self.parts.iter().filter(|part| part.kind == Kind::Source) {
+            steps.remove(part.name.as_str());
+        }
+        loop {
+            // What reads from no step that is left is in no cycle, and is left out in its turn.
+            loop {
+                let is_free = |part: &Part| part.from.iter().all(|input| !steps.contains_key(input.name.as_str()));
+                let free: Vec<&str> = steps.iter().filter(|(_, part)| is_free(part)).map(|(name, _)| *name).collect();
+                if free.is_empty() {
+                    break;
+                }
+                steps.retain(|name, _| !free.contains(name));
+            }
+            let Some(cycle) = find_cycle(&steps) else { return };
+            let (name, input) = cycle[0];
+            // Said in the direction of the flow: a step, then who reads from it.
+            let mut names: Vec<&str> = cycle.iter().rev().map(|(name, _)| *name).collect();
+            names.rotate_right(1);
+            names.push(name);
+            let message = match cycle.len() {
+                1 => format!("step `{name}` reads from itself"),
+                _ => {
+                    let flow: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+                    format!("the steps {} form a cycle", flow.join(" → "))
+                }
+            };
+            reader.problem(&input.place, message, Some("Rows flow one way, from sources to sinks.".into()));
+            steps.retain(|name, _| cycle.iter().all(|(of_cycle, _)| of_cycle != name));
+        }
+    }
+
+    /// Sources and steps that nothing reads.
+    fn check_ends(&self, reader: &Reader, meant: &BTreeSet<&str>) {
+        // Without sinks everything ends nowhere, and that has been said.
+        if self.nameless || !self.parts.iter().any(|part| part.kind == Kind::Sink) {
+            return;
+        }
+        let read: BTreeSet<&str> =
+            self.parts.iter().flat_map(|part| &part.from).map(|input| input.name.as_str()).collect();
+        for part in self.parts.iter().filter(|part| part.kind != Kind::Sink) {
+            if !read.contains(part.name.as_str()) && !meant.contains(part.name.as_str()) {
+                let message = format!("nothing reads from {} `{}`", part.kind.word(), part.name);
+                let hint = format!("Name it in the `from` of a step or a sink, or remove the {}.", part.kind.word());
+                reader.problem(&part.header, message, Some(hint));
+            }
+        }
+    }
+}
+
+/// A cycle among steps of which each reads from another of them; `None` when there are none. Each step of the cycle
+/// stands with its input that is the next.
+fn find_cycle<'a>(steps: &BTreeMap<&'a str, &'a Part>) -> Option<Vec<(&'a str, &'a Input)>> {
+    let mut at = *steps.keys().next()?;
+    let mut path: Vec<(&str, &Input)> = Vec::new();
+    loop {
+        // Going on and on among finitely many steps comes back somewhere.
+        if let Some(first) = path.iter().position(|(name, _)| *name == at) {
+            return Some(path.split_off(first));
+        }
+        let next = steps.get(at)?.from.iter().find(|input| steps.contains_key(input.name.as_str()))?;
+        path.push((at, next));
+        at = &next.name;
+    }
+}
+
+impl Table<'_> {
+    /// The `from` of a step or sink, with places; empty when it is absent or wrong.
+    pub(super) fn from(&mut self, names: &mut Names) -> Vec<Input> {
+        if !self.has("from") {
+            let _ = self.node("from");
+            self.missing("from", Some("Name the source or step that rows come from.".into()));
+            names.add_nameless();
+            return Vec::new();
+        }
+        let Some(texts) = self.texts("from") else {
+            names.add_nameless();
+            return Vec::new();
+        };
+        if texts.is_empty() {
+            self.problem("from", "`from` is empty", Some("Name the source or step that rows come from.".into()));
+            names.add_nameless();
+        }
+        let is_list = self.node("from").is_some_and(|node| matches!(node.value, super::tree::Value::List(_)));
+        let place = |index: usize| self.place(&if is_list { format!("from.{index}") } else { "from".into() });
+        texts.into_iter().enumerate().map(|(index, name)| Input { place: place(index), name }).collect()
+    }
+
+    /// The `name` of a source, step or sink; a mistake when it is absent or cannot be a name.
+    pub(super) fn name(&mut self) -> Option<String> {
+        /// Names stand in logs, metrics, paths: long ones are a mistake.
+        const CHARS_MAX: usize = 100;
+        let name = self.required_text("name")?;
+        let is_name =
+            name.chars().count() <= CHARS_MAX && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
+        if !is_name {
+            let hint = format!("Names are letters, digits, `-` and `_`, at most {CHARS_MAX} of them.");
+            self.problem("name", format!("`{name}` cannot be a name"), Some(hint));
+            return None;
+        }
+        Some(name)
+    }
+}

@@ -1,0 +1,147 @@
+//! The `[job]` and `[limits]` tables.
+
+use std::time::Duration;
+
+use super::nearest::suggest;
+use super::table::Table;
+use super::{Settings, Trigger};
+use crate::operator::Limits;
+
+/// More partitions than this are a mistake: each costs a task a batch.
+pub const PARTITIONS_MAX: u64 = 4096;
+
+/// More threads than this are a mistake.
+pub const WORKER_THREADS_MAX: u64 = 1024;
+
+/// The shortest batch interval that is not zero: an empty batch costs less, a batch with rows does not.
+pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(1);
+
+/// The least memory for received rows: one block of a fast receiver.
+pub const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of one call, at most: offsets of Arrow's texts have 31 bits, and a call grows on its way.
+pub const BYTES_PER_CALL_MAX: u64 = 1 << 30;
+
+/// Rows of one call, at most: row numbers of the contract have 32 bits, Arrow's offsets 31.
+pub const ROWS_PER_CALL_MAX: u64 = i32::MAX as u64;
+
+/// One page of WebAssembly, the least memory that an instance can have.
+pub const PAGE_BYTES: u64 = 64 << 10;
+
+/// The levels of the log.
+pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+/// Reads `[job]` over `settings`.
+pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
+    if let Some(name) = table.text("name") {
+        match job_name_mistake(&name) {
+            Some(message) => table.problem("name", message, None),
+            None => settings.name = name,
+        }
+    }
+    if let Some(interval) = table.duration("batch-interval") {
+        if !interval.is_zero() && interval < BATCH_INTERVAL_MIN {
+            let hint = "Write \"0\" to start a batch as soon as the last has ended and rows wait.".into();
+            table.problem("batch-interval", "`batch-interval` must be \"0\" or at least 1ms", Some(hint));
+        }
+        settings.batch_interval = interval;
+    }
+    let triggers = [("continuous", Trigger::Continuous), ("available-now", Trigger::AvailableNow)];
+    set(&mut settings.trigger, table.choice("trigger", &triggers));
+    set(&mut settings.partitions, narrow(table.integer("partitions", 1..=PARTITIONS_MAX)));
+    set(&mut settings.worker_threads, narrow(table.integer("worker-threads", 0..=WORKER_THREADS_MAX)));
+    set(&mut settings.memory_bytes, size_within(&mut table, "memory", MEMORY_BYTES_MIN, u64::MAX));
+    set(&mut settings.rows_per_call, narrow(table.integer("max-rows-per-call", 1..=ROWS_PER_CALL_MAX)));
+    set(&mut settings.bytes_per_call, size_within(&mut table, "max-bytes-per-call", 1 << 10, BYTES_PER_CALL_MAX));
+    if let Some(level) = table.text("log-level") {
+        match log_level_mistake(&level) {
+            Some((message, hint)) => table.problem("log-level", message, hint),
+            None => settings.log_level = level,
+        }
+    }
+    set(&mut settings.stop_timeout, table.duration("stop-timeout"));
+    if table.has("checkpoint") {
+        let _ = table.node("checkpoint");
+        let hint = "Remove the key: a job of this version starts anew each time.".into();
+        table.problem("checkpoint", "checkpoints are not in this version", Some(hint));
+    }
+    table.finish();
+}
+
+/// Reads a `limits` table over the limits that hold without it.
+pub(super) fn read_limits(mut table: Table<'_>, over: &Limits) -> Limits {
+    let mut limits = over.clone();
+    set(&mut limits.memory_bytes, size_within(&mut table, "memory", PAGE_BYTES, u64::MAX));
+    set(&mut limits.table_elements, table.integer("table-elements", 1..=u64::from(u32::MAX)));
+    set(&mut limits.time_to_open, time(&mut table, "time-to-open"));
+    set(&mut limits.time_per_call, time(&mut table, "time-per-call"));
+    if let Some(fuel) = table.integer("fuel-per-call", 1..=u64::MAX) {
+        limits.fuel_per_call = Some(fuel);
+    }
+    set(&mut limits.output_rows, table.integer("output-rows", 1..=ROWS_PER_CALL_MAX));
+    set(&mut limits.output_bytes, size_within(&mut table, "output-bytes", 1 << 10, u64::MAX));
+    set(&mut limits.log_bytes_per_call, table.size("log-bytes-per-call"));
+    table.finish();
+    limits
+}
+
+fn set<T>(setting: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *setting = value;
+    }
+}
+
+/// Every range that is narrowed fits.
+fn narrow(value: Option<u64>) -> Option<u32> {
+    value.and_then(|value| u32::try_from(value).ok())
+}
+
+fn size_within(table: &mut Table<'_>, key: &'static str, min: u64, max: u64) -> Option<u64> {
+    use super::units::format_size;
+    let size = table.size(key)?;
+    if (min..=max).contains(&size) {
+        return Some(size);
+    }
+    let message = match max {
+        u64::MAX => format!("`{key}` must be at least {}", format_size(min)),
+        max => format!("`{key}` must be between {} and {}", format_size(min), format_size(max)),
+    };
+    table.problem(key, message, None);
+    None
+}
+
+/// A time limit: no call ends in less than a millisecond for sure.
+fn time(table: &mut Table<'_>, key: &'static str) -> Option<Duration> {
+    let time = table.duration(key)?;
+    if time < Duration::from_millis(1) {
+        table.problem(key, format!("`{key}` must be at least 1ms"), None);
+        return None;
+    }
+    Some(time)
+}
+
+/// What is wrong with a job's name.
+fn job_name_mistake(name: &str) -> Option<&'static str> {
+    if name.trim().is_empty() {
+        Some("`name` is empty")
+    } else if name.chars().count() > 100 || name.chars().any(char::is_control) {
+        Some("`name` must be one line of at most 100 characters")
+    } else {
+        None
+    }
+}
+
+/// What is wrong with a log level, and what to write instead: a level, or a filter as in `info,tidemill::plugin=debug`.
+#[must_use]
+pub fn log_level_mistake(level: &str) -> Option<(String, Option<String>)> {
+    for part in level.split(',') {
+        let word = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+        if !LOG_LEVELS.iter().any(|known| known.eq_ignore_ascii_case(word)) {
+            return Some((format!("`{word}` is not a log level"), suggest(word, "Levels", LOG_LEVELS)));
+        }
+    }
+    match tracing_subscriber::EnvFilter::builder().parse(level) {
+        Ok(_) => None,
+        Err(_) => Some((format!("`{level}` is not a log filter"), Some("Write a level, such as `info`.".into()))),
+    }
+}

@@ -1,0 +1,263 @@
+//! The `[[step]]` tables: one key names the kind, the others are its options.
+
+use super::nearest::{list, nearest};
+use super::settings::{PARTITIONS_MAX, read_limits};
+use super::table::Table;
+use super::tree::{Place, Value};
+use super::{OnError, OperatorRef, OperatorStep, Step, StepKind, graph};
+use crate::operator::Limits;
+
+/// The kinds of steps: the keys that name them.
+const KINDS: [&str; 5] = ["transform", "aggregate", "reduce", "union", "repartition"];
+
+/// Kinds that other versions have: told apart from misspelt ones.
+const KINDS_OF_LATER_VERSIONS: [&str; 12] = [
+    "window",
+    "join",
+    "sql",
+    "count",
+    "count-by-value",
+    "distinct",
+    "top-k",
+    "sample",
+    "dedup",
+    "group",
+    "update",
+    "state",
+];
+
+/// The keys of steps that run a plugin.
+const PLUGIN_KEYS: [&str; 6] = ["config", "limits", "sha256", "instance", "whole-partition", "on-error"];
+
+/// Reads one step into `steps`, if it is right.
+pub(super) fn read_step(
+    mut table: Table<'_>,
+    place: &Place,
+    job_limits: &Limits,
+    names: &mut graph::Names,
+    steps: &mut Vec<Step>,
+) {
+    let name = table.name();
+    let from = table.from(names);
+    match &name {
+        Some(name) => names.add_step(table.reader(), name, &from, table.place("name"), place.clone()),
+        None => names.add_nameless(),
+    }
+    let spans = table.spans();
+    let kind = read_kind(&mut table, name.as_deref().unwrap_or("?"), job_limits);
+    table.finish();
+    if let (Some(name), Some(kind)) = (name, kind) {
+        let from = from.into_iter().map(|input| input.name).collect();
+        steps.push(Step { name, from, kind, spans });
+    }
+}
+
+/// What the step does. All kinds are known keys from now on.
+fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Option<StepKind> {
+    for kind in KINDS {
+        let _ = table.node(kind);
+    }
+    if let Some(later) = KINDS_OF_LATER_VERSIONS.into_iter().find(|later| table.has(later)) {
+        let _ = table.node(later);
+        forget_plugin_keys(table);
+        let hint = format!("Kinds of steps: {}.", list(&KINDS));
+        table.problem(later, format!("steps of kind `{later}` are not in this version"), Some(hint));
+        return None;
+    }
+    let kinds: Vec<&'static str> = KINDS.into_iter().filter(|kind| table.has(kind)).collect();
+    let Some((&kind, others)) = kinds.split_first() else {
+        // Which keys a plugin would have is not known either.
+        forget_plugin_keys(table);
+        // A misspelt kind is told as an unknown key, which says it better.
+        if !table.keys().any(|key| !PLUGIN_KEYS.contains(&key) && nearest(key, KINDS).is_some()) {
+            table.missing_kind(step, &format!("One key of a step names its kind: {}.", list(&KINDS)));
+        }
+        return None;
+    };
+    for other in others {
+        let message = format!("step `{step}` has two kinds, `{kind}` and `{other}`");
+        table.problem(other, message, Some("Make two steps of it.".into()));
+    }
+    match kind {
+        "transform" => {
+            let path = read_plugin(table, "transform");
+            let operator = read_operator(table, path, None, job_limits)?;
+            Some(StepKind::Transform(operator))
+        }
+        "aggregate" => read_aggregate(table, job_limits),
+        "reduce" => read_reduce(table, job_limits),
+        "union" => {
+            refuse_plugin_keys(table, "union");
+            if table.boolean("union")? {
+                return Some(StepKind::Union);
+            }
+            table.problem(
+                "union",
+                "`union` can only be true",
+                Some("Leave the key out for another kind of step.".into()),
+            );
+            None
+        }
+        _ => read_repartition(table),
+    }
+}
+
+fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+    let Some(mut aggregate) = table.table("aggregate") else {
+        forget_plugin_keys(table);
+        return None;
+    };
+    let by = aggregate.texts("by");
+    let partitions = read_partitions(&mut aggregate);
+    let is_plugin = aggregate.has("plugin");
+    match (aggregate.has("select"), is_plugin) {
+        (true, true) => {
+            let message = "`aggregate` has both `select` and `plugin`";
+            aggregate.problem("plugin", message, Some("Write two steps, or leave one out.".into()));
+        }
+        (false, false) => {
+            let hint = "Write `select = { count = \"count(*)\" }`, or `plugin = \"….wasm\"`.";
+            aggregate.missing("select", Some(hint.into()));
+        }
+        _ => {}
+    }
+    let select = aggregate.named_texts("select");
+    if select.as_ref().is_some_and(Vec::is_empty) {
+        aggregate.problem("select", "`select` is empty", Some("Write `select = { count = \"count(*)\" }`.".into()));
+    }
+    if is_plugin {
+        let operator = read_inner_plugin(aggregate, table, job_limits);
+        return Some(StepKind::AggregateWith { by: by.unwrap_or_default(), operator: operator?, partitions });
+    }
+    let _ = aggregate.node("plugin");
+    aggregate.finish();
+    refuse_plugin_keys(table, "aggregate");
+    Some(StepKind::Aggregate { by: by.unwrap_or_default(), select: select?, partitions })
+}
+
+fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+    let Some(mut reduce) = table.table("reduce") else {
+        forget_plugin_keys(table);
+        return None;
+    };
+    let by = reduce.texts("by");
+    let partitions = read_partitions(&mut reduce);
+    let operator = read_inner_plugin(reduce, table, job_limits)?;
+    Some(StepKind::Reduce { by: by.unwrap_or_default(), operator, partitions })
+}
+
+fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {
+    refuse_plugin_keys(table, "repartition");
+    let is_table = table.node("repartition").is_some_and(|node| matches!(node.value, Value::Table(_)));
+    if !is_table {
+        let partitions = table.integer("repartition", 1..=PARTITIONS_MAX)?;
+        return Some(StepKind::Repartition { partitions: u32::try_from(partitions).ok()?, by: Vec::new() });
+    }
+    let mut inner = table.table("repartition")?;
+    if !inner.has("partitions") {
+        inner.missing("partitions", Some("Say how many.".into()));
+    }
+    let partitions = read_partitions(&mut inner);
+    let by = inner.texts("by").unwrap_or_default();
+    inner.finish();
+    Some(StepKind::Repartition { partitions: partitions?, by })
+}
+
+fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
+    table.integer("partitions", 1..=PARTITIONS_MAX).and_then(|partitions| u32::try_from(partitions).ok())
+}
+
+/// The plugin of an `aggregate` or `reduce` table, which ends here. `config` may stand in it or beside it.
+fn read_inner_plugin(mut inner: Table<'_>, table: &mut Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
+    let path = read_plugin(&mut inner, "plugin");
+    let config = if inner.has("config") {
+        if table.has("config") {
+            inner.problem("config", "`config` is given twice, here and in the step", None);
+        }
+        read_config(&mut inner)
+    } else {
+        let _ = inner.node("config");
+        None
+    };
+    inner.finish();
+    read_operator(table, path, config, job_limits)
+}
+
+/// The plugin file that `key` names: as it is written, and the path to open.
+fn read_plugin(table: &mut Table<'_>, key: &'static str) -> Option<(String, std::path::PathBuf)> {
+    let written = table.required_text(key)?;
+    let path = table.existing_file(key)?;
+    Some((written, path))
+}
+
+/// The options of a step that runs a plugin, from the step's table.
+fn read_operator(
+    table: &mut Table<'_>,
+    plugin: Option<(String, std::path::PathBuf)>,
+    config: Option<serde_json::Value>,
+    job_limits: &Limits,
+) -> Option<OperatorStep> {
+    let config = read_config(table).or(config).unwrap_or_else(|| serde_json::json!({}));
+    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
+    let sha256 = table.text("sha256").and_then(|digest| {
+        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(digest.to_ascii_lowercase());
+        }
+        let hint = "`tidemill plugin inspect` shows a plugin's digest.".into();
+        table.problem("sha256", "`sha256` must be 64 hexadecimal digits", Some(hint));
+        None
+    });
+    let fresh = table.choice("instance", &[("kept", false), ("fresh", true)]).unwrap_or(false);
+    let whole_partition = table.boolean("whole-partition").unwrap_or(false);
+    let choices = [("fail", Some(OnError::Fail)), ("skip-batch", Some(OnError::SkipBatch)), ("dead-letter", None)];
+    let on_error = match table.choice("on-error", &choices) {
+        Some(Some(on_error)) => on_error,
+        Some(None) => {
+            let hint = "Choices: `fail`, `skip-batch`.".into();
+            table.problem("on-error", "`dead-letter` is not in this version", Some(hint));
+            OnError::Fail
+        }
+        None => OnError::Fail,
+    };
+    let (written, path) = plugin?;
+    Some(OperatorStep {
+        operator: OperatorRef::Plugin { written, path, sha256, fresh },
+        config,
+        limits: limits.unwrap_or_else(|| job_limits.clone()),
+        whole_partition,
+        on_error,
+    })
+}
+
+fn read_config(table: &mut Table<'_>) -> Option<serde_json::Value> {
+    let config = table.json("config")?;
+    if config.is_object() {
+        return Some(config);
+    }
+    table.problem("config", "`config` must be a table", Some("Write `config = { key = value }`.".into()));
+    None
+}
+
+/// Knows the keys of plugin steps without reading them: whether they belong here cannot be told.
+fn forget_plugin_keys(table: &mut Table<'_>) {
+    for key in PLUGIN_KEYS {
+        let _ = table.node(key);
+    }
+}
+
+/// A step without a plugin has no options of one.
+fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
+    for key in PLUGIN_KEYS {
+        if table.node(key).is_none() {
+            continue;
+        }
+        table.problem(key, format!("`{key}` is for steps that run a plugin, and this `{kind}` does not"), None);
+    }
+}
+
+impl Table<'_> {
+    fn missing_kind(&mut self, step: &str, hint: &str) {
+        let place = self.place("");
+        self.reader().problem(&place, format!("step `{step}` does nothing"), Some(hint.into()));
+    }
+}

@@ -1,0 +1,259 @@
+//! Syntax, sections, `[job]`, `[limits]`, sources and sinks.
+
+use std::time::Duration;
+
+use super::{check, job};
+use crate::job::{Settings, Trigger};
+use crate::operator::Limits;
+
+/// A job without steps, to put lines in front of.
+const PLAIN: &str = "
+[[source]]
+name = 'in'
+type = 'stdin'
+[[sink]]
+from = 'in'
+type = 'console'
+";
+
+#[track_caller]
+fn check_before(lines: &str, expected: &str) {
+    check(&format!("{lines}{PLAIN}"), expected);
+}
+
+#[test]
+fn an_empty_file_has_no_source_and_no_sink() {
+    check(
+        "",
+        "file the job has no source: no rows come in; Add a `[[source]]` table.
+file the job has no sink: nothing comes out; Add a `[[sink]]` table.
+",
+    );
+}
+
+#[test]
+fn mistakes_of_syntax_come_alone() {
+    check(
+        "[job]\nname = word\nnmae = 'x'\npartitions = \n",
+        "2:8 string values must be quoted, expected literal string\n4:14 string values must be quoted, expected literal string\n",
+    );
+    check("a = 1\na = 2\n", "2:1 duplicate key\n");
+}
+
+#[test]
+fn sections_have_names() {
+    check_before("[jbo]", "1:2 unknown section `jbo`; Did you mean `job`?\n");
+    check_before(
+        "[settings]",
+        "1:2 unknown section `settings`; Sections: `job`, `limits`, `source`, `step`, `sink`.\n",
+    );
+    check_before("[[steps]]\nname = 'x'", "1:3 unknown section `steps`; Write `[[step]]` once for each.\n");
+    check_before("[[job]]", "1:1 `job` must be one table, not a list; Write `[job]`.\n");
+    check_before("[step]", "1:1 `step` must be a list of tables, not a table; Write `[[step]]`, with two brackets.\n");
+    check_before("step = [1]", "1:9 a step must be a table, not a whole number\n");
+    check_before("limits = 5", "1:10 `limits` must be one table, not a whole number; Write `[limits]`.\n");
+}
+
+#[test]
+fn job_keys_are_read() {
+    let text = format!(
+        "[job]
+name = 'word count'
+batch-interval = '250ms'
+trigger = 'available-now'
+partitions = 8
+worker-threads = 2
+memory = '1GiB'
+max-rows-per-call = 1000
+max-bytes-per-call = '1MiB'
+log-level = 'info,tidemill::plugin=debug'
+stop-timeout = '5s'
+{PLAIN}"
+    );
+    let expected = Settings {
+        name: "word count".into(),
+        batch_interval: Duration::from_millis(250),
+        trigger: Trigger::AvailableNow,
+        partitions: 8,
+        worker_threads: 2,
+        memory_bytes: 1 << 30,
+        rows_per_call: 1000,
+        bytes_per_call: 1 << 20,
+        limits: Limits::default(),
+        log_level: "info,tidemill::plugin=debug".into(),
+        stop_timeout: Duration::from_secs(5),
+    };
+    assert_eq!(job(&text, &[]).settings, expected);
+    assert_eq!(job(PLAIN, &[]).settings, Settings::default());
+}
+
+#[test]
+fn job_keys_are_checked() {
+    let unit = "Durations are a number and `us`, `ms`, `s`, `m`, `h` or `d`.";
+    check_before("[job]\nnmae = 'x'", "2:1 unknown key `nmae` in `[job]`; Did you mean `name`?\n");
+    check_before("job.name = ''", "1:12 `name` is empty\n");
+    check_before("job.name = 5", "1:12 `name` must be a text, not a whole number; Put it in quotes.\n");
+    check_before("job.name = [1]", "1:12 `name` must be a text, not a list\n");
+    check_before(
+        "job.batch-interval = 5",
+        "1:22 `batch-interval` must be a duration with a unit; Write it with its unit, as in `batch-interval = \"5s\"`.\n",
+    );
+    check_before("job.batch-interval = 'soon'", &format!("1:22 `soon` is not a duration; {unit}\n"));
+    check_before(
+        "job.batch-interval = true",
+        &format!("1:22 `batch-interval` must be a duration, not true or false; {unit}\n"),
+    );
+    check_before(
+        "job.batch-interval = '10us'",
+        "1:22 `batch-interval` must be \"0\" or at least 1ms; Write \"0\" to start a batch as soon as the last has ended and rows wait.\n",
+    );
+    check_before("job.batch-interval = 0", "");
+    check_before("job.trigger = 'once'", "1:15 `trigger` cannot be `once`; Choices: `continuous`, `available-now`.\n");
+    check_before(
+        "job.trigger = 'available_now'",
+        "1:15 `trigger` cannot be `available_now`; Did you mean `available-now`?\n",
+    );
+    check_before(
+        "job.trigger = 1",
+        "1:15 `trigger` must be one of `continuous`, `available-now`, not a whole number\n",
+    );
+    check_before("job.partitions = 0", "1:18 `partitions` must be between 1 and 4096\n");
+    check_before("job.partitions = -1", "1:18 `partitions` must be between 1 and 4096\n");
+    check_before("job.partitions = 99999999999999999999999", "1:18 `partitions` must be between 1 and 4096\n");
+    check_before("job.partitions = 2.0", "1:18 `partitions` must be a whole number, not a number\n");
+    check_before(
+        "job.partitions = '4'",
+        "1:18 `partitions` must be a whole number, not a text; Write `partitions = 4`.\n",
+    );
+    check_before("job.memory = '1B'", "1:14 `memory` must be at least 1MiB\n");
+    check_before(
+        "job.memory = '64M'",
+        "1:14 `64M` is not a size; Sizes are a number and `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.\n",
+    );
+    check_before(
+        "job.memory = 64",
+        "1:14 `memory` must be a size with a unit; Write it with its unit, as in `memory = \"64B\"`.\n",
+    );
+    check_before("job.max-bytes-per-call = '2GiB'", "1:26 `max-bytes-per-call` must be between 1KiB and 1GiB\n");
+    check_before(
+        "job.log-level = 'verbose'",
+        "1:17 `verbose` is not a log level; Levels: `off`, `error`, `warn`, `info`, `debug`, `trace`.\n",
+    );
+    check_before("job.log-level = 'inf'", "1:17 `inf` is not a log level; Did you mean `info`?\n");
+    check_before(
+        "job.checkpoint = 'c'",
+        "1:18 checkpoints are not in this version; Remove the key: a job of this version starts anew each time.\n",
+    );
+}
+
+#[test]
+fn limits_are_read_and_checked() {
+    let text = format!(
+        "[limits]\nmemory = '128MiB'\ntime-per-call = '1s'\nfuel-per-call = 5\nlog-bytes-per-call = 0\n{PLAIN}"
+    );
+    let limits = job(&text, &[]).settings.limits;
+    assert_eq!(
+        limits,
+        Limits {
+            memory_bytes: 128 << 20,
+            time_per_call: Duration::from_secs(1),
+            fuel_per_call: Some(5),
+            log_bytes_per_call: 0,
+            ..Limits::default()
+        }
+    );
+    check_before("limits.memory = '1KiB'", "1:17 `memory` must be at least 64KiB\n");
+    check_before("limits.time-per-call = 0", "1:24 `time-per-call` must be at least 1ms\n");
+    check_before("limits.output-rows = 0", "1:22 `output-rows` must be between 1 and 2147483647\n");
+    check_before("limits.fuel-per-call = 0", "1:24 `fuel-per-call` must be at least 1\n");
+    check_before("limits.memroy = 0", "1:8 unknown key `memroy` in `[limits]`; Did you mean `memory`?\n");
+}
+
+#[test]
+fn every_limit_that_messages_name_is_a_key() {
+    use crate::operator::Limit;
+    for limit in [
+        Limit::Memory,
+        Limit::TableElements,
+        Limit::TimeToOpen,
+        Limit::TimePerCall,
+        Limit::FuelPerCall,
+        Limit::OutputRows,
+        Limit::OutputBytes,
+        Limit::LogBytesPerCall,
+    ] {
+        let key = limit.key().expect("a setting");
+        let shown = super::mistakes(&format!("limits.{key} = false{PLAIN}"), &[]);
+        assert!(shown.contains(&format!("`{key}` must be")), "{shown}");
+    }
+}
+
+#[test]
+fn sources_and_sinks_have_types() {
+    check(
+        "source = [{ name = 'a' }]\nsink = [{ from = 'a', type = 'consle' }]\n",
+        "1:11 `type` is missing in `[[source]]`; Types of sources: TYPES.
+2:30 there is no sink of type `consle`; Did you mean `console`?
+"
+        .replace("TYPES", &crate::job::nearest::list(crate::source::SOURCE_TYPES))
+        .as_str(),
+    );
+    check(
+        "source = [{ type = 'sokcet', name = 'a' }]\nsink = [{ from = 'a', type = 1 }]\n",
+        "1:20 there is no source of type `sokcet`; Did you mean `socket`?
+2:30 `type` must be a text, not a whole number; Put it in quotes.
+",
+    );
+}
+
+#[test]
+fn keys_of_sources_and_sinks_are_checked() {
+    check(
+        "source = [{ type = 'socket', name = 'a', adress = 'x' }]\nsink = [{ from = 'a', type = 'console', row = 5 }]\n",
+        "1:11 `address` is missing in `[[source]]`; Write `address = \"…\"`.
+1:42 unknown key `adress` in `[[source]]`; Did you mean `address`?
+2:41 unknown key `row` in `[[sink]]`; Did you mean `rows`?
+",
+    );
+}
+
+#[test]
+fn what_a_file_source_reads_must_be_there() {
+    let check_path = |path: &str, expected: &str| {
+        check(
+            &format!(
+                "source = [{{ name = 'a', type = 'file', path = '{path}' }}]\nsink = [{{ from = 'a', type = 'console' }}]\n"
+            ),
+            expected,
+        );
+    };
+    check_path("folder", "");
+    check_path("words.wasm", "");
+    check_path("nope-*.txt", "");
+    check_path("foldr", "1:47 there is no file or directory `DIR/foldr`; Did you mean `folder`?\n");
+    check_path("a/b", "1:47 there is no file or directory `DIR/a/b`\n");
+}
+
+#[test]
+fn the_environment_is_read_and_not_shown() {
+    let with = |text: &str| format!("{text}{PLAIN}");
+    assert_eq!(job(&with("job.partitions = '${PARTITIONS}'"), &[]).settings.partitions, 7);
+    assert_eq!(job(&with("job.name = 'x-${NOPE:-y}'"), &[]).settings.name, "x-y");
+    assert_eq!(job(&with("job.name = '$${PARTITIONS}'"), &[]).settings.name, "${PARTITIONS}");
+    check_before(
+        "job.name = '${NOPE}'",
+        "1:12 the environment variable `NOPE` is not set; Set it, or write `${NOPE:-default}`.\n",
+    );
+    check_before(
+        "job.partitions = '${SECRET}'",
+        "1:18 `partitions` must be a whole number, and `${SECRET}` is something else\n",
+    );
+    check_before(
+        "job.trigger = '${SECRET}'",
+        "1:15 `trigger` cannot be `${SECRET}`; Choices: `continuous`, `available-now`.\n",
+    );
+    for key in ["batch-interval", "memory", "worker-threads", "max-bytes-per-call", "trigger", "log-level"] {
+        let shown = super::mistakes(&with(&format!("job.{key} = '${{SECRET}}'")), &[]);
+        assert!(!shown.contains("hunter2") && !shown.is_empty(), "{shown}");
+    }
+}

@@ -1,0 +1,203 @@
+//! Kinds of steps and their keys.
+
+use std::time::Duration;
+
+use super::{AROUND, check, job};
+use crate::job::{OnError, OperatorRef, OperatorStep, StepKind};
+use crate::operator::Limits;
+
+/// Checks a step `s` whose keys stand from line 4 on.
+#[track_caller]
+fn check_step(keys: &str, expected: &str) {
+    check(&format!("{AROUND}[[step]]\nname = 's'\nfrom = 'in'\n{keys}\n"), expected);
+}
+
+#[track_caller]
+fn kind(keys: &str) -> StepKind {
+    let mut job = job(&format!("{AROUND}[[step]]\nname = 's'\nfrom = 'in'\n{keys}\n"), &[]);
+    job.steps.remove(0).kind
+}
+
+#[track_caller]
+fn transform(keys: &str) -> OperatorStep {
+    match kind(&format!("transform = 'words.wasm'\n{keys}")) {
+        StepKind::Transform(operator) => operator,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_step_has_one_kind() {
+    let kinds = "One key of a step names its kind: `transform`, `aggregate`, `reduce`, `union`, `repartition`.";
+    check_step("", &format!("3:1 step `s` does nothing; {kinds}\n"));
+    check_step("config = {}", &format!("3:1 step `s` does nothing; {kinds}\n"));
+    check_step(
+        "transform = 'words.wasm'\nunion = true",
+        "7:9 step `s` has two kinds, `transform` and `union`; Make two steps of it.\n",
+    );
+    check_step("transfrom = 'words.wasm'", "6:1 unknown key `transfrom` in `[[step]]`; Did you mean `transform`?\n");
+    check_step(
+        "window = '1s'",
+        "6:10 steps of kind `window` are not in this version; Kinds of steps: `transform`, `aggregate`, `reduce`, `union`, `repartition`.\n",
+    );
+}
+
+#[test]
+fn a_transform_has_options() {
+    let plain = transform("");
+    assert_eq!(plain.config, serde_json::json!({}));
+    assert_eq!(plain.limits, Limits::default());
+    assert_eq!((plain.whole_partition, plain.on_error), (false, OnError::Fail));
+    assert!(matches!(&plain.operator, OperatorRef::Plugin { written, path, sha256: None, fresh: false }
+        if written == "words.wasm" && path.is_absolute()));
+
+    let full = transform(&format!(
+        "config = {{ z = 1, a = [true, 1.5, {{ b = 'x' }}], d = 1979-05-27 }}
+limits = {{ memory = '1MiB', time-per-call = '10ms' }}
+sha256 = '{}'
+instance = 'fresh'
+whole-partition = true
+on-error = 'skip-batch'",
+        "AB".repeat(32)
+    ));
+    assert_eq!(full.config, serde_json::json!({"z": 1, "a": [true, 1.5, {"b": "x"}], "d": "1979-05-27"}));
+    assert_eq!(
+        full.limits,
+        Limits { memory_bytes: 1 << 20, time_per_call: Duration::from_millis(10), ..Limits::default() }
+    );
+    assert_eq!((full.whole_partition, full.on_error), (true, OnError::SkipBatch));
+    assert!(matches!(&full.operator, OperatorRef::Plugin { sha256: Some(digest), fresh: true, .. }
+        if *digest == "ab".repeat(32)));
+}
+
+#[test]
+fn a_steps_limits_stand_over_the_jobs() {
+    let text = format!(
+        "{AROUND}limits = {{ memory = '2MiB', output-rows = 5 }}\n[[step]]\nname = 's'\nfrom = 'in'\ntransform = 'words.wasm'\nlimits.memory = '3MiB'\n"
+    );
+    let StepKind::Transform(operator) = job(&text, &[]).steps.remove(0).kind else { panic!("no transform") };
+    assert_eq!(operator.limits, Limits { memory_bytes: 3 << 20, output_rows: 5, ..Limits::default() });
+}
+
+#[test]
+fn plugin_files_must_be_there() {
+    check_step("transform = 'word.wasm'", "6:13 there is no file `DIR/word.wasm`; Did you mean `words.wasm`?\n");
+    check_step("transform = 'other.wasm'", "6:13 there is no file `DIR/other.wasm`\n");
+    check_step("transform = 'folder'", "6:13 `DIR/folder` is not a file\n");
+    check_step("transform = ''", "6:13 `transform` is empty\n");
+    check_step("transform = true", "6:13 `transform` must be a text, not true or false; Put it in quotes.\n");
+    check_step(
+        "transform = 'https://example.org/x.wasm'",
+        "6:13 `transform` is a URL of kind `https:`, and this version reads and writes local files only; Write a path, or a URL that starts with `file:`.\n",
+    );
+}
+
+#[test]
+fn plugin_options_are_checked() {
+    let with = |keys: &str, expected: &str| check_step(&format!("transform = 'words.wasm'\n{keys}"), expected);
+    with(
+        "sha256 = 'abc'",
+        "7:10 `sha256` must be 64 hexadecimal digits; `tidemill plugin inspect` shows a plugin's digest.\n",
+    );
+    with("instance = 'new'", "7:12 `instance` cannot be `new`; Choices: `kept`, `fresh`.\n");
+    with("on-error = 'dead-letter'", "7:12 `dead-letter` is not in this version; Choices: `fail`, `skip-batch`.\n");
+    with("on-error = 'skip'", "7:12 `on-error` cannot be `skip`; Choices: `fail`, `skip-batch`, `dead-letter`.\n");
+    with("config = 5", "7:10 `config` must be a table; Write `config = { key = value }`.\n");
+    with("config = { x = nan }", "7:16 the number must be finite: JSON, which plugins get, has no other\n");
+    with("config = { x = 99999999999999999999 }", "7:16 the number does not fit into 64 bits\n");
+    with("limits.memroy = '1MiB'", "7:8 unknown key `memroy` in `limits`; Did you mean `memory`?\n");
+    with(
+        "configuration = {}",
+        "7:1 unknown key `configuration` in `[[step]]`; Other keys here: `aggregate`, `reduce`, `union`, `repartition`, `config`, `limits`, `sha256`, `instance`, `whole-partition`, `on-error`.\n",
+    );
+}
+
+#[test]
+fn an_aggregate_keeps_its_order() {
+    let StepKind::Aggregate { by, select, partitions } =
+        kind("aggregate = { by = ['w', 'a'], select = { z = 'count(*)', a = 'sum(x)' }, partitions = 3 }")
+    else {
+        panic!("no aggregate")
+    };
+    assert_eq!(by, ["w", "a"]);
+    assert_eq!(select, [("z".into(), "count(*)".into()), ("a".into(), "sum(x)".into())]);
+    assert_eq!(partitions, Some(3));
+    let StepKind::Aggregate { by, .. } = kind("[step.aggregate.select]\nn = 'count(*)'") else {
+        panic!("no aggregate")
+    };
+    assert!(by.is_empty());
+}
+
+#[test]
+fn aggregates_are_checked() {
+    check_step(
+        "aggregate = { by = 'w' }",
+        "6:13 `select` is missing in `aggregate`; Write `select = { count = \"count(*)\" }`, or `plugin = \"….wasm\"`.\n",
+    );
+    check_step("aggregate = { select = {} }", "6:24 `select` is empty; Write `select = { count = \"count(*)\" }`.\n");
+    check_step(
+        "aggregate = { select = { n = 1, m = [] } }",
+        "6:30 `select.n` must be a text, not a whole number; Put it in quotes.\n6:37 `select.m` must be a text, not a list\n",
+    );
+    check_step(
+        "aggregate = { select = { n = 'count(*)' }, plugin = 'words.wasm' }",
+        "6:53 `aggregate` has both `select` and `plugin`; Write two steps, or leave one out.\n",
+    );
+    check_step("aggregate = 'count'", "6:13 `aggregate` must be a table, not a text; Write `aggregate = { … }`.\n");
+    check_step(
+        "aggregate = { select = { n = 'count(*)' } }\nconfig = {}\nsha256 = 'x'",
+        "7:10 `config` is for steps that run a plugin, and this `aggregate` does not
+8:10 `sha256` is for steps that run a plugin, and this `aggregate` does not
+",
+    );
+    check_step(
+        "aggregate = { plugin = 'words.wasm', config = {} }\nconfig = {}",
+        "6:47 `config` is given twice, here and in the step\n",
+    );
+    check_step(
+        "aggregate = { by = 5, select = { n = 'count(*)' } }",
+        "6:20 `by` must be a text or a list of texts, not a whole number\n",
+    );
+    check_step(
+        "aggregate = { by = ['a', 5], select = { n = 'count(*)' } }",
+        "6:26 `by[…]` must be a text, not a whole number; Put it in quotes.\n",
+    );
+}
+
+#[test]
+fn plugins_aggregate_and_reduce() {
+    for config in ["config = { a = 1 } }", "}\nconfig = { a = 1 }"] {
+        let comma = if config.starts_with('}') { "" } else { ", " };
+        let StepKind::AggregateWith { by, operator, partitions } =
+            kind(&format!("aggregate = {{ by = 'w', plugin = 'words.wasm'{comma}{config}"))
+        else {
+            panic!("no aggregate")
+        };
+        assert_eq!((by, partitions), (vec!["w".into()], None));
+        assert_eq!(operator.config, serde_json::json!({"a": 1}));
+    }
+    let StepKind::Reduce { by, partitions, .. } =
+        kind("reduce = { by = ['w'], plugin = 'words.wasm', partitions = 2 }\ninstance = 'kept'")
+    else {
+        panic!("no reduce")
+    };
+    assert_eq!((by, partitions), (vec!["w".into()], Some(2)));
+    check_step("reduce = { by = 'w' }", "6:10 `plugin` is missing in `reduce`; Write `plugin = \"…\"`.\n");
+    check_step(
+        "reduce = { by = 'w', plugin = 'words.wasm', select = {} }",
+        "6:45 unknown key `select` in `reduce`; Other keys here: `partitions`, `config`.\n",
+    );
+}
+
+#[test]
+fn union_and_repartition() {
+    assert!(matches!(kind("union = true"), StepKind::Union));
+    check_step("union = false", "6:9 `union` can only be true; Leave the key out for another kind of step.\n");
+    check_step("union = 'true'", "6:9 `union` must be true or false, not a text; Write `union = true`.\n");
+    assert!(matches!(kind("repartition = 3"), StepKind::Repartition { partitions: 3, by } if by.is_empty()));
+    assert!(
+        matches!(kind("repartition = { partitions = 3, by = 'w' }"), StepKind::Repartition { partitions: 3, by } if by == ["w"])
+    );
+    check_step("repartition = 0", "6:15 `repartition` must be between 1 and 4096\n");
+    check_step("repartition = { by = 'w' }", "6:15 `partitions` is missing in `repartition`; Say how many.\n");
+}
