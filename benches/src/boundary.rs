@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, ensure};
-use arrow::array::{Array, ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray};
 use arrow::buffer::{Buffer, OffsetBuffer};
 use clap::Parser;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ use tidemill::ids::{BatchId, PartitionId};
 use tidemill::operator::native::NativeOperator;
 use tidemill::operator::{Call, Limits, Operator, StepInfo, Transform, TransformOutput};
 use tidemill::plugin::{LoadOptions, Runtime, RuntimeConfig};
+use tidemill::source::generator::text::{ZipfOptions, ZipfText};
 use tidemill_bench::cpu::{Turns, in_turns};
 use tidemill_bench::figure::{show, show_at_most};
-use tidemill_bench::text::ZipfText;
 
 // The allocator of the binary under test.
 #[global_allocator]
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
         runtime.load(name, &path, &LoadOptions::default()).map_err(explained)
     };
 
-    let lines = lines();
+    let lines = lines()?;
     let splitter = load("split_words.wasm")?;
     let native = NativeOperator::from(split_words::split_words::operator());
     let mut plugin = Opened::new(&splitter, json!({}), &lines)?;
@@ -137,17 +137,15 @@ impl Opened {
 }
 
 /// Lines of Zipf text in one column, `value`.
-fn lines() -> RecordBatch {
-    let mut text = ZipfText::new(42);
+fn lines() -> anyhow::Result<RecordBatch> {
+    let mut text = ZipfText::new(ZipfOptions::default())?;
     let mut line = Vec::new();
     let lines = StringArray::from_iter_values((0..ROWS).map(|_| {
         line.clear();
-        text.push_line(&mut line);
-        String::from_utf8_lossy(line.trim_ascii_end()).into_owned()
+        text.write_line(&mut line);
+        String::from_utf8_lossy(&line).into_owned()
     }));
-    // One column of one length cannot be refused.
-    RecordBatch::try_from_iter_with_nullable([("value", Arc::new(lines) as ArrayRef, false)])
-        .expect("one column makes a batch")
+    Ok(RecordBatch::try_from_iter_with_nullable([("value", Arc::new(lines) as ArrayRef, false)])?)
 }
 
 /// The word split as one writes it by hand on Arrow's arrays, the output unchecked.
@@ -183,7 +181,7 @@ fn table() -> anyhow::Result<RecordBatch> {
 fn filter_by_hand(rows: &RecordBatch) -> anyhow::Result<Vec<u32>> {
     let amounts = rows.column_by_name("amount").context("the table has an amount")?;
     let amounts = amounts.as_primitive::<arrow::datatypes::Float64Type>();
-    let mut kept = Vec::with_capacity(amounts.len());
+    let mut kept = Vec::with_capacity(rows.num_rows());
     for (row, amount) in (0_u32..).zip(amounts.values()) {
         if *amount >= 0.5 {
             kept.push(row);

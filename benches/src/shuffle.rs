@@ -7,9 +7,9 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use clap::Parser;
 use tidemill::ids::PartitionId;
 use tidemill::shuffle::{Partitioning, Shuffle};
+use tidemill::source::generator::text::{ZipfOptions, ZipfText};
 use tidemill_bench::cpu::in_turns;
 use tidemill_bench::figure::show;
-use tidemill_bench::text::ZipfText;
 
 // The allocator of the binary under test.
 #[global_allocator]
@@ -68,7 +68,7 @@ fn shuffle(partitioning: &Partitioning, pushes: &[RecordBatch]) -> anyhow::Resul
 
 /// What a map task pushes: rows of a key and a count.
 fn pushes(key: impl Fn(&mut ZipfText, usize) -> ArrayRef) -> anyhow::Result<Vec<RecordBatch>> {
-    let mut text = ZipfText::new(42);
+    let mut text = ZipfText::new(ZipfOptions::default())?;
     let pushes = (0..PUSHES).map(|push| {
         let counts = Arc::new(Int64Array::from_iter_values(0..ROWS as i64)) as ArrayRef;
         let columns = [("key", key(&mut text, push * ROWS), false), ("count", counts, false)];
@@ -83,7 +83,7 @@ fn words(text: &mut ZipfText, _row: usize) -> Vec<String> {
     let mut line = Vec::new();
     while words.len() < ROWS {
         line.clear();
-        text.push_line(&mut line);
+        text.write_line(&mut line);
         words.extend(String::from_utf8_lossy(&line).split_ascii_whitespace().map(str::to_owned));
     }
     words.truncate(ROWS);
