@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use tidemill_bench::text::ZipfText;
+use tidemill::source::generator::text::{ZipfOptions, ZipfText};
 
 /// Writes a folder of Zipf text: part-00000.txt and so on, of equal sizes, whole lines.
 #[derive(Parser)]
@@ -37,7 +37,7 @@ fn main() -> anyhow::Result<()> {
     }
     fs::create_dir_all(&unfinished).with_context(|| format!("cannot make `{}`", unfinished.display()))?;
 
-    let mut text = ZipfText::new(seed);
+    let mut text = ZipfText::new(ZipfOptions { seed, ..ZipfOptions::default() })?;
     let (mut n_bytes, mut n_lines, mut n_words) = (0, 0_u64, 0);
     let bytes_per_file = mb * 1_000_000 / files;
     for index in 0..files {
@@ -48,7 +48,10 @@ fn main() -> anyhow::Result<()> {
         while size < bytes_per_file {
             chunk.clear();
             while chunk.len() < CHUNK_BYTES && size + (chunk.len() as u64) < bytes_per_file {
-                n_words += u64::from(text.push_line(&mut chunk));
+                let start = chunk.len();
+                text.write_line(&mut chunk);
+                n_words += 1 + chunk[start..].iter().filter(|byte| **byte == b' ').count();
+                chunk.push(b'\n');
                 n_lines += 1;
             }
             file.write_all(&chunk).with_context(|| format!("cannot write `{}`", path.display()))?;

@@ -1,4 +1,5 @@
-//! What the benchmarks share: the text they read, counting words the obvious way, reading what a job counted.
+//! What the benchmarks share: CPU times and figures, counting words the obvious way, reading what a job counted.
 
 pub mod counts;
-pub mod text;
+pub mod cpu;
+pub mod figure;
