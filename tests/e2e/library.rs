@@ -16,13 +16,13 @@ use tidemill_tests::{plugin, project};
 
 /// A receiver of a program's own: some lines, then the end, or waiting for a stop.
 #[derive(Debug, Clone)]
-struct Lines {
+pub(crate) struct Lines {
     lines: Vec<String>,
     waits: bool,
 }
 
 impl Lines {
-    fn source(lines: &[&str], waits: bool) -> Arc<dyn SourceDefinition> {
+    pub(crate) fn source(lines: &[&str], waits: bool) -> Arc<dyn SourceDefinition> {
         Arc::new(Self { lines: lines.iter().map(|line| (*line).to_owned()).collect(), waits })
     }
 }
@@ -102,7 +102,7 @@ fn settings(name: &str) -> Settings {
 }
 
 /// A runtime whose compiled code is kept between test runs, beside the tests.
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let config = RuntimeConfig { cache_dir: Some(project().join("target/test-cache/library")), ..Default::default() };
     Runtime::new(config).expect("a runtime")
 }

@@ -1,6 +1,8 @@
 //! End to end: the binary, job files, real sockets and files.
 
+mod cli;
 mod golden;
+mod hostile;
 mod library;
 mod socket;
 mod stop;
