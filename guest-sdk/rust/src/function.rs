@@ -74,19 +74,25 @@ pub fn filter<'a, R: ReadRow<'a>>(
 ) -> Result<Output, Failure> {
     let rows = rows::<R>(batch)?;
     let n_rows = rows.len();
-    // Written at every row and advanced at those that are kept: no branch to mispredict.
-    let mut origin = vec![0; n_rows];
+    let mut origin: Vec<u32> = Vec::with_capacity(n_rows);
     let mut n_kept = 0;
     let mut rejected = Vec::new();
+    let numbers = origin.spare_capacity_mut();
     for index in 0..n_rows {
-        origin[n_kept] = index as u32;
-        match rows.get(index).map(&mut keep) {
-            Some(Ok(kept)) => n_kept += usize::from(kept),
-            Some(Err(reason)) => rejected.push(Rejection { row: index as u32, reason }),
-            None => rejected.push(Rejection { row: index as u32, reason: rows.null_reason(index) }),
-        }
+        // Written at every row and advanced at those that are kept: no branch to mispredict.
+        numbers[n_kept].write(index as u32);
+        let kept = match rows.get(index).map(&mut keep) {
+            Some(Ok(kept)) => kept,
+            refused => {
+                let reason = refused.and_then(Result::err).unwrap_or_else(|| rows.null_reason(index));
+                rejected.push(Rejection { row: index as u32, reason });
+                false
+            }
+        };
+        n_kept += usize::from(kept);
     }
-    origin.truncate(n_kept);
+    // SAFETY: each time `n_kept` grew, the number before it had been written; it is at most `n_rows`, the capacity.
+    unsafe { origin.set_len(n_kept) };
     let rows = OwnedBatch { rows: n_kept as u32, ..OwnedBatch::default() };
     Ok(Output { rows, origin: Some(origin).filter(|origin| !is_identity(origin, n_rows)), rejected })
 }
