@@ -52,9 +52,11 @@ impl SourceInput {
     pub(crate) fn describe(&self, source: &str) -> SourceRows {
         let ranges = match self {
             SourceInput::Blocks { .. } => Vec::new(),
-            SourceInput::Ranges { partitions, .. } => {
-                partitions.iter().flatten().map(|range| format!("{} {}..{}", range.object, range.start, range.end)).collect()
-            }
+            SourceInput::Ranges { partitions, .. } => partitions
+                .iter()
+                .flatten()
+                .map(|range| format!("{} {}..{}", range.object, range.start, range.end))
+                .collect(),
         };
         SourceRows { source: source.to_owned(), partitions: self.n_partitions(), ranges }
     }
