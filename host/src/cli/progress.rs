@@ -66,6 +66,9 @@ impl Progress {
         if self.bar.is_hidden() {
             return;
         }
+        if self.bar.is_finished() {
+            self.bar.reset();
+        }
         self.bar.set_message(line);
         self.bar.enable_steady_tick(TICK);
     }
@@ -74,7 +77,6 @@ impl Progress {
     pub(super) fn clear(&self) {
         self.bar.disable_steady_tick();
         self.bar.finish_and_clear();
-        self.bar.reset();
     }
 
     /// Does something while the line is away: writing other lines.
