@@ -74,7 +74,8 @@ fn keys_are_overridden() {
     assert_eq!(ended.stdout, "{\"value\":\"c\",\"count\":1}\n");
     let ended = run(place.path(), &["run", "job.toml", "--set", "source.lines.pth=other.txt"]);
     assert_eq!(ended.code(), 2);
-    assert!(ended.stderr.contains("`path`"), "the nearest right name is told: {}", ended.stderr);
+    assert!(ended.stderr.contains("unknown key `pth`"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--set:1:14"), "the place in the argument is told: {}", ended.stderr);
 }
 
 #[test]

@@ -2,7 +2,8 @@
 //!
 //! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` in any order,
 //! or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's folder. A case with
-//! rows is run several ways, which must all give the same.
+//! rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew, to be read before
+//! they are committed.
 
 use std::path::{Path, PathBuf};
 
@@ -78,8 +79,12 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
 fn check_error(case: &Path, failures: &mut Vec<String>) {
     let place = copied(case);
     let ended = run(place.path(), &["check", "job.toml"]);
-    let expected = std::fs::read_to_string(case.join("error.txt")).expect("error.txt");
     let seen = ended.stderr.replace(&*place.path().to_string_lossy(), "{folder}");
+    let seen = seen.replace(&*project().to_string_lossy(), "{project}");
+    if std::env::var_os("TIDEMILL_BLESS").is_some() {
+        std::fs::write(case.join("error.txt"), &seen).expect("the case is writable");
+    }
+    let expected = std::fs::read_to_string(case.join("error.txt")).expect("error.txt");
     if ended.code() != 2 || seen != expected {
         failures.push(format!(
             "{}: exit code {}\n--- expected\n{expected}\n--- seen\n{seen}",
