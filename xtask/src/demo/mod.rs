@@ -63,7 +63,8 @@ pub(crate) fn demo(options: &Options) -> anyhow::Result<()> {
     let command = Shell::new(BINARY, &["run", JOB, "--set"]).arg(format!("source.lines.address={address}"));
     println!("$ {}\n", command.shown());
     let mut job = Job::start(command.command())?;
-    let status = run(&mut job, &signals, time, feeder)?;
+    let status = run(&mut job, &signals, time)?;
+    drop(feeder);
     if !status.success() {
         bail!("the job ended with {status}");
     }
@@ -71,13 +72,8 @@ pub(crate) fn demo(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits for the job's time, its end or a signal; then stops feeding, stops the job, and waits for it.
-fn run(
-    job: &mut Job,
-    signals: &Receiver<()>,
-    time: Option<Duration>,
-    mut feeder: Option<Feeder>,
-) -> anyhow::Result<ExitStatus> {
+/// Waits for the job's time, its end or a signal; then stops the job, and waits for it.
+fn run(job: &mut Job, signals: &Receiver<()>, time: Option<Duration>) -> anyhow::Result<ExitStatus> {
     let mut deadline = time.map(|time| Instant::now() + time);
     let mut is_stopping = false;
     loop {
@@ -93,8 +89,7 @@ fn run(
         match (is_stopping, is_late, is_signalled) {
             (_, false, false) => {}
             (false, _, _) => {
-                // What was sent by now is counted before the job ends.
-                drop(feeder.take());
+                // The feeder goes on until the job has ended: a connection that it closed would look like a failure.
                 job.stop();
                 is_stopping = true;
                 deadline = Some(Instant::now() + STOP_TIME_MAX);
@@ -168,14 +163,14 @@ mod tests {
     fn a_job_is_asked_to_stop_when_its_time_is_over() {
         let (_sender, signals) = mpsc::channel();
         let mut job = job("read line; test \"$line\" = stop");
-        let status = run(&mut job, &signals, Some(Duration::ZERO), None).expect("it stops");
+        let status = run(&mut job, &signals, Some(Duration::ZERO)).expect("it stops");
         assert!(status.success());
     }
 
     #[test]
     fn a_job_that_ends_by_itself_ends_the_demo() {
         let (_sender, signals) = mpsc::channel();
-        let status = run(&mut job("exit 1"), &signals, None, None).expect("it ends");
+        let status = run(&mut job("exit 1"), &signals, None).expect("it ends");
         assert_eq!(status.code(), Some(1));
     }
 
@@ -185,7 +180,7 @@ mod tests {
         sender.send(()).expect("received below");
         sender.send(()).expect("received below");
         let mut job = job("read line; exec sleep 600");
-        let error = run(&mut job, &signals, None, None).expect_err("it does not stop by itself");
+        let error = run(&mut job, &signals, None).expect_err("it does not stop by itself");
         assert!(error.to_string().contains("second signal"), "{error}");
     }
 }
