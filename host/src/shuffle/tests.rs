@@ -1,3 +1,5 @@
+//! The shuffle keeps its law, whatever the rows and however they are cut.
+
 use std::collections::HashMap;
 
 use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};

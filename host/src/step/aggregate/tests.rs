@@ -1,3 +1,5 @@
+//! Built-in aggregates against a straightforward model.
+
 use std::collections::BTreeMap;
 
 use arrow::array::{

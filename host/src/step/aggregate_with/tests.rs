@@ -1,3 +1,5 @@
+//! Plugin aggregators against a straightforward model.
+
 use std::collections::BTreeMap;
 
 use arrow::array::{Int32Array, Int64Array};

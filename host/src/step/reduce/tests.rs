@@ -1,3 +1,5 @@
+//! Plugin reducers against a straightforward model.
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
