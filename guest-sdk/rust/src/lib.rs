@@ -10,6 +10,7 @@ pub mod role;
 mod row;
 mod schema;
 pub mod testing;
+pub mod text;
 pub mod value;
 #[cfg(target_family = "wasm")]
 pub mod wasm;

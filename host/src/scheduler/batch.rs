@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(deal_out(&[], 4).len(), 0);
         assert_eq!(deal_out(&[block(0, 10, 100), block(1, 5, 50)], 4).len(), 1);
         let cut = deal_out(&[block(0, 1000, 1 << 20)], 4);
-        assert_eq!(cut.iter().map(|slices| slices[0].n_rows).collect::<Vec<_>>(), [251, 250, 251, 248]);
+        assert_eq!(cut.iter().map(|slices| slices[0].n_rows).collect::<Vec<_>>(), [251, 250, 250, 249]);
     }
 
     proptest! {

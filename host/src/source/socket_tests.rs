@@ -120,6 +120,8 @@ fn a_long_line_is_refused_and_the_next_one_is_not_lost() {
     server.write_all(b"\nsecond\nbad \xff\n").expect("sent");
     drop(server);
     assert_eq!(running.take(3), ["first", "second", "bad \u{fffd}"]);
+    // Rows are counted when they are in the store: a moment after they can be taken.
+    assert!(running.handle.join(Duration::from_secs(60)), "the source ends with its connection");
     let seen = running.handle.counters().snapshot();
     assert_eq!((seen.refused_lines, seen.invalid_utf8_lines, seen.rows), (1, 1, 3));
 }

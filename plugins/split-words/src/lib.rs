@@ -1,7 +1,7 @@
 //! Splits lines into words.
 
 use serde::Deserialize;
-use tidemill_guest::{Emitter, Row, operator};
+use tidemill_guest::{Emitter, Row, operator, text};
 
 /// A line of text.
 #[derive(Row)]
@@ -28,9 +28,9 @@ pub struct Config {
 #[operator]
 pub fn split_words(line: Line<'_>, config: &Config, out: &mut Emitter<Word<'_>>) {
     if config.lowercase {
-        line.value.to_lowercase().split_ascii_whitespace().for_each(|word| out.emit(Word { word }));
+        text::words(&line.value.to_lowercase()).for_each(|word| out.emit(Word { word }));
     } else {
-        line.value.split_ascii_whitespace().for_each(|word| out.emit(Word { word }));
+        text::words(line.value).for_each(|word| out.emit(Word { word }));
     }
 }
 
