@@ -89,6 +89,19 @@ impl Error {
         text
     }
 
+    /// The message and its causes in one line, for a log.
+    #[must_use]
+    pub fn in_one_line(&self) -> String {
+        let mut text = self.0.to_string();
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     /// Who must act.
     #[must_use]
     pub fn fault(&self) -> Fault {

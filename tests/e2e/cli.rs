@@ -236,3 +236,49 @@ fn a_kill_leaves_no_partial_file_and_the_folder_can_be_used_again() {
     let ended = running.wait();
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
 }
+
+#[test]
+fn standard_input_has_one_reader() {
+    let place = folder();
+    let job = JOB.replace(
+        "type = \"file\"\npath = \"in.txt\"\nformat = \"text\"",
+        "type = \"stdin\"\n\n[[source]]\nname = \"more\"\ntype = \"stdin\"",
+    );
+    write(place.path(), &job.replace("from = \"lines\"", "from = [\"lines\", \"more\"]"));
+    let ended = run(place.path(), &["check", "job.toml"]);
+    assert_eq!(ended.code(), 2);
+    assert!(ended.stderr.contains("`lines` and `more` both read standard input"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("job.toml:12:8"), "the place is named: {}", ended.stderr);
+}
+
+#[test]
+fn a_standard_input_that_cannot_be_read_is_no_end() {
+    let place = folder();
+    write(place.path(), &JOB.replace("type = \"file\"\npath = \"in.txt\"\nformat = \"text\"", "type = \"stdin\""));
+    // A folder opens, and every read of it fails.
+    let input = std::fs::File::open(place.path()).expect("a folder opens");
+    let mut command = std::process::Command::new(tidemill_tests::binary());
+    command.args(["run", "job.toml"]).current_dir(place.path()).stdin(input);
+    let ended = command.output().expect("it starts");
+    let stderr = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("error: cannot read from standard input"), "{stderr}");
+}
+
+#[test]
+fn a_sink_that_fails_is_named_with_its_batch() {
+    let place = folder();
+    let source = "type = \"generator\"\nkind = \"words\"\nrows-per-second = 1000";
+    let job = JOB
+        .replace("trigger = \"available-now\"", "batch-interval = \"20ms\"")
+        .replace("type = \"file\"\npath = \"in.txt\"\nformat = \"text\"", source)
+        .replace("type = \"console\"\nformat = \"json\"", "type = \"file\"\npath = \"out\"\nformat = \"json\"");
+    write(place.path(), &job);
+    let out = place.path().join("out");
+    let running = Running::start(place.path(), &["run", "job.toml"]);
+    wait_for("a batch", || (!written_lines(&out).is_empty()).then_some(()));
+    std::fs::rename(&out, place.path().join("moved")).expect("a folder that moves");
+    let ended = running.wait();
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("error: sink `out` failed in batch "), "{}", ended.stderr);
+}

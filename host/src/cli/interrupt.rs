@@ -83,9 +83,10 @@ impl Stopper {
             }
             1 => {
                 self.running.stop(StopMode::AtOnce);
-                let _ = spawn("stop-at-once", || {
+                let stopper = self.clone();
+                let _ = spawn("stop-at-once", move || {
                     std::thread::sleep(STOP_AT_ONCE_MAX);
-                    say("the job does not end: the process ends without it\n");
+                    stopper.tell("gave-up", "the job does not end: the process ends without it");
                     std::process::exit(i32::from(JOB_FAILED));
                 });
             }

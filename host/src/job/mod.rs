@@ -66,7 +66,8 @@ pub struct Settings {
     pub limits: Limits,
     /// What is logged: a level, or a filter as `tracing` takes it.
     pub log_level: String,
-    /// How long a graceful stop may take before the job is stopped at once.
+    /// How long a graceful stop may take before the command line stops the job at once. A program that embeds the
+    /// library decides for itself when to call `stop` again.
     pub stop_timeout: Duration,
 }
 

@@ -41,6 +41,9 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
     }
 }
 
+/// The type of the source that only one of a job can be.
+const STDIN: &str = "stdin";
+
 /// What a step is once its schemas are known.
 enum PhysicalKind {
     Narrow(Arc<dyn StepFactory>),
@@ -109,6 +112,13 @@ impl<'a> Builder<'a> {
         }
         if job.sinks.is_empty() {
             self.problem(Part::Job, &job.settings.name, "", "the job has no sink", Some("Add a `[[sink]]`.".into()));
+        }
+        // Two readers of one input would each get torn lines.
+        let mut of_stdin = job.sources.iter().filter(|source| source.definition.type_name() == STDIN);
+        if let (Some(first), Some(second)) = (of_stdin.next(), of_stdin.next()) {
+            let message = format!("`{}` and `{}` both read standard input, and there is one", first.name, second.name);
+            let hint = format!("Let the steps behind both get their rows from `{}`.", first.name);
+            self.problem(Part::Source, &second.name, "type", message, Some(hint));
         }
         let sources: Vec<_> = job.sources.iter().filter_map(|source| self.plan_source(source)).collect();
         let steps = self.in_flow_order();
@@ -309,7 +319,7 @@ impl<'a> Builder<'a> {
                     Ok(plugin) => Some(Arc::new(plugin)),
                     Err(error) => {
                         let error = Error::from(error);
-                        self.problem(Part::Step, &step.name, key, with_causes(&error), error.hint());
+                        self.problem(Part::Step, &step.name, key, error.in_one_line(), error.hint());
                         None
                     }
                 }
@@ -351,7 +361,7 @@ impl<'a> Builder<'a> {
             _ => kind_key.to_owned(),
         };
         let error = Error::from(error);
-        self.problem(Part::Step, &step.name, &key, with_causes(&error), error.hint());
+        self.problem(Part::Step, &step.name, &key, error.in_one_line(), error.hint());
         None
     }
 
@@ -380,7 +390,7 @@ impl<'a> Builder<'a> {
         }
         let schema = self.united(Part::Sink, &sink.name, &sink.from)?;
         if let Err(error) = sink.definition.check(&schema) {
-            self.problem(Part::Sink, &sink.name, "type", with_causes(&error), error.hint());
+            self.problem(Part::Sink, &sink.name, "type", error.in_one_line(), error.hint());
         }
         Some(PlannedSink {
             name: sink.name.clone(),
@@ -578,15 +588,4 @@ fn keyed_kind(
 
 fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {
     PlannedOperator { sha256: operator.sha256(), operator, reads, limits: runs.limits.clone(), on_error: runs.on_error }
-}
-
-/// A message with its causes in one line: problems have no chain of their own.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::block_store::BlockStore;
 use crate::clock::{Clock, Stopwatch};
+use crate::error::Error;
 use crate::ids::BatchId;
 use crate::job::{Settings, Trigger};
 use crate::scheduler::batch::{Batch, SourceInput, deal_out};
@@ -64,16 +65,42 @@ pub(crate) struct BatchGenerator {
     pub(crate) control: Arc<Control>,
     pub(crate) next_id: BatchId,
     pub(crate) last_time_us: Option<i64>,
+    /// Why each source could not be listed last.
+    pub(crate) list_errors: Vec<ListError>,
+}
+
+/// Why a source could not be listed: told once, not at every tick.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ListError {
+    last: String,
+}
+
+impl ListError {
+    fn tell(&mut self, job: &str, source: &str, error: &Error) {
+        let text = error.in_one_line();
+        if text != self.last {
+            tracing::error!(
+                target: "tidemill::source",
+                job, source, error = text,
+                "a source could not be listed; it is tried again for every batch"
+            );
+            self.last = text;
+        }
+    }
 }
 
 impl BatchGenerator {
     /// Makes batches until the sources have ended or the job is stopped, and gives each to `submit`.
-    pub(crate) fn run(mut self, mut submit: impl FnMut(Batch)) {
-        if self.settings.trigger == Trigger::AvailableNow || self.settings.batch_interval.is_zero() {
-            self.run_when_rows_wait(&mut submit);
+    ///
+    /// # Errors
+    ///
+    /// Why a source could not give all that it had. What it gave has been submitted.
+    pub(crate) fn run(mut self, mut submit: impl FnMut(Batch)) -> Result<(), Error> {
+        let outcome = if self.settings.trigger == Trigger::AvailableNow || self.settings.batch_interval.is_zero() {
+            self.run_when_rows_wait(&mut submit)
         } else {
-            self.run_at_ticks(&mut submit);
-        }
+            self.run_at_ticks(&mut submit)
+        };
         for source in &mut self.sources {
             if let LiveSource::Receiver(receiver) = source {
                 receiver.stop();
@@ -82,13 +109,15 @@ impl BatchGenerator {
         let mut watch = Stopwatch::start();
         // A receiver that is waiting for room would not see the stop while the store is full: what it has comes first.
         while self.control.stop() != Stop::AtOnce {
+            // Before the rows are taken: what a receiver pushed before it ended is among them.
+            let ended = self.receivers_have_ended();
             let (inputs, has_rows) = self.take_received();
             if has_rows {
                 self.submit_at_now(inputs, &mut submit);
                 self.control.wait_until_idle();
                 // Until now it may have waited for room.
                 watch = Stopwatch::start();
-            } else if self.receivers_have_ended() || watch.elapsed() > RECEIVER_STOP_TIME_MAX {
+            } else if ended || watch.elapsed() > RECEIVER_STOP_TIME_MAX {
                 break;
             } else {
                 self.store.wait_for_rows(POLL_INTERVAL);
@@ -106,14 +135,19 @@ impl BatchGenerator {
                 );
             }
         }
+        let failures = self.sources.iter().filter_map(|source| match source {
+            LiveSource::Receiver(receiver) => receiver.take_failure(),
+            LiveSource::Replayable { .. } => None,
+        });
+        outcome.and(failures.map(Err).next().unwrap_or(Ok(())))
     }
 
-    fn run_at_ticks(&mut self, submit: &mut dyn FnMut(Batch)) {
+    fn run_at_ticks(&mut self, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
         let interval = self.settings.batch_interval;
         loop {
             let (time_us, wait) = next_tick(self.clock.now(), self.last_time_us, interval);
             if self.control.sleep(wait) != Stop::No {
-                return;
+                return Ok(());
             }
             // Before the batch is made: what a source pushed before it ended is in it.
             let ended = self.have_ended();
@@ -126,25 +160,25 @@ impl BatchGenerator {
                 self.last_time_us = Some(time_us);
                 continue;
             }
-            let (inputs, has_rows) = self.take();
+            let (inputs, has_rows) = self.take()?;
             if ended && !has_rows {
-                return;
+                return Ok(());
             }
             self.submit(time_us, inputs, submit);
         }
     }
 
-    fn run_when_rows_wait(&mut self, submit: &mut dyn FnMut(Batch)) {
+    fn run_when_rows_wait(&mut self, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
         loop {
             if self.control.wait_until_idle() != Stop::No {
-                return;
+                return Ok(());
             }
             let ended = self.have_ended();
-            let (inputs, has_rows) = self.take();
+            let (inputs, has_rows) = self.take()?;
             if has_rows {
                 self.submit_at_now(inputs, submit);
             } else if ended {
-                return;
+                return Ok(());
             } else {
                 self.store.wait_for_rows(POLL_INTERVAL);
             }
@@ -167,16 +201,17 @@ impl BatchGenerator {
     }
 
     /// Takes what waits in every source.
-    fn take(&mut self) -> (Vec<SourceInput>, bool) {
+    fn take(&mut self) -> Result<(Vec<SourceInput>, bool), Error> {
         self.take_from(true)
     }
 
     /// Takes what waits in the block store alone.
     fn take_received(&mut self) -> (Vec<SourceInput>, bool) {
-        self.take_from(false)
+        // Only listing a replayable source can fail.
+        self.take_from(false).unwrap_or_default()
     }
 
-    fn take_from(&mut self, also_replayable: bool) -> (Vec<SourceInput>, bool) {
+    fn take_from(&mut self, also_replayable: bool) -> Result<(Vec<SourceInput>, bool), Error> {
         let n_receivers = self.sources.iter().filter(|source| matches!(source, LiveSource::Receiver(_))).count();
         let bytes_max = self.settings.memory_bytes / BATCH_SHARE_OF_STORE / n_receivers.max(1) as u64;
         let partitions = self.settings.partitions;
@@ -195,16 +230,13 @@ impl BatchGenerator {
                     if goes_on {
                         match source.plan_batch(BatchLimit { partitions }) {
                             Ok(planned) => {
+                                self.list_errors[index] = ListError::default();
                                 *drained = planned.drained;
                                 dealt = planned.into_partitions(partitions);
                             }
-                            Err(error) => {
-                                tracing::error!(
-                                    target: "tidemill::source",
-                                    job = self.settings.name, source = self.names[index], error = %error,
-                                    "a source could not be read; it is tried again for the next batch"
-                                );
-                            }
+                            // A job that drains what is there must not end without it, nor wait for ever.
+                            Err(error) if self.settings.trigger == Trigger::AvailableNow => return Err(error),
+                            Err(error) => self.list_errors[index].tell(&self.settings.name, &self.names[index], &error),
                         }
                     }
                     SourceInput::Ranges { reader: source.reader(), partitions: dealt }
@@ -213,7 +245,7 @@ impl BatchGenerator {
             has_rows |= input.n_partitions() > 0;
             inputs.push(input);
         }
-        (inputs, has_rows)
+        Ok((inputs, has_rows))
     }
 
     fn submit_at_now(&mut self, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {

@@ -15,13 +15,13 @@ use crate::metrics::{StepCounts, peak_memory_bytes};
 use crate::operator::CallError;
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
-use crate::scheduler::batch_generator::{BatchGenerator, LiveSource};
+use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
 use crate::task::pipeline::Cancelled;
-use crate::task::pool::WorkerPool;
+use crate::task::pool::{WorkerPool, panicked};
 
 /// The pause after a batch was skipped because its step failed; doubled for each one after another.
 const SKIP_PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -279,10 +279,11 @@ fn step_counts(plan: &Plan) -> Vec<StepCounts> {
 pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
     let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
-    let mut sinks: Vec<Arc<dyn Sink>> = Vec::new();
+    let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
     for sink in &plan.sinks {
         let opened = sink.definition.open(&sink.schema);
-        sinks.push(opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?);
+        let opened = opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?;
+        sinks.push((sink.name.clone(), opened));
     }
     let mut opened = Vec::new();
     for source in &plan.sources {
@@ -343,6 +344,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         control: control.clone(),
         next_id: BatchId(0),
         last_time_us: None,
+        list_errors: vec![ListError::default(); plan.sources.len()],
     };
     let (queue, batches) = unbounded::<(Batch, Duration)>();
     let runner = Runner {
@@ -363,16 +365,16 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
             listeners.iter().for_each(|listener| listener.on_batch_submitted(&event));
             // The runner takes batches until the generator ends.
             let _ = queue.send((batch, clock.monotonic()));
-        });
+        })
     };
     let thread = |name: &str| std::thread::Builder::new().name(name.to_owned());
     let generator_thread = thread("generator").spawn(generate).map_err(StartError::Thread)?;
     let ending = shared.clone();
     let run = move || {
         let (mut summary, error, listeners) = runner.run(&batches);
-        if generator_thread.join().is_err() {
-            tracing::error!(target: "tidemill::scheduler", "the batch generator panicked: this is a bug in Tidemill");
-        }
+        let generated = generator_thread.join().unwrap_or_else(|panic| Err(panicked(&*panic).into()));
+        // What failed first is what the other followed from.
+        let error = error.or(generated.err());
         let counts = counters.into_iter();
         summary.sources =
             counts.map(|(source, counters)| SourceSummary { source, counts: counters.snapshot() }).collect();
@@ -422,7 +424,7 @@ impl Runner {
             }
             self.control.end_in_flight();
         }
-        for sink in &self.batches.sinks {
+        for (_, sink) in &self.batches.sinks {
             if let Err(error) = sink.close() {
                 failure.get_or_insert(error);
             }

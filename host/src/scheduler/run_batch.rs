@@ -18,16 +18,17 @@ use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
 use crate::shuffle::Shuffle;
 use crate::sink::{Prepared, Sink, SinkBatch};
 use crate::source::{OffsetRange, RangeReader};
-use crate::task::TaskContext;
 use crate::task::pipeline::{Cancelled, Outputs, Pipeline, RunningPipeline, TaskOutput};
 use crate::task::pool::WorkerPool;
+use crate::task::{PartFailed, TaskContext};
 
 /// What runs batches.
 pub(crate) struct BatchRunner {
     pub(crate) plan: Arc<Plan>,
     pub(crate) pool: WorkerPool,
     pub(crate) store: Arc<BlockStore>,
-    pub(crate) sinks: Vec<Arc<dyn Sink>>,
+    /// The open sinks with their names.
+    pub(crate) sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Set when the job is stopped at once.
     pub(crate) stopped: Arc<AtomicBool>,
 }
@@ -43,7 +44,8 @@ pub(crate) struct BatchOutcome {
 /// What one task reads.
 enum TaskInput {
     Blocks(Vec<BlockSlice>),
-    Ranges(Arc<dyn RangeReader>, Vec<OffsetRange>),
+    /// With the source's name.
+    Ranges(Arc<dyn RangeReader>, Vec<OffsetRange>, String),
     Shuffle(Arc<Shuffle>, u32),
 }
 
@@ -141,7 +143,9 @@ impl BatchRunner {
             Entry::Source(source) => match &batch.inputs[source] {
                 SourceInput::Blocks { partitions, .. } => partitions.iter().cloned().map(TaskInput::Blocks).collect(),
                 SourceInput::Ranges { reader, partitions } => {
-                    partitions.iter().map(|ranges| TaskInput::Ranges(reader.clone(), ranges.clone())).collect()
+                    let name = &self.plan.sources[source].name;
+                    let task = |ranges: &Vec<_>| TaskInput::Ranges(reader.clone(), ranges.clone(), name.clone());
+                    partitions.iter().map(task).collect()
                 }
             },
             Entry::Shuffle(index) => {
@@ -172,9 +176,14 @@ impl BatchRunner {
 
     fn publish(&self, batch: &Batch, prepared: Vec<Vec<Prepared>>) -> Result<(), Error> {
         let published = SinkBatch { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us };
-        for (sink, mut parts) in self.sinks.iter().zip(prepared) {
+        for ((name, sink), mut parts) in self.sinks.iter().zip(prepared) {
             parts.sort_by_key(|part| part.partition);
-            sink.publish(&published, parts)?;
+            sink.publish(&published, parts).map_err(|source| PartFailed {
+                part: "sink",
+                name: name.clone(),
+                batch_id: batch.batch_id,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -206,8 +215,20 @@ fn run_task(
                 push(rows.slice(slice.start as usize, slice.n_rows as usize))?;
             }
         }
-        TaskInput::Ranges(reader, ranges) => {
-            ranges.iter().try_for_each(|range| reader.read_range(range, &mut push))?;
+        TaskInput::Ranges(reader, ranges, name) => {
+            // What the steps say passes through the reader, which says the same: it is told from its own errors here.
+            let mut step_error = None;
+            let mut push = |rows| {
+                push(rows).map_err(|error| {
+                    step_error = Some(error);
+                    Cancelled.into()
+                })
+            };
+            let read = ranges.iter().try_for_each(|range| reader.read_range(range, &mut push));
+            if let Some(error) = step_error {
+                return Err(error);
+            }
+            read.map_err(|source| PartFailed { part: "source", name, batch_id: task.batch_id, source })?;
         }
         TaskInput::Shuffle(shuffle, partition) => {
             shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?

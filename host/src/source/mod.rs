@@ -108,6 +108,12 @@ pub trait Receiver: Send {
     ///
     /// What broke; the receiver is run again. Rows pushed before it stay received.
     fn run(&mut self, intake: &Intake) -> Result<(), Error>;
+
+    /// Whether running it again after an error may help. Where it cannot, the job fails with the error: the source has not
+    /// ended, and what is left of it is lost.
+    fn can_run_again(&self) -> bool {
+        true
+    }
 }
 
 /// A slice of a replayable source: what one task reads.

@@ -72,7 +72,7 @@ impl SourceDefinition for StdinSource {
             Some(pieces) => pieces.clone(),
             None => shared.insert(read_pieces(io::stdin())?).clone(),
         };
-        Ok(OpenSource::Receiver(Box::new(PieceReceiver { pieces, lines: self.lines.clone() })))
+        Ok(OpenSource::Receiver(Box::new(PieceReceiver { pieces, lines: self.lines.clone(), has_failed: false })))
     }
 }
 
@@ -106,6 +106,8 @@ fn read_pieces(mut input: impl Read + Send + 'static) -> Result<Pieces, SourceEr
 struct PieceReceiver {
     pieces: Pieces,
     lines: LineOptions,
+    /// Whether reading has failed: nothing more comes, and that is no end.
+    has_failed: bool,
 }
 
 impl Receiver for PieceReceiver {
@@ -134,11 +136,16 @@ impl Receiver for PieceReceiver {
             match piece {
                 Ok(piece) => text.add(&piece, &mut emit)?,
                 Err(source) => {
+                    self.has_failed = true;
                     text.break_off(&mut emit)?;
                     return Err(SourceError::Read { what: "standard input".into(), source }.into());
                 }
             }
         }
+    }
+
+    fn can_run_again(&self) -> bool {
+        !self.has_failed
     }
 }
 
@@ -152,7 +159,7 @@ mod tests {
     fn receive(input: impl Read + Send + 'static) -> (Vec<String>, Result<(), Error>) {
         let (intake, store, _) = test_intake(text_schema(), 64 << 20);
         let pieces = read_pieces(input).expect("threads can be started");
-        let outcome = PieceReceiver { pieces, lines: LineOptions::default() }.run(&intake);
+        let outcome = PieceReceiver { pieces, lines: LineOptions::default(), has_failed: false }.run(&intake);
         let mut lines = Vec::new();
         for meta in store.allocate(0, u64::MAX) {
             let rows = store.get(meta.id).expect("allocated");
@@ -187,7 +194,9 @@ mod tests {
         let (reader, _writer) = io::pipe().expect("pipes can be made");
         let (intake, _, signal) = test_intake(text_schema(), 1 << 20);
         let pieces = read_pieces(reader).expect("threads can be started");
-        let running = thread::spawn(move || PieceReceiver { pieces, lines: LineOptions::default() }.run(&intake));
+        let running = thread::spawn(move || {
+            PieceReceiver { pieces, lines: LineOptions::default(), has_failed: false }.run(&intake)
+        });
         signal.stop();
         running.join().expect("does not panic").expect("stopped");
     }

@@ -92,6 +92,8 @@ pub struct ReceiverHandle {
 
 #[derive(Debug, Default)]
 struct Finished {
+    /// The error that it ended with, until somebody takes it.
+    failure: Mutex<Option<Error>>,
     is: Mutex<bool>,
     changed: Condvar,
 }
@@ -123,9 +125,12 @@ impl ReceiverHandle {
                 let store = Arc::clone(&settings.store);
                 // The observer is the program's own and may panic too: what waits for the end must hear of it.
                 let supervised = catch_unwind(AssertUnwindSafe(|| supervise(&settings, receiver, &intake)));
-                if let Err(panic) = supervised {
-                    let message = panic_message(&*panic);
-                    tracing::error!(target: "tidemill::source", source = settings.source, message, "supervision ended");
+                match supervised {
+                    Ok(failure) => *done.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure,
+                    Err(panic) => {
+                        let (source, message) = (&settings.source, panic_message(&*panic));
+                        tracing::error!(target: "tidemill::source", source, message, "supervision ended");
+                    }
                 }
                 *done.is.lock().unwrap_or_else(PoisonError::into_inner) = true;
                 done.changed.notify_all();
@@ -170,6 +175,12 @@ impl ReceiverHandle {
         true
     }
 
+    /// The error that it ended with, when running it again could not help. Given once.
+    #[must_use]
+    pub fn take_failure(&self) -> Option<Error> {
+        self.finished.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     /// Stops it at once: a push that waits for room fails, and nobody waits for the thread.
     pub fn abandon(&self) {
         self.signal.abandon();
@@ -188,7 +199,8 @@ impl Drop for ReceiverHandle {
     }
 }
 
-fn supervise(settings: &ReceiverSettings, mut receiver: Box<dyn Receiver>, intake: &Intake) {
+/// Runs a receiver until it ends or is stopped; gives the error that it could not go on after.
+fn supervise(settings: &ReceiverSettings, mut receiver: Box<dyn Receiver>, intake: &Intake) -> Option<Error> {
     let (job, source) = (settings.job.as_str(), settings.source.as_str());
     let observe = |event: &SourceEvent| {
         if let Some(observer) = &settings.observer {
@@ -208,13 +220,18 @@ fn supervise(settings: &ReceiverSettings, mut receiver: Box<dyn Receiver>, intak
         let error: Error = match outcome {
             Ok(Ok(())) => {
                 tracing::info!(target: "tidemill::source", job, source, "ended");
-                return observe(&SourceEvent::Ended);
+                observe(&SourceEvent::Ended);
+                return None;
             }
             Ok(Err(error)) => error,
             Err(panic) => SourceError::Panicked { message: panic_message(&*panic) }.into(),
         };
-        let text = with_causes(&error);
+        let text = error.in_one_line();
         intake.note(SourceNote::Failed { error: text.clone() });
+        if !receiver.can_run_again() {
+            tracing::error!(target: "tidemill::source", job, source, error = text, "failed for good");
+            return Some(error);
+        }
         if intake.counters().n_rows() > n_rows_before {
             backoff = Backoff::default();
         }
@@ -233,6 +250,7 @@ fn supervise(settings: &ReceiverSettings, mut receiver: Box<dyn Receiver>, intak
     }
     tracing::info!(target: "tidemill::source", job, source, "stopped");
     observe(&SourceEvent::Stopped);
+    None
 }
 
 /// Pauses between runs: each twice the one before.
@@ -247,18 +265,6 @@ impl Backoff {
         self.last = Some(pause);
         pause
     }
-}
-
-/// The message and its causes, on one line.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

@@ -6,8 +6,38 @@ pub mod pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::error::{Error, Explain, Fault, Retry};
 use crate::ids::{BatchId, PartitionId};
 use crate::operator::Call;
+
+/// A source or sink failed in a batch.
+#[derive(Debug, thiserror::Error)]
+#[error("{part} `{name}` failed in batch {batch_id}")]
+pub struct PartFailed {
+    /// `source` or `sink`.
+    pub part: &'static str,
+    /// Its name.
+    pub name: String,
+    /// The batch.
+    pub batch_id: BatchId,
+    /// Why.
+    #[source]
+    pub source: Error,
+}
+
+impl Explain for PartFailed {
+    fn fault(&self) -> Fault {
+        self.source.fault()
+    }
+
+    fn retry(&self) -> Retry {
+        self.source.retry()
+    }
+
+    fn hint(&self) -> Option<String> {
+        self.source.hint()
+    }
+}
 
 /// What a task knows of where it runs.
 #[derive(Debug, Clone)]

@@ -10,7 +10,7 @@ use crate::metrics::StepMeter;
 use crate::shuffle::{Shuffle, ShuffleWriter};
 use crate::sink::{PartitionWriter, Prepared, Sink, SinkBatch};
 use crate::step::{PipelineStep, StepFactory};
-use crate::task::TaskContext;
+use crate::task::{PartFailed, TaskContext};
 
 /// What a node of a pipeline does with rows.
 #[derive(Clone)]
@@ -73,8 +73,8 @@ pub struct TaskOutput {
 pub struct Outputs {
     /// The batch's shuffles, by index.
     pub shuffles: Vec<Arc<Shuffle>>,
-    /// The job's open sinks, by index.
-    pub sinks: Vec<Arc<dyn Sink>>,
+    /// The job's open sinks with their names, by index.
+    pub sinks: Vec<(String, Arc<dyn Sink>)>,
 }
 
 enum State {
@@ -149,11 +149,12 @@ impl<'a> RunningPipeline<'a> {
             }
         }
         let mut prepared = Vec::new();
-        for (index, node) in pipeline.nodes.iter().enumerate() {
+        for index in 0..pipeline.nodes.len() {
             match std::mem::replace(&mut self.states[index], State::Away) {
                 State::Sink(Some(writer)) => {
-                    let NodeKind::Sink(sink) = node.kind else { unreachable!("only a sink node has a writer") };
-                    prepared.push((sink, writer.prepare()?));
+                    let sink = self.sink_of(index);
+                    let part = writer.prepare().map_err(|source| self.sink_failed(sink, source))?;
+                    prepared.push((sink, part));
                 }
                 // Last of all, when nothing can fail any more: the next stage reads what is finished.
                 State::Shuffle(writer) => writer.finish()?,
@@ -197,7 +198,7 @@ impl<'a> RunningPipeline<'a> {
                 };
                 self.rows_out += rows.num_rows() as u64;
                 node.meter.rows_out.add(rows.num_rows() as u64);
-                writer.write(&rows)?;
+                writer.write(&rows).map_err(|source| self.sink_failed(self.sink_of(index), source))?;
                 State::Sink(Some(writer))
             }
             State::Away => unreachable!("a pipeline has no cycles, and no node is pushed to after it finished"),
@@ -207,11 +208,23 @@ impl<'a> RunningPipeline<'a> {
     }
 
     fn open_writer(&self, index: usize) -> Result<Box<dyn PartitionWriter>, Error> {
-        let NodeKind::Sink(sink) = self.pipeline.nodes[index].kind else {
-            unreachable!("only a sink node opens a writer")
-        };
+        let sink = self.sink_of(index);
         let batch = SinkBatch { batch_id: self.task.batch_id, batch_time_us: self.task.batch_time_us };
-        self.outputs.sinks[sink].writer(&batch, self.task.partition)
+        let writer = self.outputs.sinks[sink].1.writer(&batch, self.task.partition);
+        writer.map_err(|source| self.sink_failed(sink, source))
+    }
+
+    /// The sink of a sink's node.
+    fn sink_of(&self, index: usize) -> usize {
+        match self.pipeline.nodes[index].kind {
+            NodeKind::Sink(sink) => sink,
+            NodeKind::Step(_) | NodeKind::Shuffle(_) => unreachable!("only a sink's node writes to a sink"),
+        }
+    }
+
+    fn sink_failed(&self, sink: usize, source: Error) -> Error {
+        let name = self.outputs.sinks[sink].0.clone();
+        PartFailed { part: "sink", name, batch_id: self.task.batch_id, source }.into()
     }
 
     /// Takes what the node at `index` gives.

@@ -97,7 +97,8 @@ impl WorkerPool {
     }
 }
 
-fn panicked(panic: &(dyn std::any::Any + Send)) -> TaskPanicked {
+/// What a panic said, as an error.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> TaskPanicked {
     let message = panic
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
