@@ -5,7 +5,7 @@ use tidemill::context::Context;
 
 use super::output::put;
 use super::progress::Progress;
-use super::{ENDED_WELL, Format, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
+use super::{ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
 
 /// What `check` takes.
 #[derive(Debug, Args)]
@@ -34,11 +34,11 @@ pub(super) fn check(arguments: &CheckArguments) -> u8 {
             WRONG
         })?;
         let description = plan.describe();
-        put(&match format {
+        let written = put(&match format {
             Format::Human => description.to_string(),
             Format::Json => format!("{}\n", serde_json::to_string(&description).unwrap_or_default()),
         });
-        Ok(ENDED_WELL)
+        Ok(if written { ENDED_WELL } else { JOB_FAILED })
     };
     checked().unwrap_or_else(|code| code)
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use tidemill::plugin::Inspection;
 
 use super::output::{fail, human_bytes, put};
-use super::{ENDED_WELL, Format, WRONG, runtime};
+use super::{ENDED_WELL, Format, JOB_FAILED, WRONG, runtime};
 
 /// What can be done with a plugin.
 #[derive(Debug, Subcommand)]
@@ -38,11 +38,11 @@ pub(super) fn plugin(command: &PluginCommand) -> u8 {
     });
     match inspected {
         Ok(inspection) => {
-            put(&match format {
+            let written = put(&match format {
                 Format::Human => in_words(&arguments.plugin.display().to_string(), &inspection),
                 Format::Json => format!("{}\n", as_json(&inspection)),
             });
-            ENDED_WELL
+            if written { ENDED_WELL } else { JOB_FAILED }
         }
         Err(code) => code,
     }
