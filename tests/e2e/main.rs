@@ -1,6 +1,7 @@
 //! End to end: the binary, job files, real sockets and files.
 
 mod cli;
+mod differential;
 mod golden;
 mod hostile;
 mod library;
