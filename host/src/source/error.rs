@@ -62,6 +62,18 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// Another file took the place of one before it was read.
+    #[error("`{path}` was replaced after it became part of a batch")]
+    Replaced {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A pipe, a device, or a file that the system makes up.
+    #[error("`{path}` is not a regular file")]
+    Irregular {
+        /// Where it is.
+        path: PathBuf,
+    },
     /// A file is shorter than when the batch was planned.
     #[error("`{path}` shrank to {found_bytes} bytes after {planned_bytes} became part of a batch")]
     Shrank {
@@ -106,7 +118,11 @@ pub enum SourceError {
 impl Explain for SourceError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Option { .. } | Self::Missing { .. } | Self::Compressed { .. } | Self::Panicked { .. } => Fault::User,
+            Self::Option { .. }
+            | Self::Missing { .. }
+            | Self::Irregular { .. }
+            | Self::Compressed { .. }
+            | Self::Panicked { .. } => Fault::User,
             Self::Range { .. } => Fault::Host,
             _ => Fault::External,
         }
@@ -130,11 +146,14 @@ impl Explain for SourceError {
             Self::Missing { .. } => {
                 Some("Create the directory, or mend `path`; relative paths are relative to the job file.".into())
             }
-            Self::Vanished { .. } | Self::Shrank { .. } => Some(
+            Self::Vanished { .. } | Self::Replaced { .. } | Self::Shrank { .. } => Some(
                 "Files must not be changed or removed before the batches they are part of have ended. Move whole files \
                  in, and clean up later."
                     .into(),
             ),
+            Self::Irregular { .. } => {
+                Some("Write `type = \"stdin\"` for a stream, and direct it to the standard input.".into())
+            }
             Self::Compressed { .. } => Some("Decompress it first, or leave it out with a pattern in `path`.".into()),
             _ => None,
         }

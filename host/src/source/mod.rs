@@ -125,6 +125,8 @@ pub struct OffsetRange {
     pub start: u64,
     /// Exclusive end.
     pub end: u64,
+    /// What tells the object from another that takes its name later, if the source can tell.
+    pub identity: Option<u128>,
 }
 
 /// How much a batch may take of a source.
@@ -204,7 +206,12 @@ mod tests {
 
     #[track_caller]
     fn check_dealt(sizes: &[u64], partitions: u32, expected: &[&[u64]]) {
-        let range = |(index, size): (usize, &u64)| OffsetRange { object: index.to_string(), start: 0, end: *size };
+        let range = |(index, size): (usize, &u64)| OffsetRange {
+            object: index.to_string(),
+            start: 0,
+            end: *size,
+            identity: None,
+        };
         let planned = PlannedRead { ranges: sizes.iter().enumerate().map(range).collect(), drained: false };
         let ranges = planned.ranges.clone();
         let dealt = planned.into_partitions(partitions);

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
-use memchr::memchr_iter;
+use memchr::{memchr_iter, memchr2_iter};
 
 use crate::error::{Error, Internal};
 use crate::source::lines::{EmitRows, LineRows, content};
@@ -20,8 +20,15 @@ const LINES_MAX: usize = 8_192;
 /// Bytes of lines that are decoded together, but for one line that is longer.
 const BYTES_MAX: usize = 1 << 20;
 
+/// Objects and lists within one another on a line, at most. The decoder calls itself once for each when it writes a
+/// value into a message; this is more than any schema has, and few enough for any stack.
+const DEPTH_MAX: usize = 64;
+
 /// How much of a rejected line is shown.
 const SHOWN_CHARS_MAX: usize = 80;
+
+/// How much of what the decoder says about it is shown: it may quote the whole line.
+const REASON_CHARS_MAX: usize = 256;
 
 /// Makes rows of whole lines, each a JSON object.
 pub(super) struct JsonRows {
@@ -69,9 +76,9 @@ impl JsonRows {
                     // The lines before it are decoded again, without it; the stack gives them first.
                     left.push((index + 1, end));
                     left.push((start, index));
-                    self.reject(index, &reason);
+                    self.reject(self.line(index), &reason);
                 }
-                Err(Failure::Some { reason }) if end - start == 1 => self.reject(start, &reason),
+                Err(Failure::Some { reason }) if end - start == 1 => self.reject(self.line(start), &reason),
                 Err(Failure::Some { .. }) => {
                     let middle = start + (end - start) / 2;
                     left.push((middle, end));
@@ -106,14 +113,57 @@ impl JsonRows {
         Ok(decoder.flush().map_err(|error| Failure::Some { reason: describe(&error) }))
     }
 
-    fn reject(&self, index: usize, reason: &str) {
-        let line = String::from_utf8_lossy(self.line(index));
+    fn reject(&self, line: &[u8], reason: &str) {
+        let line = String::from_utf8_lossy(line);
         let mut shown: String = line.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string();
         if line.chars().nth(SHOWN_CHARS_MAX).is_some() {
             shown.push('…');
         }
+        let reason = shortened(reason);
         self.counters.note(SourceNote::RowRejected { reason: format!("`{}`: `{shown}`: {reason}", self.object) });
     }
+}
+
+/// Whether more than [`DEPTH_MAX`] objects and lists of a line stand within one another.
+fn is_too_deep(line: &[u8]) -> bool {
+    // Few lines have as many brackets at all, and counting them is far faster than reading them.
+    if memchr2_iter(b'{', b'[', line).take(DEPTH_MAX + 1).count() <= DEPTH_MAX {
+        return false;
+    }
+    let (mut depth, mut is_in_text, mut is_escaped) = (0_usize, false, false);
+    for byte in line {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_in_text => is_escaped = true,
+            b'"' => is_in_text = !is_in_text,
+            _ if is_in_text => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > DEPTH_MAX {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// A reason on one line, and no longer than is worth reading.
+fn shortened(reason: &str) -> String {
+    let mut shown = String::new();
+    for char in reason.chars().take(REASON_CHARS_MAX) {
+        if char.is_control() {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    if reason.chars().nth(REASON_CHARS_MAX).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 /// What arrow says, without the name of its error type.
@@ -137,16 +187,19 @@ impl LineRows for JsonRows {
                 continue;
             }
             let Some(first) = line.iter().find(|byte| !byte.is_ascii_whitespace()) else { continue };
+            if *first != b'{' {
+                self.reject(line, "it is no JSON object");
+                continue;
+            }
+            if is_too_deep(line) {
+                self.reject(line, &format!("objects and lists stand more than {DEPTH_MAX} deep within one another"));
+                continue;
+            }
             if self.ends.len() >= LINES_MAX || (!self.ends.is_empty() && self.text.len() + line.len() > BYTES_MAX) {
                 self.flush(emit)?;
             }
             self.text.extend_from_slice(line);
             self.ends.push(self.text.len());
-            if *first != b'{' {
-                self.reject(self.ends.len() - 1, "it is no JSON object");
-                self.ends.pop();
-                self.text.truncate(self.ends.last().copied().unwrap_or(0));
-            }
         }
         Ok(())
     }
@@ -160,5 +213,35 @@ impl LineRows for JsonRows {
 
     fn counters(&self) -> &SourceCounters {
         &self.counters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(line: &str, expected: bool) {
+        assert_eq!(is_too_deep(line.as_bytes()), expected, "{line}");
+    }
+
+    #[test]
+    fn depth_counts_brackets_outside_of_texts() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        check(&nested(DEPTH_MAX), false);
+        check(&nested(DEPTH_MAX + 1), true);
+        check(&"[".repeat(DEPTH_MAX + 1), true);
+        check(&format!("{{\"a\": {}}}", nested(DEPTH_MAX)), true);
+        check(&"[]".repeat(DEPTH_MAX + 1), false);
+        check(&format!("{{\"a\": \"{}\"}}", nested(DEPTH_MAX + 1)), false);
+        check(&format!("{{\"\\\"{}\"}}", nested(DEPTH_MAX + 1)), false);
+        check(&format!("{{\"\\\\\": {}}}", nested(DEPTH_MAX)), true);
+    }
+
+    #[test]
+    fn reasons_are_short_and_on_one_line() {
+        assert_eq!(shortened("a\nb\u{1b}é"), "a\\nb\\u{1b}é");
+        assert_eq!(shortened(&"é".repeat(REASON_CHARS_MAX)), "é".repeat(REASON_CHARS_MAX));
+        assert_eq!(shortened(&"x".repeat(1 << 20)).chars().count(), REASON_CHARS_MAX + 1);
     }
 }

@@ -1,7 +1,8 @@
 //! What files there are, and which of them count.
 
-use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind};
+use std::ffi::OsStr;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +21,12 @@ pub(super) enum Place {
     /// The files of a directory.
     Directory(PathBuf),
     /// The files that match.
-    Pattern(String),
+    Pattern {
+        /// Where the pattern starts: a directory that is there, whatever characters its name has.
+        base: PathBuf,
+        /// The rest.
+        pattern: String,
+    },
 }
 
 /// A file that counts.
@@ -40,8 +46,8 @@ pub(super) struct Listing {
     pub(super) files: Vec<FoundFile>,
     /// Files that are refused for their names.
     pub(super) compressed: Vec<PathBuf>,
-    /// Files whose names are not UTF-8, so that no range can name them.
-    pub(super) unnameable: Vec<PathBuf>,
+    /// What cannot be read, and why.
+    pub(super) unusable: Vec<(PathBuf, String)>,
 }
 
 impl Place {
@@ -49,25 +55,22 @@ impl Place {
     pub(super) fn find(path: &Path) -> Result<Self, SourceError> {
         match fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => return Ok(Self::Directory(path.into())),
+            Ok(metadata) if !metadata.is_file() || is_made_up(path, &metadata) => {
+                return Err(SourceError::Irregular { path: path.into() });
+            }
             Ok(_) => return Ok(Self::File(path.into())),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(source) => return Err(SourceError::List { path: path.into(), source }),
         }
-        let pattern = path.to_str().filter(|text| text.contains(['*', '?', '[']));
-        let Some(pattern) = pattern else { return Err(SourceError::Missing { path: path.into() }) };
-        if let Err(error) = glob::Pattern::new(pattern) {
-            let message = format!("`{pattern}` is no pattern: {} at character {}", error.msg, error.pos + 1);
-            return Err(SourceError::Option { message, hint: Some("patterns have `*`, `?`, `[…]` and `**`".into()) });
-        }
+        let Some((base, pattern)) = split_pattern(path)? else {
+            return Err(SourceError::Missing { path: path.into() });
+        };
         // A pattern may match nothing yet, but the directory that it starts in must be there.
-        let fixed: PathBuf = path
-            .components()
-            .take_while(|part| !part.as_os_str().to_string_lossy().contains(['*', '?', '[']))
-            .collect();
-        if !fixed.as_os_str().is_empty() && !fixed.is_dir() {
-            return Err(SourceError::Missing { path: fixed });
+        let fixed: PathBuf = Path::new(&pattern).components().take_while(|part| !is_wild(part.as_os_str())).collect();
+        if !fixed.as_os_str().is_empty() {
+            return Err(SourceError::Missing { path: base.join(fixed) });
         }
-        Ok(Self::Pattern(pattern.into()))
+        Ok(Self::Pattern { base, pattern })
     }
 
     /// Lists what is there now.
@@ -83,20 +86,21 @@ impl Place {
             Self::Directory(path) => {
                 let failed = |source| SourceError::List { path: path.clone(), source };
                 for entry in fs::read_dir(path).map_err(failed)? {
-                    listing.look_at(entry.map_err(failed)?.path())?;
+                    listing.look_at(entry.map_err(failed)?.path());
                 }
             }
-            Self::Pattern(pattern) => {
-                let failed = |path: &Path, source| SourceError::List { path: path.into(), source };
-                let paths = glob::glob(pattern).map_err(|error| failed(Path::new(pattern), io::Error::other(error)))?;
+            Self::Pattern { base, pattern } => {
+                let failed = |path: PathBuf, source| SourceError::List { path, source };
+                let escaped = glob::Pattern::escape(&base.to_string_lossy());
+                let whole = Path::new(&escaped).join(pattern);
+                let paths = glob::glob(&whole.to_string_lossy())
+                    .map_err(|error| failed(base.join(pattern), io::Error::other(error)))?;
                 for path in paths {
                     match path {
-                        Ok(path) => listing.look_at(path)?,
+                        Ok(path) => listing.look_at(path),
                         Err(error) if error.error().kind() == ErrorKind::NotFound => {}
-                        Err(error) => {
-                            let path = error.path().to_owned();
-                            return Err(SourceError::List { path, source: error.into() });
-                        }
+                        Err(error) if error.path() == base => return Err(failed(base.clone(), error.into())),
+                        Err(error) => listing.refuse(error.path().to_owned(), error.error()),
                     }
                 }
             }
@@ -107,22 +111,31 @@ impl Place {
 }
 
 impl Listing {
-    /// Adds what a directory or a pattern gave, if it is a file that counts.
-    fn look_at(&mut self, path: PathBuf) -> Result<(), SourceError> {
+    /// Adds what a directory or a pattern gave, if it is a file that counts. One that cannot be looked at stops no other.
+    fn look_at(&mut self, path: PathBuf) {
         if path.file_name().is_none_or(|name| is_passed_over(&name.to_string_lossy())) {
-            return Ok(());
+            return;
         }
         match fs::metadata(&path) {
-            Ok(metadata) if metadata.is_file() => self.add(path, &metadata),
-            Ok(_) => {}
-            // Gone since it was listed, or a link to nothing.
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(source) => return Err(SourceError::List { path, source }),
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(metadata) => self.add(path, &metadata),
+            // Gone since it was listed.
+            Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {}
+            Err(error) => self.refuse(path, &error),
         }
-        Ok(())
+    }
+
+    fn refuse(&mut self, path: PathBuf, error: &io::Error) {
+        let reason = format!("`{}` cannot be read: {error}", path.display());
+        self.unusable.push((path, reason));
     }
 
     fn add(&mut self, path: PathBuf, metadata: &Metadata) {
+        if !metadata.is_file() {
+            let reason = SourceError::Irregular { path: path.clone() }.to_string();
+            self.unusable.push((path, reason));
+            return;
+        }
         let extension = path.extension().map(|extension| extension.to_string_lossy().to_lowercase());
         if extension.is_some_and(|extension| COMPRESSED.contains(&extension.as_str())) {
             self.compressed.push(path);
@@ -134,9 +147,59 @@ impl Listing {
                 let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
                 self.files.push(FoundFile { path, key, n_bytes: metadata.len(), modified });
             }
-            Err(path) => self.unnameable.push(path.into()),
+            // No range can name it.
+            Err(path) => {
+                let path = PathBuf::from(path);
+                let reason = format!("the name of `{}` is not UTF-8", path.display());
+                self.unusable.push((path, reason));
+            }
         }
     }
+}
+
+/// Cuts a path that is not there in two: a directory that is, and the pattern that follows. `None` if it has none.
+///
+/// What exists is meant literally, so that a job may stand in a folder whose name has brackets.
+///
+/// # Errors
+///
+/// [`SourceError::Option`] when the pattern is none.
+pub(super) fn split_pattern(path: &Path) -> Result<Option<(PathBuf, String)>, SourceError> {
+    if fs::metadata(path).is_ok() {
+        return Ok(None);
+    }
+    let mut base = PathBuf::new();
+    let mut parts = path.components();
+    while let Some(part) = parts.clone().next() {
+        let longer = base.join(part);
+        if !longer.is_dir() {
+            break;
+        }
+        base = longer;
+        parts.next();
+    }
+    let Some(pattern) = parts.as_path().to_str().filter(|pattern| is_wild(pattern.as_ref())) else { return Ok(None) };
+    if let Err(error) = glob::Pattern::new(pattern) {
+        let message = format!("`{pattern}` is no pattern: {} at character {}", error.msg, error.pos + 1);
+        return Err(SourceError::Option { message, hint: Some("patterns have `*`, `?`, `[…]` and `**`".into()) });
+    }
+    Ok(Some((base, pattern.into())))
+}
+
+/// Whether a text has characters that stand for others in patterns.
+fn is_wild(text: &OsStr) -> bool {
+    text.to_string_lossy().contains(['*', '?', '['])
+}
+
+/// Whether the system makes up a file's content when it is read, as it does under `/proc`: then its size says nothing,
+/// and no range can be cut.
+fn is_made_up(path: &Path, metadata: &Metadata) -> bool {
+    let has_content = || -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        Ok(file.read(&mut [0])? > 0 && file.metadata()?.len() == 0)
+    };
+    // Whatever is wrong with it shows when it is read.
+    metadata.len() == 0 && has_content().unwrap_or(false)
 }
 
 /// Whether a file of this name is passed over: hidden, private, or still being written.
@@ -146,7 +209,7 @@ fn is_passed_over(name: &str) -> bool {
 
 /// A number for the file under this path: another file that takes its place has another, even if the file system gives
 /// it the old one's number.
-fn identity(path: &str, metadata: &Metadata) -> u128 {
+pub(super) fn identity(path: &str, metadata: &Metadata) -> u128 {
     let mut hash = Xxh3::new();
     hash.update(path.as_bytes());
     hash.update(&[0]);

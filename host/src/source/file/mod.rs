@@ -33,13 +33,13 @@ mod tests;
 /// elsewhere in the same file system, or under a name that is passed over, and move them in. Each file is read once,
 /// known by its path and identity: a file that grows after it became part of a batch is not read again, a new file
 /// under an old name is. Files are read in the order of their modification times, then names; those that appear later
-/// come after all those seen before. Compressed files are refused.
+/// come after all those seen before. Compressed files are refused, and so is what is not a regular file.
 ///
 /// # How they are read
 ///
 /// Large files are cut into offset ranges, so that several tasks share one file. A range has the lines that *start* in
-/// it; nothing is read when ranges are cut. A file that is gone, or shorter, when its batch reads it fails the batch
-/// by name. Lines are as those of [`SocketSource`](super::SocketSource).
+/// it; nothing is read when ranges are cut. A file that is gone, replaced, or shorter when its batch reads it fails the
+/// batch by name. Lines are as those of [`SocketSource`](super::SocketSource).
 ///
 /// # Examples
 ///
@@ -99,6 +99,10 @@ impl FileSource {
         if path.is_none() && !table.has("path") {
             table.missing("path", Some("write `path = \"…\"`: a file, a directory or a pattern".into()));
         }
+        // What is not there may come until the source is opened; what is no pattern never will be one.
+        if let Some(Err(SourceError::Option { message, hint })) = path.as_deref().map(listing::split_pattern) {
+            table.problem("path", message, hint);
+        }
         let is_json = table.choice("format", &[("text", false), ("json", true)]);
         let columns = table.named_texts("schema");
         let format = match (is_json, columns) {
@@ -125,6 +129,10 @@ impl FileSource {
             table.problem("max-bytes-per-batch", "`max-bytes-per-batch` must be more than 0", None);
         }
         let lines = LineOptions::parse(table);
+        if is_json == Some(true) && table.has("invalid") {
+            let hint = Some("lines of JSON that are not valid UTF-8 are always rejected".into());
+            table.problem("invalid", "`invalid` does not go with `format = \"json\"`", hint);
+        }
         Some(Self { path: path?, format: format?, files_per_batch_max, bytes_per_batch_max, lines })
     }
 }

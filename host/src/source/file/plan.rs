@@ -1,10 +1,11 @@
 //! Decides which files a batch reads, and in which ranges.
 
 use std::collections::{HashSet, VecDeque};
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::listing::{FoundFile, Place};
+use super::listing::{FoundFile, Place, identity};
 use super::read::FileReader;
 use crate::error::Error;
 use crate::source::{
@@ -76,8 +77,8 @@ impl FilePlanner {
         for path in listing.compressed {
             self.refuse(path, |path| SourceError::Compressed { path }.to_string());
         }
-        for path in listing.unnameable {
-            self.refuse(path, |path| format!("the name of `{}` is not UTF-8", path.display()));
+        for (path, reason) in listing.unusable {
+            self.refuse(path, |_| reason);
         }
         Ok(())
     }
@@ -92,7 +93,12 @@ impl FilePlanner {
     fn take(&mut self) -> Vec<FoundFile> {
         let mut taken = Vec::new();
         let mut total_bytes = 0_u64;
-        while let Some(next) = self.pending.front() {
+        while let Some(next) = self.pending.front_mut() {
+            if !is_current(next, &mut self.seen) {
+                self.pending.pop_front();
+                self.n_initial = self.n_initial.saturating_sub(1);
+                continue;
+            }
             let enough = self.limits.files_max.is_some_and(|max| taken.len() as u64 >= max)
                 || self.limits.bytes_max.is_some_and(|max| total_bytes.saturating_add(next.n_bytes) > max);
             if enough && !taken.is_empty() {
@@ -108,7 +114,15 @@ impl FilePlanner {
 
 impl Replayable for FilePlanner {
     fn plan_batch(&mut self, limit: BatchLimit) -> Result<PlannedRead, Error> {
-        self.look()?;
+        if let Err(error) = self.look() {
+            if self.pending.is_empty() {
+                return Err(error.into());
+            }
+            // What is known to be there is read meanwhile.
+            let error = Error::from(error).report();
+            tracing::warn!(target: "tidemill::source", error, "new files could not be looked for");
+            self.counters.note(SourceNote::Failed { error });
+        }
         let files = self.take();
         Ok(PlannedRead { ranges: cut(&files, limit.partitions), drained: self.n_initial == 0 })
     }
@@ -120,6 +134,22 @@ impl Replayable for FilePlanner {
     fn counters(&self) -> Option<Arc<SourceCounters>> {
         Some(Arc::clone(&self.counters))
     }
+}
+
+/// Whether a file that is pending is to be read. If another one took its place since it was found, it is that one from
+/// now on, or nothing if that one is pending as well. A file that is gone stays: reading it fails by name.
+fn is_current(file: &mut FoundFile, seen: &mut HashSet<u128>) -> bool {
+    let Ok(metadata) = fs::metadata(&file.path) else { return true };
+    let key = identity(&file.path, &metadata);
+    if key == file.key {
+        return true;
+    }
+    if !metadata.is_file() || !seen.insert(key) {
+        return false;
+    }
+    file.key = key;
+    file.n_bytes = metadata.len();
+    true
 }
 
 /// Cuts files into ranges, so that so many tasks get the same number of bytes when neighbours stay together.
@@ -136,7 +166,7 @@ fn cut(files: &[FoundFile], partitions: u32) -> Vec<OffsetRange> {
             let left = file.n_bytes - start;
             // Ends at the share's end, or at the file's if one is near the other.
             let size = if left <= room.saturating_add(sliver) { left } else { room };
-            ranges.push(OffsetRange { object: file.path.clone(), start, end: start + size });
+            ranges.push(OffsetRange { object: file.path.clone(), start, end: start + size, identity: Some(file.key) });
             start += size;
             room = room.saturating_sub(size);
             if room <= sliver {

@@ -4,7 +4,7 @@
 //! to the first line end at or after the byte before it, and reads on beyond its end to the end of its last line: two
 //! ranges that touch share no line and lose none, wherever the file was cut.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use memchr::memchr;
 
 use super::FileFormat;
 use super::json::JsonRows;
+use super::listing::identity;
 use crate::error::Error;
 use crate::source::intake::shown_bytes;
 use crate::source::lines::{EmitRows, LineCutter, LineOptions, LineRows, LineStream, TextRows, text_schema};
@@ -159,8 +160,16 @@ fn open(range: &OffsetRange) -> Result<File, Error> {
         ErrorKind::NotFound => SourceError::Vanished { path: path.clone() },
         _ => SourceError::Read { what: format!("`{}`", range.object), source },
     };
+    // Opening a pipe would wait for whoever writes to it.
+    if !fs::metadata(&path).map_err(failed)?.is_file() {
+        return Err(SourceError::Replaced { path }.into());
+    }
     let file = File::open(&path).map_err(failed)?;
-    let found_bytes = file.metadata().map_err(failed)?.len();
+    let metadata = file.metadata().map_err(failed)?;
+    if range.identity.is_some_and(|planned| planned != identity(&range.object, &metadata)) {
+        return Err(SourceError::Replaced { path }.into());
+    }
+    let found_bytes = metadata.len();
     if found_bytes < range.end {
         return Err(SourceError::Shrank { path, planned_bytes: range.end, found_bytes }.into());
     }

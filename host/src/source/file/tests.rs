@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Int64Type;
+use arrow::datatypes::{Int8Type, Int64Type};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -150,10 +150,7 @@ fn what_is_not_there_is_an_error_when_it_is_opened() {
     check_open(&dir.path().join("none"), &format!("`{}` does not exist", name("none")));
     check_open(&dir.path().join("none/*.txt"), &format!("`{}` does not exist", name("none")));
     open(&FileSource::text(dir.path().join("*.txt"))).expect("nothing matches yet");
-    check_open(
-        &dir.path().join("a[.txt"),
-        &format!("`{}` is no pattern: invalid range pattern at character {}", name("a[.txt"), name("a[").len()),
-    );
+    check_open(&dir.path().join("a[.txt"), "`a[.txt` is no pattern: invalid range pattern at character 2");
     write(dir.path(), "a.txt.gz", "", 1);
     let expected = format!("`{}` is compressed, and compressed files are not read in this version", name("a.txt.gz"));
     check_open(dir.path(), &expected);
@@ -207,6 +204,92 @@ fn files_that_vanish_or_shrink_after_planning_are_named() {
     assert!(errors.iter().all(|error| error.fault() == Fault::External && error.hint().is_some()));
 }
 
+#[test]
+fn a_planned_file_that_was_replaced_is_named_and_not_read() {
+    let dir = dir();
+    write(dir.path(), "a.txt", "old\n", 1);
+    let mut source = open(&FileSource::text(dir.path())).expect("the directory is there");
+    let planned = plan(&mut source);
+    write(dir.path(), "new.tmp", "new and longer\n", 1);
+    fs::rename(dir.path().join("new.tmp"), dir.path().join("a.txt")).expect("within one directory");
+    let error = read_batches(&*source.reader(), &planned.ranges[0]).expect_err("it is another file");
+    let name = dir.path().join("a.txt").display().to_string();
+    assert_eq!(error.to_string(), format!("`{name}` was replaced after it became part of a batch"));
+    assert!(error.fault() == Fault::External && error.hint().is_some());
+}
+
+#[test]
+fn a_pending_file_that_was_replaced_is_read_once_and_whole() {
+    let dir = dir();
+    write(dir.path(), "a.txt", "a\n", 1);
+    write(dir.path(), "b.txt", "old\n", 2);
+    let one_each = FileSource { files_per_batch_max: Some(1), ..FileSource::text(dir.path()) };
+    let mut source = open(&one_each).expect("the directory is there");
+    assert_eq!(objects(&plan(&mut source)), ["a.txt"]);
+    write(dir.path(), "new.tmp", "new and longer\n", 3);
+    fs::rename(dir.path().join("new.tmp"), dir.path().join("b.txt")).expect("within one directory");
+    let second = plan(&mut source);
+    assert_eq!((read_lines(&*source, &second.ranges), second.drained), (vec!["new and longer".into()], true));
+    assert_eq!(plan(&mut source), PlannedRead { ranges: vec![], drained: true });
+}
+
+#[test]
+fn the_folder_of_a_pattern_may_have_brackets() {
+    let dir = dir();
+    let folder = dir.path().join("jobs[1]*");
+    fs::create_dir(&folder).expect("the directory is ours");
+    write(&folder, "a.txt", "a\n", 1);
+    write(&folder, "[b].txt", "b\n", 2);
+    let mut source = open(&FileSource::text(folder.join("*.txt"))).expect("the directory is there");
+    assert_eq!(objects(&plan(&mut source)), ["a.txt", "[b].txt"]);
+    let mut source = open(&FileSource::text(folder.join("[b].txt"))).expect("it is there");
+    assert_eq!(objects(&plan(&mut source)), ["[b].txt"], "what exists is meant literally");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_entry_that_cannot_be_read_is_refused_once_and_stops_no_other() {
+    use std::os::unix::fs::symlink;
+    let dir = dir();
+    symlink(dir.path().join("nothing"), dir.path().join("dangling.txt")).expect("the directory is ours");
+    symlink(dir.path().join("loop.txt"), dir.path().join("loop.txt")).expect("the directory is ours");
+    let socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket.txt")).expect("the directory is ours");
+    write(dir.path(), "a.txt", "a\n", 1);
+    for path in [dir.path().to_owned(), dir.path().join("*.txt")] {
+        let mut source = open(&FileSource::text(path)).expect("the directory is there");
+        assert_eq!(objects(&plan(&mut source)), ["a.txt"]);
+        assert_eq!(objects(&plan(&mut source)), [""; 0]);
+        assert_eq!(source.counters().expect("files are counted").snapshot().refused_objects, 3);
+    }
+    drop(socket);
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_not_a_regular_file_is_refused_when_it_is_opened() {
+    let dir = dir();
+    let path = dir.path().join("socket");
+    let _socket = std::os::unix::net::UnixListener::bind(&path).expect("the directory is ours");
+    check_open(&path, &format!("`{}` is not a regular file", path.display()));
+    check_open(Path::new("/dev/null"), "`/dev/null` is not a regular file");
+    #[cfg(target_os = "linux")]
+    check_open(Path::new("/proc/version"), "`/proc/version` is not a regular file");
+}
+
+#[test]
+fn files_that_are_known_are_read_while_the_directory_cannot_be_listed() {
+    let dir = dir();
+    let (sub, away) = (dir.path().join("in"), dir.path().join("away"));
+    fs::create_dir(&sub).expect("the directory is ours");
+    write(&sub, "a.txt", "a\n", 1);
+    let mut source = open(&FileSource::text(&sub)).expect("it is there");
+    fs::rename(&sub, &away).expect("within one directory");
+    let planned = plan(&mut source);
+    assert_eq!((objects(&planned), planned.drained), (vec!["a.txt"], true));
+    assert_eq!(source.counters().expect("files are counted").snapshot().failures, 1);
+    source.plan_batch(LIMIT).expect_err("nothing is pending");
+}
+
 fn json_source(dir: &Path, columns: &[(&str, &str)]) -> FileSource {
     let columns: Vec<_> = columns.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
     FileSource::json(dir, parse_schema(&columns).expect("right types"))
@@ -247,6 +330,38 @@ fn json_lines_become_columns_and_bad_ones_are_rejected() {
 }
 
 #[test]
+fn a_line_of_json_nested_deep_is_rejected_and_its_reason_is_short() {
+    let dir = dir();
+    let deep = |open: &str, close: &str| format!("{{\"n\": {}1{}}}", open.repeat(50_000), close.repeat(50_000));
+    let long = format!("{{\"n\": {{\"x\": \"{}\"}}}}", "long ".repeat(1_000));
+    let content = [deep("[", "]"), deep("{\"n\":", "}"), r#"{"n": 1}"#.into(), long];
+    write(dir.path(), "a.json", &content.join("\n"), 1);
+    let mut source = open(&json_source(dir.path(), &[("n", "int64")])).expect("the directory is there");
+    let planned = plan(&mut source);
+    let batches = read_batches(&*source.reader(), &planned.ranges[0]).expect("bad lines are no error");
+    assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 1);
+    let seen = source.counters().expect("files are counted").snapshot();
+    assert_eq!(seen.rejected_rows, 3);
+    let reason = seen.last_rejection.expect("it says why");
+    assert!(reason.chars().count() < 600, "{reason}");
+}
+
+/// As the manual says it.
+#[test]
+fn numbers_with_a_fraction_are_cut_and_those_out_of_range_are_rejected() {
+    let dir = dir();
+    let content = ["1.9", "-1.9", "1e2", "\"7\"", "128", "-129", "\"1.5\""].map(|n| format!("{{\"n\": {n}}}"));
+    write(dir.path(), "a.json", &content.join("\n"), 1);
+    let mut source = open(&json_source(dir.path(), &[("n", "int8")])).expect("the directory is there");
+    let planned = plan(&mut source);
+    let batches = read_batches(&*source.reader(), &planned.ranges[0]).expect("bad lines are no error");
+    let numbers: Vec<_> =
+        batches.iter().flat_map(|rows| rows.column(0).as_primitive::<Int8Type>().iter().collect::<Vec<_>>()).collect();
+    assert_eq!(numbers, [Some(1), Some(-1), Some(100), Some(7)]);
+    assert_eq!(source.counters().expect("files are counted").snapshot().rejected_rows, 3);
+}
+
+#[test]
 fn every_type_of_a_schema_can_be_read_from_json() {
     let dir = dir();
     let columns = [
@@ -279,11 +394,11 @@ fn options_are_read() {
     let read = |text: &str| read_options(text, Path::new("/base"), FileSource::parse);
     assert_eq!(read("path = 'logs'"), Ok(Some(FileSource::text("/base/logs"))));
     let all = "path = '/x/*.json'\nformat = 'json'\nschema = { word = 'utf8', n = 'int64' }\nmax-files-per-batch = 3\n\
-               max-bytes-per-batch = '1MiB'\nmax-line-bytes = '1KiB'\ninvalid = 'drop'";
+               max-bytes-per-batch = '1MiB'\nmax-line-bytes = '1KiB'";
     let expected = FileSource {
         files_per_batch_max: Some(3),
         bytes_per_batch_max: Some(1 << 20),
-        lines: LineOptions { line_bytes_max: 1024, invalid: InvalidUtf8::Drop },
+        lines: LineOptions { line_bytes_max: 1024, ..LineOptions::default() },
         ..json_source(Path::new("/x/*.json"), &[("word", "utf8"), ("n", "int64")])
     };
     assert_eq!(read(all), Ok(Some(expected)));
@@ -301,6 +416,9 @@ fn mistakes_in_options_are_named() {
     check_options("path = 'a'\nformat = 'jsn'", &["`format` cannot be `jsn`"]);
     check_options("path = 'a'\nformat = 'json'", &["`schema` is missing"]);
     check_options("path = 'a'\nschema = { a = 'utf8' }", &["`schema` does not go with `format = \"text\"`"]);
+    let with_invalid = "path = 'a'\nformat = 'json'\nschema = { a = 'utf8' }\ninvalid = 'drop'";
+    check_options(with_invalid, &["`invalid` does not go with `format = \"json\"`"]);
+    check_options("path = '/a[.txt'", &["`a[.txt` is no pattern: invalid range pattern at character 2"]);
     check_options("path = 'a'\nformat = 'json'\nschema = {}", &["`schema` has no columns"]);
     let two = "path = 'a'\nformat = 'json'\nschema = { a = 'uft8', b = 'list<' }";
     check_options(two, &["`uft8` is no type", "`list<` is no type: a name is missing at the end"]);
@@ -327,7 +445,7 @@ proptest! {
         let lines = LineOptions { line_bytes_max, invalid: InvalidUtf8::Replace };
         let source = open(&FileSource { lines, ..FileSource::text(&path) }).expect("it is there");
         let object = path.display().to_string();
-        let range = |start, end| OffsetRange { object: object.clone(), start, end };
+        let range = |start, end| OffsetRange { object: object.clone(), start, end, identity: None };
         let whole = read_lines(&*source, &[range(0, size)]);
         let refused_whole = source.counters().expect("counted").snapshot().refused_lines;
         let parts: Vec<_> = cuts.windows(2).map(|cut| range(cut[0], cut[1])).collect();
@@ -362,6 +480,7 @@ fn ranges_longer_than_a_read_are_whole() {
             object: object.clone(),
             start,
             end,
+            identity: None,
         });
         assert!(read_lines(&*source, &ranges).iter().map(String::as_str).eq(content.lines()), "cut at {middle}");
     }
