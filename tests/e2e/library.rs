@@ -9,6 +9,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemill::context::{Context, Plugin};
 use tidemill::error::Error;
 use tidemill::job::{Job, OnError, Settings};
+use tidemill::operator::Operator;
+use tidemill::operator::native::NativeOperator;
 use tidemill::plugin::{Runtime, RuntimeConfig};
 use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode};
 use tidemill::source::{Intake, OpenSource, Receiver, SourceDefinition};
@@ -159,6 +161,19 @@ fn a_program_runs_the_job_that_a_file_does_and_hears_of_every_batch() {
     assert_eq!((summary.batches, summary.rows_in, summary.rows_out), (1, 2, 4));
     let expected = ["submitted 0", "started 0", "completed 0 rows 2 -> 4", "ended false"];
     assert_eq!(events.seen(), expected);
+}
+
+#[test]
+fn a_function_of_the_program_runs_in_place_of_the_plugin() {
+    let context = context(settings("native"), &runtime());
+    let rows = Rows::default();
+    let native: Arc<dyn Operator> = Arc::new(NativeOperator::from(split_words::split_words::operator()));
+    let lines = context.source("lines", Lines::source(&["to be", "or not to be"], false));
+    let words = lines.transform("words", native);
+    words.aggregate("counts", ["word"], [("count", "count(*)")]).foreach_batch(keep(&rows));
+    let running = context.start().expect("a job that fits together");
+    running.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), expected());
 }
 
 #[test]
