@@ -117,8 +117,14 @@ struct Opened {
 
 impl Opened {
     fn new(operator: &dyn Operator, config: Value, rows: &RecordBatch) -> anyhow::Result<Self> {
-        let step =
-            StepInfo { job: "bench".into(), step: "step".into(), partitions: 1, config, limits: Limits::default() };
+        let step = StepInfo {
+            job: "bench".into(),
+            step: "step".into(),
+            partitions: 1,
+            config,
+            limits: Limits::default(),
+            stop: Default::default(),
+        };
         let transform = operator.open_transform(&step, &rows.schema()).map_err(explained)?;
         let input = rows.project(&transform.plan().reads).context("the plan reads columns that are there")?;
         Ok(Self { transform, input })
@@ -162,8 +168,14 @@ struct Step {
 
 impl Step {
     fn open(operator: Arc<dyn Operator>, config: Value, input: &RecordBatch) -> anyhow::Result<Self> {
-        let info =
-            StepInfo { job: "bench".into(), step: "step".into(), partitions: 1, config, limits: Limits::default() };
+        let info = StepInfo {
+            job: "bench".into(),
+            step: "step".into(),
+            partitions: 1,
+            config,
+            limits: Limits::default(),
+            stop: Default::default(),
+        };
         let bounds = CallBounds { rows: ROWS as u32, bytes: 64 << 20, whole_partition: false };
         let step = TransformStep::open(operator, info, input.schema(), bounds, Arc::default()).map_err(explained)?;
         let task = TaskContext {

@@ -68,7 +68,14 @@ fn loaded(name: &str) -> Plugin {
 }
 
 fn info(config: serde_json::Value) -> StepInfo {
-    StepInfo { job: "differential".into(), step: "step".into(), partitions: 1, config, limits: Limits::default() }
+    StepInfo {
+        job: "differential".into(),
+        step: "step".into(),
+        partitions: 1,
+        config,
+        limits: Limits::default(),
+        stop: Default::default(),
+    }
 }
 
 fn call(n: u64) -> Call {

@@ -112,7 +112,7 @@ fn a_second_signal_stops_at_once() {
             name = "busy"
             batch-interval = "0"
             [limits]
-            time-per-call = "2s"
+            time-per-call = "1h"
             [[source]]
             name = "lines"
             type = "generator"
@@ -137,4 +137,6 @@ fn a_second_signal_stops_at_once() {
     running.signal("INT");
     let ended = running.wait();
     assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    // The call was broken off: the job ended by itself, with its last event.
+    assert!(ended.stderr.contains(r#""outcome":"stopped-at-once""#), "{}", ended.stderr);
 }

@@ -14,6 +14,8 @@ pub mod layout;
 pub mod native;
 
 use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
@@ -68,6 +70,31 @@ pub struct StepInfo {
     pub config: serde_json::Value,
     /// What an instance may use.
     pub limits: Limits,
+    /// Set when the job is stopped at once: a call that runs is broken off.
+    pub stop: StopFlag,
+}
+
+/// Says that a job is stopped at once. Clones are of the same job; all are equal, because it is no part of what a step is.
+#[derive(Debug, Clone, Default)]
+pub struct StopFlag(Arc<AtomicBool>);
+
+impl StopFlag {
+    /// Stops the job.
+    pub fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the job is stopped.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl PartialEq for StopFlag {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// What an instance of an operator may use. Native operators are trusted and not limited, except in what they return.

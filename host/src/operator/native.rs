@@ -548,7 +548,14 @@ mod tests {
 
     fn step() -> StepInfo {
         let limits = Limits { output_rows: 5, ..Limits::default() };
-        StepInfo { job: "job".into(), step: "words".into(), partitions: 1, config: serde_json::json!({}), limits }
+        StepInfo {
+            job: "job".into(),
+            step: "words".into(),
+            partitions: 1,
+            config: serde_json::json!({}),
+            limits,
+            stop: Default::default(),
+        }
     }
 
     fn call() -> Call {

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::ids::StageId;
 use crate::job::{Job, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
-use crate::operator::{OpenError, Operator, StepInfo};
+use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::describe::describe_schema;
 use crate::plan::{
     Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink, PlannedSource,
@@ -33,7 +33,14 @@ use crate::task::pipeline::{Node, NodeKind, Pipeline};
 ///
 /// Everything that does not fit, at once. A step whose input is not known because of an earlier mistake is left out.
 pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
-    let mut builder = Builder { job, runtime, problems: Vec::new(), schemas: HashMap::new(), kinds: HashMap::new() };
+    let mut builder = Builder {
+        job,
+        runtime,
+        problems: Vec::new(),
+        schemas: HashMap::new(),
+        kinds: HashMap::new(),
+        stop: StopFlag::default(),
+    };
     let plan = builder.build();
     match plan {
         Some(plan) if builder.problems.is_empty() => Ok(plan),
@@ -65,6 +72,7 @@ struct Builder<'a> {
     problems: Vec<PlanProblem>,
     schemas: HashMap<String, SchemaRef>,
     kinds: HashMap<String, PhysicalKind>,
+    stop: StopFlag,
 }
 
 /// A node of the graph that stages are cut from.
@@ -129,7 +137,8 @@ impl<'a> Builder<'a> {
             return None;
         }
         let stages = self.cut_stages(&steps, &planned, &sinks);
-        Some(Plan { settings: job.settings.clone(), sources, steps: planned, sinks, shuffles, stages })
+        let stop = self.stop.clone();
+        Some(Plan { settings: job.settings.clone(), sources, steps: planned, sinks, shuffles, stages, stop })
     }
 
     fn plan_source(&mut self, source: &Source) -> Option<PlannedSource> {
@@ -334,6 +343,7 @@ impl<'a> Builder<'a> {
             partitions: self.job.settings.partitions,
             config: runs.config.clone(),
             limits: runs.limits.clone(),
+            stop: self.stop.clone(),
         }
     }
 

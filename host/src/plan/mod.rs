@@ -22,7 +22,7 @@ use crate::error::{Explain, Fault};
 use crate::ids::StageId;
 use crate::job::{OnError, Settings};
 use crate::metrics::StepMeter;
-use crate::operator::Operator;
+use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
@@ -42,6 +42,8 @@ pub struct Plan {
     pub shuffles: Vec<PlannedShuffle>,
     /// The stages, in the order of the flow.
     pub stages: Vec<Stage>,
+    /// Breaks off what runs of the plan when the job is stopped at once.
+    pub stop: StopFlag,
 }
 
 /// A source of a plan.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
-use crate::operator::{Call, StepInfo};
+use crate::operator::{Call, StepInfo, StopFlag};
 use crate::plugin::guest_log::GuestLog;
 use crate::plugin::limiter::Limiter;
 use crate::plugin::metrics::{GuestMetrics, InstanceMetrics};
@@ -38,6 +38,10 @@ pub(crate) struct Guest {
     pub(crate) timers: HashMap<u32, u64>,
     /// Its directories: none.
     pub(crate) filesystem: WasiFilesystemCtx,
+    /// Epochs that are left of the call's time.
+    pub(crate) ticks_left: u64,
+    /// Whether the job is stopped at once.
+    stop: StopFlag,
 }
 
 impl Guest {
@@ -54,7 +58,15 @@ impl Guest {
             table,
             timers: HashMap::new(),
             filesystem: WasiFilesystemCtx::default(),
+            ticks_left: 0,
+            stop: step.stop.clone(),
         }
+    }
+
+    /// Whether a call may go on after one more epoch of it has gone by.
+    pub(crate) fn tick(&mut self) -> bool {
+        self.ticks_left = self.ticks_left.saturating_sub(1);
+        self.ticks_left > 0 && !self.stop.is_set()
     }
 
     /// Makes everything as the contract promises it at the start of `call`, however often it is run.

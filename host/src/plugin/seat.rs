@@ -12,6 +12,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use wasmtime::component::Instance;
+use wasmtime::{Trap, UpdateDeadline};
 
 use crate::error::Retry;
 use crate::ids::BatchId;
@@ -203,7 +204,7 @@ impl<R: OpenRole> Turn<'_, R> {
     ) -> Result<T, Breach> {
         let Live { store, export } = &mut *self.live;
         let limits = &self.step.limits;
-        store.set_epoch_deadline(n_ticks(limits.time_per_call));
+        set_time(store, limits.time_per_call);
         if let Some(fuel) = limits.fuel_per_call {
             set_fuel(store, fuel);
         }
@@ -241,7 +242,10 @@ impl Opener {
         let mut store = GuestStore::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.limiter);
         // Deadlines begin at 0: without these the first instruction would be the last.
-        store.set_epoch_deadline(n_ticks(limits.time_to_open));
+        store.epoch_deadline_callback(|mut context| {
+            if context.data_mut().tick() { Ok(UpdateDeadline::Continue(1)) } else { Err(Trap::Interrupt.into()) }
+        });
+        set_time(&mut store, limits.time_to_open);
         if limits.fuel_per_call.is_some() {
             // Fuel is a limit on calls; opening is limited in time.
             set_fuel(&mut store, u64::MAX);
@@ -270,6 +274,12 @@ impl Opener {
         store.set_hostcall_fuel(bytes(limits.output_bytes.saturating_add(LIFT_SLACK_BYTES)));
         Ok((Live { store, export }, plan))
     }
+}
+
+/// Gives the guest `limit` from now. It is looked at every epoch, and so is whether the job goes on.
+fn set_time(store: &mut GuestStore, limit: Duration) {
+    store.data_mut().ticks_left = n_ticks(limit);
+    store.set_epoch_deadline(1);
 }
 
 /// The epochs that `limit` lasts at least: the one that has begun counts for nothing.

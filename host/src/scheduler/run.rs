@@ -1,6 +1,5 @@
 //! A job at work: its threads, how it is stopped, how it ends.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use crate::error::{Error, Explain, Fault};
 use crate::ids::BatchId;
 use crate::job::OnError;
 use crate::metrics::{StepCounts, peak_memory_bytes};
-use crate::operator::CallError;
+use crate::operator::{CallError, StopFlag};
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
@@ -138,8 +137,8 @@ struct ControlState {
 pub(crate) struct Control {
     state: Mutex<ControlState>,
     changed: Condvar,
-    /// Looked at between calls, where the lock would cost.
-    pub(crate) stopped_at_once: Arc<AtomicBool>,
+    /// Looked at between calls, where the lock would cost, and in calls of plugins.
+    stopped_at_once: StopFlag,
     store: Arc<BlockStore>,
 }
 
@@ -156,7 +155,7 @@ impl Control {
         let mut state = self.lock();
         state.stop = state.stop.max(stop);
         if state.stop == Stop::AtOnce {
-            self.stopped_at_once.store(true, Ordering::Relaxed);
+            self.stopped_at_once.set();
         }
         drop(state);
         self.changed.notify_all();
@@ -298,7 +297,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let control = Arc::new(Control {
         state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0 }),
         changed: Condvar::new(),
-        stopped_at_once: Arc::default(),
+        stopped_at_once: plan.stop.clone(),
         store: store.clone(),
     });
     let shared = Arc::new(Shared {
@@ -348,7 +347,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     };
     let (queue, batches) = unbounded::<(Batch, Duration)>();
     let runner = Runner {
-        batches: BatchRunner { plan: plan.clone(), pool, store, sinks, stopped: control.stopped_at_once.clone() },
+        batches: BatchRunner { plan: plan.clone(), pool, store, sinks, stopped: plan.stop.clone() },
         clock: clock.clone(),
         control,
         listeners: listeners.clone(),
@@ -417,8 +416,10 @@ impl Runner {
             if failure.is_some() || self.control.stop() == Stop::AtOnce {
                 self.batches.release(&batch);
             } else if let Err(error) = self.run_one(&batch, submitted) {
+                // What is broken off by a stop fails in ways of its own, which tell nothing.
+                let is_stopped = self.control.stop() == Stop::AtOnce;
                 self.control.request(Stop::AtOnce);
-                if error.downcast_ref::<Cancelled>().is_none() {
+                if !is_stopped && error.downcast_ref::<Cancelled>().is_none() {
                     failure = Some(error);
                 }
             }
@@ -469,8 +470,8 @@ impl Runner {
             }
             Err(error) => error,
         };
-        let skipped = self.may_be_skipped(&error);
-        if error.downcast_ref::<Cancelled>().is_none() {
+        let skipped = self.control.stop() != Stop::AtOnce && self.may_be_skipped(&error);
+        if self.control.stop() != Stop::AtOnce && error.downcast_ref::<Cancelled>().is_none() {
             let event = BatchFailed { batch_id, batch_time_us, error: error.report(), skipped };
             self.listeners.iter().for_each(|listener| listener.on_batch_failed(&event));
         }

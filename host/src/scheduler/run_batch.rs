@@ -13,6 +13,7 @@ use arrow::array::RecordBatch;
 use crate::block_store::BlockStore;
 use crate::error::Error;
 use crate::ids::PartitionId;
+use crate::operator::StopFlag;
 use crate::plan::{Entry, Plan, Stage};
 use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
 use crate::shuffle::Shuffle;
@@ -30,7 +31,7 @@ pub(crate) struct BatchRunner {
     /// The open sinks with their names.
     pub(crate) sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Set when the job is stopped at once.
-    pub(crate) stopped: Arc<AtomicBool>,
+    pub(crate) stopped: StopFlag,
 }
 
 /// What came of a batch.
@@ -83,7 +84,7 @@ impl BatchRunner {
         let mut prepared: Vec<Vec<Prepared>> = self.sinks.iter().map(|_| Vec::new()).collect();
         let mut ended = vec![false; plan.stages.len()];
         while ended.contains(&false) {
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.stopped.is_set() {
                 return Err(Cancelled.into());
             }
             let is_ready = |stage: &&Stage| {
@@ -199,11 +200,11 @@ fn run_task(
     task: &TaskContext,
     input: TaskInput,
     store: &BlockStore,
-    stopped: &AtomicBool,
+    stopped: &StopFlag,
 ) -> Result<TaskOutput, Error> {
     let mut running = RunningPipeline::start(pipeline, outputs, task)?;
     let mut push = |rows: RecordBatch| {
-        if stopped.load(Ordering::Relaxed) {
+        if stopped.is_set() {
             return Err(Cancelled.into());
         }
         running.push(rows)

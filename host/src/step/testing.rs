@@ -106,6 +106,7 @@ pub(crate) fn info() -> StepInfo {
         partitions: 2,
         config: serde_json::json!({}),
         limits: crate::operator::Limits::default(),
+        stop: Default::default(),
     }
 }
 
