@@ -11,6 +11,7 @@
 //! | `tidemill_step_busy_seconds_total` | seconds | job, step | time at work, the steps after it left out |
 //! | `tidemill_step_errors_total` | errors | job, step | calls that failed |
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -73,6 +74,8 @@ pub struct StepCounts {
     pub busy_seconds: f64,
     /// Calls that failed.
     pub errors: u64,
+    /// The counters and gauges that the step's plugin keeps, by name.
+    pub guest: BTreeMap<String, serde_json::Value>,
 }
 
 impl StepMeter {
@@ -89,6 +92,7 @@ impl StepMeter {
             crossed_out_bytes: self.crossed_out_bytes.get(),
             busy_seconds: Duration::from_nanos(self.busy_ns.get()).as_secs_f64(),
             errors: self.errors.get(),
+            guest: BTreeMap::new(),
         }
     }
 }

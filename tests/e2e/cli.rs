@@ -147,7 +147,9 @@ fn a_plugin_is_looked_into() {
     );
     let job = job.replace("by = [\"value\"]", "by = [\"word\"]");
     write(place.path(), &job);
-    assert_eq!(run(place.path(), &["check", "job.toml"]).code(), 0);
+    let ended = run(place.path(), &["check", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(ended.stdout.contains(&format!("sha256 {sha256}")), "{}", ended.stdout);
     let other = "0".repeat(64);
     write(place.path(), &job.replace(sha256, &other));
     let ended = run(place.path(), &["check", "job.toml"]);

@@ -9,11 +9,11 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use tidemill::context::{Context, Plugin};
 use tidemill::error::Error;
 use tidemill::job::{Job, OnError, Settings};
-use tidemill::operator::Operator;
 use tidemill::operator::native::NativeOperator;
+use tidemill::operator::{Limits, Operator};
 use tidemill::plugin::{Runtime, RuntimeConfig};
 use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode};
-use tidemill::source::{Intake, OpenSource, Receiver, SourceDefinition};
+use tidemill::source::{Intake, OpenSource, Receiver, SourceDefinition, SourceEvent};
 use tidemill_tests::{plugin, project};
 
 /// A receiver of a program's own: some lines, then the end, or waiting for a stop.
@@ -204,6 +204,33 @@ fn a_hostile_job_does_no_harm_to_its_neighbour_in_the_same_process() {
     assert!(failure.to_string().contains("`bad`"), "{failure}");
     good.await_termination().expect("a job that ends well");
     assert_eq!(sorted(&rows), expected());
+}
+
+/// Keeps what happens to sources.
+#[derive(Default)]
+struct SourceEvents(Mutex<Vec<String>>);
+
+impl Listener for SourceEvents {
+    fn on_source_event(&self, source: &str, event: &SourceEvent) {
+        self.0.lock().expect("no test panicked").push(format!("{source} {event:?}"));
+    }
+}
+
+#[test]
+fn a_program_hears_of_sources_and_sees_what_its_plugins_count() {
+    let mut context = context(settings("counts"), &runtime());
+    let events = Arc::new(SourceEvents::default());
+    context.add_listener(events.clone());
+    let counts = Plugin::at(plugin("hostile")).config(serde_json::json!({ "do": "count-flood" }));
+    let limits = Limits { time_per_call: Duration::from_secs(60), ..Limits::default() };
+    let lines = context.source("lines", Lines::source(&["a"], false));
+    lines.transform("counting", counts.limits(limits)).foreach_batch(|_, _| Ok(()));
+    let running = context.start().expect("a job that fits together");
+    let summary = running.await_termination().expect("a job that ends well");
+    // A million names were asked for; as many are kept as a step may have.
+    assert_eq!(summary.steps[0].guest.len(), 256);
+    assert_eq!(summary.steps[0].guest["counter 0"], 1);
+    assert_eq!(*events.0.lock().expect("no test panicked"), ["lines Ended"]);
 }
 
 #[test]

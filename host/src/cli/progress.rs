@@ -10,6 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidemill::clock::{Clock, SystemClock};
 use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
+use tidemill::source::SourceEvent;
 
 use super::output::{human_count, human_seconds, say, say_event};
 use super::run::say_ended;
@@ -190,6 +191,19 @@ impl Listener for JsonEvents {
 
     fn on_batch_failed(&self, event: &BatchFailed) {
         say_event("batch-failed", event);
+    }
+
+    fn on_source_event(&self, source: &str, event: &SourceEvent) {
+        match event {
+            SourceEvent::Failed { error, retry_in } => {
+                let retry_in_seconds = retry_in.as_secs_f64();
+                let fields =
+                    serde_json::json!({ "source": source, "error": error, "retry_in_seconds": retry_in_seconds });
+                say_event("source-failed", fields);
+            }
+            SourceEvent::Ended => say_event("source-ended", serde_json::json!({ "source": source })),
+            SourceEvent::Stopped => say_event("source-stopped", serde_json::json!({ "source": source })),
+        }
     }
 
     fn on_run_ended(&self, event: &RunEnded) {

@@ -13,6 +13,7 @@ mod error;
 pub mod layout;
 pub mod native;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -318,6 +319,11 @@ pub trait Operator: Send + Sync + fmt::Debug {
     /// The SHA-256 of the file it was loaded from, in hexadecimal; `None` when it has no file.
     fn sha256(&self) -> Option<String> {
         None
+    }
+
+    /// The counters and gauges that its instances keep for a step, by name; none for an operator that keeps none.
+    fn guest_metrics(&self, _job: &str, _step: &str) -> BTreeMap<String, serde_json::Value> {
+        BTreeMap::new()
     }
 
     /// The roles it can be opened in.

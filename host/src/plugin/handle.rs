@@ -1,6 +1,6 @@
 //! A loaded plugin, as the host holds it: an [`Operator`] that opens instances of a component.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,7 +11,7 @@ use crate::operator::{
 };
 use crate::plugin::aggregator::PluginAggregator;
 use crate::plugin::inspect::Inspection;
-use crate::plugin::metrics::GuestMetrics;
+use crate::plugin::metrics::{GuestMetrics, MetricValue};
 use crate::plugin::reducer::PluginReducer;
 use crate::plugin::runtime::{Code, InstanceMode};
 use crate::plugin::seat::Seat;
@@ -121,6 +121,20 @@ impl Plugin {
 impl Operator for Plugin {
     fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    fn sha256(&self) -> Option<String> {
+        Some(self.inspection().sha256.to_string())
+    }
+
+    fn guest_metrics(&self, job: &str, step: &str) -> BTreeMap<String, serde_json::Value> {
+        let kept = self.metrics(job, step).map(|metrics| metrics.snapshot()).unwrap_or_default();
+        let value = |value| match value {
+            MetricValue::Counter(sum) => serde_json::Value::from(sum),
+            // What is no number in JSON is null.
+            MetricValue::Gauge(last) => serde_json::Value::from(last),
+        };
+        kept.into_iter().map(|(name, kept)| (name, value(kept))).collect()
     }
 
     fn roles(&self) -> Vec<Role> {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::ids::BatchId;
 use crate::scheduler::Summary;
+use crate::source::SourceEvent;
 
 /// Rows of one source in one batch.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -101,6 +102,9 @@ pub trait Listener: Send + Sync {
 
     /// A batch has failed.
     fn on_batch_failed(&self, _event: &BatchFailed) {}
+
+    /// A receiver has failed and is run again, has ended, or was stopped. Called from the receiver's thread.
+    fn on_source_event(&self, _source: &str, _event: &SourceEvent) {}
 
     /// The job has ended; the last call.
     fn on_run_ended(&self, _event: &RunEnded) {}

@@ -18,7 +18,7 @@ use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::sink::Sink;
-use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceSnapshot};
+use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::{WorkerPool, panicked};
 
@@ -266,8 +266,17 @@ fn tell(status: &mut Status) -> Result<Arc<Summary>, Error> {
 }
 
 fn step_counts(plan: &Plan) -> Vec<StepCounts> {
-    let steps = plan.steps.iter().map(|step| step.meter.snapshot(&step.name));
+    let steps = plan.steps.iter().map(|step| {
+        let operator = step.operator.as_ref();
+        let guest = operator.map(|planned| planned.operator.guest_metrics(&plan.settings.name, &step.name));
+        StepCounts { guest: guest.unwrap_or_default(), ..step.meter.snapshot(&step.name) }
+    });
     steps.chain(plan.sinks.iter().map(|sink| sink.meter.snapshot(&sink.name))).collect()
+}
+
+/// Tells listeners what happens to a source.
+fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver {
+    Arc::new(move |event| listeners.iter().for_each(|listener| listener.on_source_event(&source, event)))
 }
 
 /// Opens the sinks and sources of a plan and runs it.
@@ -318,7 +327,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
                     schema: planned.schema.clone(),
                     store: store.clone(),
                     clock: clock.clone(),
-                    observer: None,
+                    observer: Some(tell_of(planned.name.clone(), listeners.clone())),
                 };
                 let handle = ReceiverHandle::start(settings, receiver).map_err(|source| StartError::Open {
                     part: "source",
