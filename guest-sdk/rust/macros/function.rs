@@ -319,6 +319,9 @@ fn transform(options: &Options, function: &ItemFn, operator: &Ident) -> syn::Res
                 quote!(let value = #call; #emit)
             };
             let process = quote! {
+                if input.n_rows() == 0 {
+                    return ::std::result::Result::Ok(::std::default::Default::default());
+                }
                 let rows = #rt::rows::<#row>(input)?;
                 let mut out = #guest::Emitter::<#emits>::start(&self.sizes, rows.len(), self.keeps_origin);
                 for index in 0..rows.len() {

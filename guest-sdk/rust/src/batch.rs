@@ -42,6 +42,10 @@ impl<'a> Batch<'a> {
     ///
     /// Names the column and the rule that it breaks.
     pub fn checked(schema: &'a Schema, rows: u32, nodes: &'a [Node], buffers: &'a [&'a [u8]]) -> Result<Self, String> {
+        if rows == 0 && nodes.is_empty() && buffers.is_empty() {
+            // SAFETY: so a batch without rows may be.
+            return Ok(unsafe { Self::new(schema, rows, nodes, buffers) });
+        }
         let mut rest = Parts { nodes: nodes.iter(), buffers: buffers.iter() };
         for field in &schema.fields {
             rest.check(field, rows)?;
@@ -65,13 +69,13 @@ impl<'a> Batch<'a> {
         self.rows as usize
     }
 
-    /// The nodes of all fields, in pre-order.
+    /// The nodes of all fields, in pre-order. Without rows there may be none.
     #[must_use]
     pub fn nodes(&self) -> &'a [Node] {
         self.nodes
     }
 
-    /// The buffers of all fields, in pre-order.
+    /// The buffers of all fields, in pre-order. Without rows there may be none.
     #[must_use]
     pub fn buffers(&self) -> &'a [&'a [u8]] {
         self.buffers
@@ -82,8 +86,9 @@ impl<'a> Batch<'a> {
         let (mut nodes, mut buffers) = (self.nodes, self.buffers);
         self.schema.fields.iter().map(move |field| {
             let column = Column { field, nodes, buffers };
-            nodes = &nodes[field.n_nodes()..];
-            buffers = &buffers[field.n_buffers()..];
+            // A batch without rows may have none.
+            nodes = nodes.get(field.n_nodes()..).unwrap_or_default();
+            buffers = buffers.get(field.n_buffers()..).unwrap_or_default();
             column
         })
     }
@@ -199,13 +204,13 @@ impl<'a> Column<'a> {
     /// How many values it has.
     #[must_use]
     pub fn n_values(&self) -> usize {
-        self.nodes[0].length as usize
+        self.nodes.first().map_or(0, |node| node.length as usize)
     }
 
     /// How many of its values are null.
     #[must_use]
     pub fn n_nulls(&self) -> usize {
-        self.nodes[0].null_count as usize
+        self.nodes.first().map_or(0, |node| node.null_count as usize)
     }
 
     /// The column as values of `T`; `None` when it is of another type.

@@ -72,6 +72,9 @@ pub fn filter<'a, R: ReadRow<'a>>(
     batch: Batch<'a>,
     mut keep: impl FnMut(R) -> Result<bool, String>,
 ) -> Result<Output, Failure> {
+    if batch.n_rows() == 0 {
+        return Ok(Output::default());
+    }
     let rows = rows::<R>(batch)?;
     let n_rows = rows.len();
     let mut origin: Vec<u32> = Vec::with_capacity(n_rows);

@@ -279,6 +279,9 @@ fn with_batch<R>(schema: &Schema, batch: &arrow::Batch, use_it: impl FnOnce(Batc
 }
 
 fn write_batch(batch: OwnedBatch) -> arrow::Batch {
+    if batch.rows == 0 {
+        return arrow::Batch { rows: 0, nodes: Vec::new(), buffers: Vec::new() };
+    }
     let nodes = batch.nodes.into_iter();
     arrow::Batch {
         rows: batch.rows,

@@ -74,10 +74,12 @@ fn schema(what: &str, fields: &[FlatField]) -> Result<SchemaRef, String> {
     Ok(Arc::new(schema))
 }
 
-/// Checks what a transform returned for `n_rows` rows of input. Gives the bytes that came back as well.
+/// Checks what a transform returned for `n_rows` rows of input. Gives the bytes that came back as well. `nothing` is a batch
+/// without rows of the schema that the plan writes.
 pub(crate) fn transform_output(
     raw: RawOutput,
     plan: &TransformPlan,
+    nothing: &RecordBatch,
     n_rows: u32,
     limits: &Limits,
 ) -> Result<(TransformOutput, u64), Breach> {
@@ -97,7 +99,10 @@ pub(crate) fn transform_output(
         None => {}
     }
     let rejected = check_rejected(rejected, n_rows)?;
-    let rows = lift(&plan.writes, rows)?;
+    let rows = match rows {
+        RawBatch { rows: 0, nodes, buffers } if nodes.is_empty() && buffers.is_empty() => nothing.clone(),
+        rows => lift(&plan.writes, rows)?,
+    };
     Ok((TransformOutput { rows, origin, rejected }, n_bytes))
 }
 
@@ -255,15 +260,27 @@ mod tests {
 
     fn check_output(raw: RawOutput, carries: Carried, expected: Result<usize, &str>) {
         let writes = Arc::new(Schema::new(vec![Field::new("x", DataType::Int32, false)]));
+        let nothing = RecordBatch::new_empty(Arc::clone(&writes));
         let plan = TransformPlan { reads: vec![], writes, carries };
         let limits = Limits { output_rows: 5, output_bytes: 60, ..Limits::default() };
-        let found = transform_output(raw, &plan, 3, &limits);
+        let found = transform_output(raw, &plan, &nothing, 3, &limits);
         match (found, expected) {
             (Ok((output, _)), Ok(n_rows)) => assert_eq!(output.rows.num_rows(), n_rows),
             (Err(Breach::Invalid(rule)), Err(expected)) => assert_eq!(rule, expected),
             (Err(Breach::Limit { seen, .. }), Err(expected)) => assert_eq!(seen, expected),
             (found, expected) => panic!("{found:?} instead of {expected:?}"),
         }
+    }
+
+    #[test]
+    fn an_output_without_rows_needs_no_nodes_and_no_buffers() {
+        let without_parts = |n_rows| {
+            let rows = RawBatch { rows: n_rows, nodes: vec![], buffers: vec![] };
+            RawOutput { rows, origin: None, rejected: vec![] }
+        };
+        check_output(without_parts(0), Carried::Nothing, Ok(0));
+        check_output(output(0, None, &[]), Carried::Nothing, Ok(0));
+        check_output(without_parts(1), Carried::Nothing, Err("it has 0 nodes, its schema has 1 fields"));
     }
 
     #[test]

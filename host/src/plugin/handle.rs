@@ -142,7 +142,7 @@ impl Operator for Plugin {
     }
 
     fn open_transform(&self, step: &StepInfo, input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
-        Ok(Box::new(PluginTransform(Seat::open(&self.shared, step, input)?)))
+        Ok(Box::new(PluginTransform::new(Seat::open(&self.shared, step, input)?)))
     }
 
     fn open_reducer(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {

@@ -1,5 +1,7 @@
 //! A plugin opened as a transform.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use wasmtime::component::Instance;
@@ -47,29 +49,42 @@ impl From<TransformPlan> for AnyPlan {
 }
 
 /// A plugin opened as a transform, for one partition.
-pub(crate) struct PluginTransform(pub(crate) Seat<AsTransform>);
+pub(crate) struct PluginTransform {
+    seat: Seat<AsTransform>,
+    /// What it writes when there is nothing: made once, since making the arrays costs as much as the rest of the call.
+    nothing: RecordBatch,
+}
+
+impl PluginTransform {
+    /// The transform of an opened plugin.
+    pub(crate) fn new(seat: Seat<AsTransform>) -> Self {
+        let nothing = RecordBatch::new_empty(Arc::clone(&seat.plan().writes));
+        Self { seat, nothing }
+    }
+}
 
 impl Transform for PluginTransform {
     fn plan(&self) -> &TransformPlan {
-        self.0.plan()
+        self.seat.plan()
     }
 
     fn process(&mut self, call: &Call, input: &RecordBatch) -> Result<TransformOutput, CallError> {
         debug_assert_eq!(
             input.num_columns(),
-            self.0.plan().reads.len(),
+            self.seat.plan().reads.len(),
             "the input has the columns that the plan reads"
         );
-        self.0.run(call, input.num_rows(), |turn| {
+        self.seat.run(call, input.num_rows(), |turn| {
             let lowered = turn.lower(input)?;
             let raw = turn.call(|export, store, call| export.process(store, call, &lowered))?;
-            let (output, n_bytes) = check::transform_output(raw, turn.plan, lowered.rows, turn.limits())?;
+            let (output, n_bytes) =
+                check::transform_output(raw, turn.plan, &self.nothing, lowered.rows, turn.limits())?;
             turn.count_crossed(0, n_bytes);
             Ok(output)
         })
     }
 
     fn bytes_crossed(&self) -> Crossed {
-        self.0.crossed()
+        self.seat.crossed()
     }
 }

@@ -28,6 +28,9 @@ use super::Node;
 /// Names the field and the rule of the contract that it breaks, as in "column `word`: offset 3 is 7, less than the one
 /// before it, 9". No batch is made then.
 pub fn lift(schema: &SchemaRef, rows: u32, nodes: &[Node], buffers: Vec<Vec<u8>>) -> Result<RecordBatch, String> {
+    if rows == 0 && nodes.is_empty() && buffers.is_empty() {
+        return Ok(RecordBatch::new_empty(schema.clone()));
+    }
     let (mut n_nodes, mut n_buffers) = (0, 0);
     schema.fields().iter().for_each(|field| count(field, &mut n_nodes, &mut n_buffers));
     if nodes.len() != n_nodes {

@@ -14,7 +14,7 @@ use super::{Lowered, Node};
 /// Lowers a batch to the contract's layout.
 ///
 /// Buffers are borrowed, except where the layout differs: columns of a type that is cast, offsets that do not start at
-/// 0 and bits that do not start at a byte, which both come of slicing.
+/// 0 and bits that do not start at a byte, which both come of slicing. Without rows there are no nodes and no buffers.
 ///
 /// # Errors
 ///
@@ -22,6 +22,9 @@ use super::{Lowered, Node};
 /// cast fails (text of more than 2 GiB in one column), or when there are more than 2³² - 1 rows.
 pub fn lower(batch: &RecordBatch) -> Result<Lowered<'_>, ArrowError> {
     let rows = to_u32(batch.num_rows())?;
+    if rows == 0 {
+        return Ok(Lowered::default());
+    }
     let mut lowered = Lowered {
         rows,
         nodes: Vec::with_capacity(batch.num_columns()),
