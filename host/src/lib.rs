@@ -20,5 +20,6 @@ pub mod sink;
 pub mod source;
 
 pub mod shuffle;
+pub mod state;
 pub mod step;
 pub mod task;

@@ -1,0 +1,206 @@
+//! The state of one step: its partitions' tables, lent to tasks, changed when a batch has been published.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Changes, StateTable};
+use crate::error::{Explain, Fault};
+use crate::ids::PartitionId;
+
+/// State could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StateError {
+    /// The store on disk failed.
+    #[error("the state of step `{step}` could not be {doing}")]
+    Store {
+        /// The step.
+        step: String,
+        /// `read`, `written`, `opened`.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What was read is not what was written.
+    #[error("the state of step `{step}` is damaged: {what}")]
+    Damaged {
+        /// The step.
+        step: String,
+        /// What is wrong with it.
+        what: String,
+    },
+}
+
+impl Explain for StateError {
+    fn fault(&self) -> Fault {
+        Fault::External
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            StateError::Store { .. } => Some("Check the disk that `state.path` is on: space, rights, faults.".into()),
+            StateError::Damaged { .. } => None,
+        }
+    }
+}
+
+/// The tables of one partition.
+type Tables = Vec<Box<dyn StateTable>>;
+
+/// One partition: its tables when no task has them, and what the batch that runs has changed.
+#[derive(Default)]
+struct Partition {
+    tables: Option<Tables>,
+    pending: Option<Vec<Changes>>,
+}
+
+/// Makes the tables of a partition when they are first wanted: number of the table, partition.
+pub type OpenTable = dyn Fn(&str, usize, u32) -> Result<Box<dyn StateTable>, StateError> + Send + Sync;
+
+/// What a step keeps from batch to batch.
+pub struct StepState {
+    step: String,
+    n_tables: usize,
+    open: Mutex<Option<Arc<OpenTable>>>,
+    partitions: Vec<Mutex<Partition>>,
+}
+
+impl std::fmt::Debug for StepState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let partitions = self.partitions.len();
+        f.debug_struct("StepState").field("step", &self.step).field("partitions", &partitions).finish_non_exhaustive()
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl StepState {
+    /// The state of a step with some tables a partition; in memory until [`StepState::open_with`] says otherwise.
+    #[must_use]
+    pub fn new(step: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
+        let partitions = (0..n_partitions).map(|_| Mutex::default()).collect();
+        Arc::new(Self { step: step.into(), n_tables, open: Mutex::new(None), partitions })
+    }
+
+    /// The step.
+    #[must_use]
+    pub fn step(&self) -> &str {
+        &self.step
+    }
+
+    /// How tables are made from now on. Called once, before the first batch.
+    pub fn open_with(&self, open: Arc<OpenTable>) {
+        *locked(&self.open) = Some(open);
+    }
+
+    /// Lends the tables of a partition to the task that runs on it.
+    ///
+    /// # Errors
+    ///
+    /// When the tables cannot be opened.
+    ///
+    /// # Panics
+    ///
+    /// When another task of the same batch has them: a partition has one task.
+    pub fn begin(self: &Arc<Self>, partition: PartitionId) -> Result<StateTask, StateError> {
+        let index = partition.index();
+        let mut slot = locked(&self.partitions[index]);
+        slot.pending = None;
+        let tables = match slot.tables.take() {
+            Some(tables) => tables,
+            None => (0..self.n_tables).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?,
+        };
+        let changes = tables.iter().map(|_| Changes::default()).collect();
+        Ok(StateTask { state: self.clone(), partition: index, tables: Some(tables), changes })
+    }
+
+    fn open_table(&self, table: usize, partition: u32) -> Result<Box<dyn StateTable>, StateError> {
+        let open = locked(&self.open).clone();
+        match open {
+            Some(open) => open(&self.step, table, partition),
+            None => Ok(Box::<super::MemoryTable>::default()),
+        }
+    }
+
+    /// Applies what the batch has changed. Partitions are independent: call it for each, side by side or not.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written; the job cannot go on.
+    pub fn commit(&self, partition: PartitionId) -> Result<(), StateError> {
+        let mut slot = locked(&self.partitions[partition.index()]);
+        let (Some(pending), Some(tables)) = (slot.pending.take(), slot.tables.as_mut()) else { return Ok(()) };
+        tables
+            .iter_mut()
+            .zip(&pending)
+            .filter(|(_, changes)| !changes.is_empty())
+            .try_for_each(|(table, changes)| table.apply(changes))
+    }
+
+    /// Forgets what the batch has changed.
+    pub fn abort(&self) {
+        self.partitions.iter().for_each(|partition| locked(partition).pending = None);
+    }
+
+    /// How many partitions there are.
+    #[must_use]
+    pub fn n_partitions(&self) -> u32 {
+        self.partitions.len() as u32
+    }
+
+    /// Entries and bytes of all tables that no task has at the moment.
+    #[must_use]
+    pub fn size(&self) -> (u64, u64) {
+        let sizes = self.partitions.iter().flat_map(|partition| {
+            let slot = locked(partition);
+            let tables = slot.tables.iter().flatten();
+            tables.map(|table| (table.n_entries(), table.n_bytes())).collect::<Vec<_>>()
+        });
+        sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1))
+    }
+}
+
+/// The tables of a partition in the hands of a task.
+///
+/// Dropped without [`finish`](StateTask::finish), it changes nothing.
+pub struct StateTask {
+    state: Arc<StepState>,
+    partition: usize,
+    tables: Option<Tables>,
+    changes: Vec<Changes>,
+}
+
+impl StateTask {
+    /// A table, as it was when the batch began.
+    ///
+    /// # Panics
+    ///
+    /// When the step has no such table.
+    #[must_use]
+    pub fn table(&self, table: usize) -> &dyn StateTable {
+        &*self.tables.as_ref().unwrap_or_else(|| unreachable!("they are given back when it is dropped"))[table]
+    }
+
+    /// What the batch changes in a table.
+    ///
+    /// # Panics
+    ///
+    /// When the step has no such table.
+    pub fn changes(&mut self, table: usize) -> &mut Changes {
+        &mut self.changes[table]
+    }
+
+    /// Hands the changes in: they are applied when the batch has been published.
+    pub fn finish(mut self) {
+        let changes = std::mem::take(&mut self.changes);
+        locked(&self.state.partitions[self.partition]).pending = Some(changes);
+    }
+}
+
+impl Drop for StateTask {
+    fn drop(&mut self) {
+        locked(&self.state.partitions[self.partition]).tables = self.tables.take();
+    }
+}
