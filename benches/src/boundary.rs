@@ -176,13 +176,14 @@ impl Step {
             limits: Limits::default(),
             stop: Default::default(),
         };
-        let bounds = CallBounds { rows: ROWS as u32, bytes: 64 << 20, whole_partition: false };
+        let bounds = CallBounds { rows: ROWS as u32, bytes: 64 << 20, whole_partition: false, clock: None };
         let step = TransformStep::open(operator, info, input.schema(), bounds, Arc::default()).map_err(explained)?;
         let task = TaskContext {
             batch_id: BatchId(0),
             batch_time_us: 0,
             partition: PartitionId(0),
             attempt: 0,
+            times: Arc::default(),
             cancelled: Arc::default(),
         };
         Ok(Self { step, task, input: input.clone() })

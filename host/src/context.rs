@@ -75,7 +75,7 @@ impl Context {
 
     /// Adds a source of any kind, a program's own included.
     pub fn source(&self, name: &str, definition: Arc<dyn SourceDefinition>) -> Stream<'_> {
-        let source = Source { name: name.to_owned(), definition, spans: Spans::default() };
+        let source = Source { name: name.to_owned(), definition, event_time: None, spans: Spans::default() };
         self.job.borrow_mut().sources.push(source);
         Stream { context: self, name: name.to_owned() }
     }

@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod error;
+pub mod event_time;
 pub mod ids;
 pub mod metrics;
 

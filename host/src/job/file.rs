@@ -286,9 +286,10 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
     });
     // The keys of a source of unknown type are unknown, not wrong.
     let Some(definition) = definition else { return };
+    let event_time = table.table("event-time").and_then(crate::step::watermark::read_event_time);
     table.finish();
     if let (Some(name), Some(definition)) = (name, definition) {
-        job.sources.push(Source { name, definition, spans });
+        job.sources.push(Source { name, definition, event_time, spans });
     }
 }
 

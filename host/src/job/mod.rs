@@ -14,7 +14,7 @@ mod environment;
 mod graph;
 mod overrides;
 mod paths;
-mod steps;
+pub(crate) mod steps;
 mod tree;
 
 #[cfg(test)]
@@ -26,9 +26,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
+use crate::step::definition::StepDefinition;
 
 /// One pipeline with its settings.
 #[derive(Debug, Clone, Default)]
@@ -133,6 +135,8 @@ pub struct Source {
     pub name: String,
     /// What it is.
     pub definition: Arc<dyn SourceDefinition>,
+    /// The event time of its rows.
+    pub event_time: Option<EventTime>,
     /// Where it stands.
     pub spans: Spans,
 }
@@ -191,6 +195,32 @@ pub enum StepKind {
         /// Rows with equal values here share a partition; none: dealt in turn.
         by: Vec<String>,
     },
+    /// Every other kind: it plans itself.
+    Built(Arc<dyn StepDefinition>),
+}
+
+impl Step {
+    /// The sources and steps it reads, side by side: `from`, then each further input.
+    #[must_use]
+    pub fn sides(&self) -> Vec<Vec<String>> {
+        let mut sides = vec![self.from.clone()];
+        if let StepKind::Built(definition) = &self.kind {
+            sides.extend(definition.other_inputs().into_iter().map(|other| vec![other]));
+        }
+        sides
+    }
+
+    /// Every source and step it reads, once.
+    #[must_use]
+    pub fn inputs(&self) -> Vec<String> {
+        let mut inputs: Vec<String> = Vec::new();
+        for name in self.sides().into_iter().flatten() {
+            if !inputs.contains(&name) {
+                inputs.push(name);
+            }
+        }
+        inputs
+    }
 }
 
 /// A step that runs an operator.

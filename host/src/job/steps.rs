@@ -6,25 +6,19 @@ use super::table::Table;
 use super::tree::{Place, Value};
 use super::{OnError, OperatorRef, OperatorStep, Step, StepKind, graph};
 use crate::operator::Limits;
+use crate::step::kinds::{self, Parsed};
 
-/// The kinds of steps: the keys that name them.
+/// The kinds of steps that are read here: the keys that name them. Those of `kinds` read and plan themselves.
 const KINDS: [&str; 5] = ["transform", "aggregate", "reduce", "union", "repartition"];
 
-/// Kinds that other versions have: told apart from misspelt ones.
-const KINDS_OF_LATER_VERSIONS: [&str; 12] = [
-    "window",
-    "join",
-    "sql",
-    "count",
-    "count-by-value",
-    "distinct",
-    "top-k",
-    "sample",
-    "dedup",
-    "group",
-    "update",
-    "state",
-];
+/// The keys of all kinds.
+fn all_kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.into_iter().chain(kinds::KINDS.iter().copied())
+}
+
+fn list_of_kinds() -> String {
+    list(&all_kinds().collect::<Vec<_>>())
+}
 
 /// The keys of steps that run a plugin.
 const PLUGIN_KEYS: [&str; 6] = ["config", "limits", "sha256", "instance", "whole-partition", "on-error"];
@@ -39,67 +33,85 @@ pub(super) fn read_step(
 ) {
     let name = table.name();
     let from = table.from(names);
+    let spans = table.spans();
+    let parsed = read_kind(&mut table, name.as_deref().unwrap_or("?"), job_limits);
+    let mut inputs = from.clone();
+    inputs.extend(parsed.inputs.iter().map(|(name, key)| graph::Input { name: name.clone(), place: table.place(key) }));
     match &name {
-        Some(name) => names.add_step(table.reader(), name, &from, table.place("name"), place.clone()),
+        Some(name) => names.add_step(table.reader(), name, &inputs, table.place("name"), place.clone()),
         None => names.add_nameless(),
     }
-    let spans = table.spans();
-    let kind = read_kind(&mut table, name.as_deref().unwrap_or("?"), job_limits);
+    for side in &parsed.side_streams {
+        names.add_step(table.reader(), &side.name, &from, table.place(side.key), place.clone());
+    }
     table.finish();
-    if let (Some(name), Some(kind)) = (name, kind) {
-        let from = from.into_iter().map(|input| input.name).collect();
+    let from: Vec<String> = from.into_iter().map(|input| input.name).collect();
+    for side in parsed.side_streams {
+        let kind = StepKind::Built(side.definition);
+        steps.push(Step { name: side.name, from: from.clone(), kind, spans: spans.clone() });
+    }
+    if let (Some(name), Some(kind)) = (name, parsed.kind) {
         steps.push(Step { name, from, kind, spans });
     }
 }
 
+/// What was read of a step's kind.
+#[derive(Default)]
+struct Read {
+    kind: Option<StepKind>,
+    inputs: Vec<(String, &'static str)>,
+    side_streams: Vec<kinds::SideStream>,
+}
+
+impl From<Option<StepKind>> for Read {
+    fn from(kind: Option<StepKind>) -> Self {
+        Self { kind, ..Self::default() }
+    }
+}
+
 /// What the step does. All kinds are known keys from now on.
-fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Option<StepKind> {
-    for kind in KINDS {
+fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Read {
+    for kind in all_kinds() {
         let _ = table.node(kind);
     }
-    if let Some(later) = KINDS_OF_LATER_VERSIONS.into_iter().find(|later| table.has(later)) {
-        let _ = table.node(later);
-        forget_plugin_keys(table);
-        let hint = format!("Kinds of steps: {}.", list(&KINDS));
-        table.problem(later, format!("steps of kind `{later}` are not in this version"), Some(hint));
-        return None;
-    }
-    let kinds: Vec<&'static str> = KINDS.into_iter().filter(|kind| table.has(kind)).collect();
-    let Some((&kind, others)) = kinds.split_first() else {
+    let found: Vec<&'static str> = all_kinds().filter(|kind| table.has(kind)).collect();
+    let Some((&kind, others)) = found.split_first() else {
         // Which keys a plugin would have is not known either.
         forget_plugin_keys(table);
         // A misspelt kind is told as an unknown key, which says it better.
-        if !table.keys().any(|key| !PLUGIN_KEYS.contains(&key) && nearest(key, KINDS).is_some()) {
-            table.missing_kind(step, &format!("One key of a step names its kind: {}.", list(&KINDS)));
+        if !table.keys().any(|key| !PLUGIN_KEYS.contains(&key) && nearest(key, all_kinds()).is_some()) {
+            table.missing_kind(step, &format!("One key of a step names its kind: {}.", list_of_kinds()));
         }
-        return None;
+        return Read::default();
     };
     for other in others {
         let message = format!("step `{step}` has two kinds, `{kind}` and `{other}`");
         table.problem(other, message, Some("Make two steps of it.".into()));
     }
-    match kind {
+    let kind = match kind {
         "transform" => {
             let path = read_plugin(table, "transform");
-            let operator = read_operator(table, path, None, job_limits)?;
-            Some(StepKind::Transform(operator))
+            read_operator(table, path, None, job_limits).map(StepKind::Transform)
         }
         "aggregate" => read_aggregate(table, job_limits),
         "reduce" => read_reduce(table, job_limits),
-        "union" => {
-            refuse_plugin_keys(table, "union");
-            if table.boolean("union")? {
-                return Some(StepKind::Union);
-            }
-            table.problem(
-                "union",
-                "`union` can only be true",
-                Some("Leave the key out for another kind of step.".into()),
-            );
-            None
+        "union" => read_union(table),
+        "repartition" => read_repartition(table),
+        kind => {
+            let Parsed { definition, inputs, side_streams } = kinds::parse(kind, table, job_limits);
+            return Read { kind: definition.map(StepKind::Built), inputs, side_streams };
         }
-        _ => read_repartition(table),
+    };
+    kind.into()
+}
+
+fn read_union(table: &mut Table<'_>) -> Option<StepKind> {
+    refuse_plugin_keys(table, "union");
+    if table.boolean("union")? {
+        return Some(StepKind::Union);
     }
+    table.problem("union", "`union` can only be true", Some("Leave the key out for another kind of step.".into()));
+    None
 }
 
 fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
@@ -163,12 +175,16 @@ fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {
     Some(StepKind::Repartition { partitions: partitions?, by })
 }
 
-fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
+pub(crate) fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
     table.integer("partitions", 1..=PARTITIONS_MAX).and_then(|partitions| u32::try_from(partitions).ok())
 }
 
 /// The plugin of an `aggregate` or `reduce` table, which ends here. `config` may stand in it or beside it.
-fn read_inner_plugin(mut inner: Table<'_>, table: &mut Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
+pub(crate) fn read_inner_plugin(
+    mut inner: Table<'_>,
+    table: &mut Table<'_>,
+    job_limits: &Limits,
+) -> Option<OperatorStep> {
     let path = read_plugin(&mut inner, "plugin");
     let config = if inner.has("config") {
         if table.has("config") {
@@ -239,14 +255,14 @@ fn read_config(table: &mut Table<'_>) -> Option<serde_json::Value> {
 }
 
 /// Knows the keys of plugin steps without reading them: whether they belong here cannot be told.
-fn forget_plugin_keys(table: &mut Table<'_>) {
+pub(crate) fn forget_plugin_keys(table: &mut Table<'_>) {
     for key in PLUGIN_KEYS {
         let _ = table.node(key);
     }
 }
 
 /// A step without a plugin has no options of one.
-fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
+pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
     for key in PLUGIN_KEYS {
         if table.node(key).is_none() {
             continue;

@@ -1,11 +1,12 @@
 //! Builds a plan: schemas along the flow first, then stages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
+use crate::event_time::{ClockId, EventTime};
 use crate::ids::StageId;
 use crate::job::{Job, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
@@ -17,9 +18,12 @@ use crate::plan::{
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
+use crate::state::StepState;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
+use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
 use crate::step::keyed::KeyedStep;
+use crate::step::observe::Observe;
 use crate::step::reduce::ReduceSpec;
 use crate::step::transform::{CallBounds, TransformStep};
 use crate::step::{KeyedOpenError, StepFactory};
@@ -39,6 +43,11 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         problems: Vec::new(),
         schemas: HashMap::new(),
         kinds: HashMap::new(),
+        watermarks: HashMap::new(),
+        event_times: Vec::new(),
+        clocks: Vec::new(),
+        states: Vec::new(),
+        observed: HashMap::new(),
         stop: StopFlag::default(),
     };
     let plan = builder.build();
@@ -54,15 +63,21 @@ const STDIN: &str = "stdin";
 /// What a step is once its schemas are known.
 enum PhysicalKind {
     Narrow(Arc<dyn StepFactory>),
-    Keyed(KeyedFactories),
+    Gathered(Gathered),
     Union,
     Repartition(usize),
 }
 
-/// The halves of a keyed step, made once: they keep operator instances from batch to batch.
-struct KeyedFactories {
-    combine: Arc<dyn StepFactory>,
-    merge: Arc<dyn StepFactory>,
+/// A step behind a shuffle a side. Its factories are made once: they keep operator instances from batch to batch.
+struct Gathered {
+    sides: Vec<GatheredSide>,
+    factory: Arc<dyn StepFactory>,
+}
+
+/// One side of it.
+struct GatheredSide {
+    /// What is done before the shuffle.
+    prepare: Option<Arc<dyn StepFactory>>,
     shuffle: usize,
 }
 
@@ -72,31 +87,40 @@ struct Builder<'a> {
     problems: Vec<PlanProblem>,
     schemas: HashMap<String, SchemaRef>,
     kinds: HashMap<String, PhysicalKind>,
+    /// The watermarks that the rows of a source or step follow.
+    watermarks: HashMap<String, BTreeSet<usize>>,
+    event_times: Vec<EventTime>,
+    clocks: Vec<Vec<usize>>,
+    states: Vec<Arc<StepState>>,
+    /// What follows the event time of a source, by the source's name.
+    observed: HashMap<String, Arc<dyn StepFactory>>,
     stop: StopFlag,
 }
 
 /// A node of the graph that stages are cut from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Physical {
-    /// The step of this index in the order of the flow: all of it, or what a keyed step does after its shuffle. A step's
-    /// node stands before those of later steps, and before its own shuffle.
+    /// Follows the event time of the source of this index.
+    Observe(usize),
+    /// The step of this index in the order of the flow: all of it, or what it does behind its shuffles.
     Step(usize),
-    /// What a keyed step does before its shuffle.
-    Combine(usize),
-    /// Writes to the shuffle of the step.
-    Write(usize),
+    /// What a step does on one side before its shuffle.
+    Prepare(usize, usize),
+    /// Writes to the shuffle of a side of the step.
+    Write(usize, usize),
     /// The sink of this index.
     Sink(usize),
 }
 
 impl Physical {
     /// Orders nodes as rows flow.
-    fn order(self) -> (usize, usize) {
+    fn order(self) -> (usize, usize, usize) {
         match self {
-            Physical::Combine(step) => (step, 0),
-            Physical::Write(step) => (step, 1),
-            Physical::Step(step) => (step, 2),
-            Physical::Sink(sink) => (usize::MAX, sink),
+            Physical::Observe(source) => (0, source, 0),
+            Physical::Prepare(step, side) => (step + 1, 0, side),
+            Physical::Write(step, side) => (step + 1, 1, side),
+            Physical::Step(step) => (step + 1, 2, 0),
+            Physical::Sink(sink) => (usize::MAX, sink, 0),
         }
     }
 }
@@ -138,7 +162,18 @@ impl<'a> Builder<'a> {
         }
         let stages = self.cut_stages(&steps, &planned, &sinks);
         let stop = self.stop.clone();
-        Some(Plan { settings: job.settings.clone(), sources, steps: planned, sinks, shuffles, stages, stop })
+        Some(Plan {
+            settings: job.settings.clone(),
+            sources,
+            steps: planned,
+            sinks,
+            shuffles,
+            stages,
+            event_times: std::mem::take(&mut self.event_times),
+            clocks: std::mem::take(&mut self.clocks),
+            states: std::mem::take(&mut self.states),
+            stop,
+        })
     }
 
     fn plan_source(&mut self, source: &Source) -> Option<PlannedSource> {
@@ -157,6 +192,19 @@ impl<'a> Builder<'a> {
         match source.definition.schema() {
             Ok(schema) => {
                 self.schemas.insert(source.name.clone(), schema.clone());
+                if let Some(event_time) = &source.event_time {
+                    match Observe::new(event_time, &schema, self.event_times.len()) {
+                        Ok(observe) => {
+                            self.event_times.push(event_time.clone());
+                            self.watermarks.insert(source.name.clone(), [observe.watermark()].into());
+                            self.observed.insert(source.name.clone(), Arc::new(observe));
+                        }
+                        Err(problem) => {
+                            let key = format!("event-time.{}", problem.key);
+                            self.problem(Part::Source, &source.name, &key, problem.message, problem.hint);
+                        }
+                    }
+                }
                 Some(PlannedSource { name: source.name.clone(), definition: source.definition.clone(), schema })
             }
             Err(error) => {
@@ -164,6 +212,21 @@ impl<'a> Builder<'a> {
                 None
             }
         }
+    }
+
+    /// The clock of some sources and steps together; `None` when none of them has an event time.
+    fn clock(&mut self, names: &[String]) -> Option<ClockId> {
+        let followed: BTreeSet<usize> =
+            names.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect();
+        if followed.is_empty() {
+            return None;
+        }
+        let followed: Vec<usize> = followed.into_iter().collect();
+        let known = self.clocks.iter().position(|clock| *clock == followed);
+        Some(ClockId(known.unwrap_or_else(|| {
+            self.clocks.push(followed);
+            self.clocks.len() - 1
+        })))
     }
 
     /// The steps, every one after those it gets rows from; those in a cycle, or after a name that is not there, are
@@ -174,10 +237,11 @@ impl<'a> Builder<'a> {
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
             let (ready, waiting): (Vec<&Step>, Vec<&Step>) =
-                left.iter().partition(|step| step.from.iter().all(|from| known.contains(&from.as_str())));
+                left.iter().partition(|step| step.inputs().iter().all(|from| known.contains(&from.as_str())));
             if ready.is_empty() {
                 for step in waiting {
-                    let missing = step.from.iter().find(|from| !known.contains(&from.as_str()));
+                    let inputs = step.inputs();
+                    let missing = inputs.iter().find(|from| !known.contains(&from.as_str()));
                     let missing = missing.map_or("", String::as_str);
                     self.problem(
                         Part::Step,
@@ -234,11 +298,15 @@ impl<'a> Builder<'a> {
     fn plan_step(&mut self, step: &Step, shuffles: &mut Vec<PlannedShuffle>) -> Option<PlannedStep> {
         let input = self.united(Part::Step, &step.name, &step.from)?;
         let meter = Arc::new(StepMeter::default());
+        if let StepKind::Built(definition) = &step.kind {
+            return self.plan_built(step, &**definition, input, meter, shuffles);
+        }
+        let clock = self.clock(&step.from);
         let default_partitions = self.job.settings.partitions;
         let (kind, output, operator, physical) = match &step.kind {
             StepKind::Transform(runs) => {
                 let operator = self.load(step, runs, "transform")?;
-                let bounds = self.bounds(runs);
+                let bounds = self.bounds(runs, clock);
                 let opened =
                     TransformStep::open(operator.clone(), self.info(step, runs), input.clone(), bounds, meter.clone());
                 let opened = self.opened(step, "transform", opened)?;
@@ -265,7 +333,7 @@ impl<'a> Builder<'a> {
             StepKind::AggregateWith { by, operator: runs, partitions } => {
                 let operator = self.load(step, runs, "aggregate.plugin")?;
                 let info = self.info(step, runs);
-                let bounds = self.bounds(runs);
+                let bounds = self.bounds(runs, clock);
                 let opened = AggregateWithSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
                 let spec = self.keyed_opened(step, "aggregate", opened)?;
                 let planned = planned_operator(operator, runs, spec.reads());
@@ -276,7 +344,7 @@ impl<'a> Builder<'a> {
             StepKind::Reduce { by, operator: runs, partitions } => {
                 let operator = self.load(step, runs, "reduce.plugin")?;
                 let info = self.info(step, runs);
-                let bounds = self.bounds(runs);
+                let bounds = self.bounds(runs, clock);
                 let opened = ReduceSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
                 let spec = self.keyed_opened(step, "reduce", opened)?;
                 let planned = planned_operator(operator, runs, spec.reads());
@@ -295,10 +363,87 @@ impl<'a> Builder<'a> {
                 });
                 ("repartition", input.clone(), None, PhysicalKind::Repartition(shuffles.len() - 1))
             }
+            StepKind::Built(_) => unreachable!("it has been planned above"),
         };
+        let followed = step.from.iter().filter_map(|from| self.watermarks.get(from)).flatten().copied().collect();
+        self.watermarks.insert(step.name.clone(), followed);
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), output.clone());
         Some(PlannedStep { name: step.name.clone(), kind, from: step.from.clone(), input, output, operator, meter })
+    }
+
+    /// A step that plans itself.
+    fn plan_built(
+        &mut self,
+        step: &Step,
+        definition: &dyn StepDefinition,
+        input: SchemaRef,
+        meter: Arc<StepMeter>,
+        shuffles: &mut Vec<PlannedShuffle>,
+    ) -> Option<PlannedStep> {
+        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock: self.clock(&step.from) }];
+        for other in definition.other_inputs() {
+            let schema = self.schemas.get(&other)?.clone();
+            let clock = self.clock(std::slice::from_ref(&other));
+            sides.push(Side { names: vec![other], schema, clock });
+        }
+        let inputs = step.inputs();
+        let clock = self.clock(&inputs);
+        let context = PlanContext {
+            step: &step.name,
+            settings: &self.job.settings,
+            sides: &sides,
+            clock,
+            new_watermark: self.event_times.len(),
+            meter: meter.clone(),
+            runtime: self.runtime,
+            stop: &self.stop,
+        };
+        let built = match definition.plan(&context) {
+            Ok(built) => built,
+            Err(problems) => {
+                for problem in problems {
+                    self.problem(Part::Step, &step.name, &problem.key, problem.message, problem.hint);
+                }
+                return None;
+            }
+        };
+        let followed = match built.event_time {
+            Some(event_time) => {
+                self.event_times.push(event_time);
+                [self.event_times.len() - 1].into()
+            }
+            None => inputs.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect(),
+        };
+        let physical = match built.body {
+            Body::Narrow(factory) => PhysicalKind::Narrow(factory),
+            Body::Gather(gather) => {
+                let sides = gather.sides.into_iter().map(|side| {
+                    shuffles.push(PlannedShuffle {
+                        step: step.name.clone(),
+                        n_partitions: gather.n_partitions,
+                        partitioning: side.partitioning,
+                        runs_when_empty: gather.runs_when_empty,
+                    });
+                    GatheredSide { prepare: side.prepare, shuffle: shuffles.len() - 1 }
+                });
+                let sides = sides.collect();
+                self.states.extend(gather.state);
+                PhysicalKind::Gathered(Gathered { sides, factory: gather.factory })
+            }
+        };
+        self.watermarks.insert(step.name.clone(), followed);
+        self.kinds.insert(step.name.clone(), physical);
+        self.schemas.insert(step.name.clone(), built.output.clone());
+        Some(PlannedStep {
+            name: step.name.clone(),
+            kind: definition.kind(),
+            from: inputs,
+            input,
+            output: built.output,
+            operator: built.operator,
+            meter,
+        })
     }
 
     fn repartitioning(&mut self, step: &Step, input: &SchemaRef, by: &[String]) -> Option<Partitioning> {
@@ -347,12 +492,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    fn bounds(&self, runs: &OperatorStep) -> CallBounds {
+    fn bounds(&self, runs: &OperatorStep, clock: Option<ClockId>) -> CallBounds {
         let settings = &self.job.settings;
         CallBounds {
             rows: settings.rows_per_call,
             bytes: settings.bytes_per_call,
             whole_partition: runs.whole_partition,
+            clock,
         }
     }
 
@@ -416,15 +562,20 @@ impl<'a> Builder<'a> {
         let graph = Graph { builder: self, steps, planned, sinks };
         let mut entries: Vec<(Entry, Vec<Physical>)> = Vec::new();
         for (index, source) in self.job.sources.iter().enumerate() {
-            entries.push((Entry::Source(index), graph.consumers(&source.name)));
+            let roots = match self.observed.get(&source.name) {
+                Some(_) => vec![Physical::Observe(index)],
+                None => graph.consumers(&source.name),
+            };
+            entries.push((Entry::Source(index), roots));
         }
         for (index, step) in steps.iter().enumerate() {
             match &self.kinds[&step.name] {
-                PhysicalKind::Keyed(keyed) => {
-                    entries.push((Entry::Shuffle(keyed.shuffle), vec![Physical::Step(index)]));
+                PhysicalKind::Gathered(gathered) => {
+                    let shuffles = gathered.sides.iter().map(|side| side.shuffle).collect();
+                    entries.push((Entry::Shuffles(shuffles), vec![Physical::Step(index)]));
                 }
                 PhysicalKind::Repartition(shuffle) => {
-                    entries.push((Entry::Shuffle(*shuffle), graph.consumers(&step.name)));
+                    entries.push((Entry::Shuffles(vec![*shuffle]), graph.consumers(&step.name)));
                 }
                 PhysicalKind::Narrow(_) | PhysicalKind::Union => {}
             }
@@ -432,20 +583,22 @@ impl<'a> Builder<'a> {
         let reached: Vec<Vec<Physical>> = entries.iter().map(|(_, roots)| graph.reach(roots)).collect();
         let groups = group_by_shared_nodes(&reached);
         let stages = entries.iter().zip(&reached).enumerate().map(|(index, ((entry, roots), nodes))| {
-            let writers = |shuffle: usize| {
-                let writes = |nodes: &[Physical]| {
-                    nodes.iter().any(|node| matches!(node, Physical::Write(step) if graph.shuffle_of(*step) == shuffle))
+            let writers = |shuffles: &[usize]| {
+                let is_write = |node: &Physical| match node {
+                    Physical::Write(step, side) => shuffles.contains(&graph.shuffle_of(*step, *side)),
+                    _ => false,
                 };
+                let writes = |nodes: &[Physical]| nodes.iter().any(is_write);
                 let writing = reached.iter().enumerate().filter(|(_, nodes)| writes(nodes));
                 writing.map(|(stage, _)| StageId(stage as u32)).collect()
             };
             Stage {
                 id: StageId(index as u32),
-                entry: *entry,
+                entry: entry.clone(),
                 pipeline: Arc::new(graph.pipeline(roots, nodes)),
                 depends_on: match entry {
                     Entry::Source(_) => Vec::new(),
-                    Entry::Shuffle(shuffle) => writers(*shuffle),
+                    Entry::Shuffles(shuffles) => writers(shuffles),
                 },
                 group: groups[index],
                 nodes: nodes.iter().map(|node| graph.label(*node)).collect(),
@@ -468,9 +621,9 @@ impl Graph<'_> {
         &self.builder.kinds[&self.steps[step].name]
     }
 
-    fn shuffle_of(&self, step: usize) -> usize {
+    fn shuffle_of(&self, step: usize, side: usize) -> usize {
         match self.kind(step) {
-            PhysicalKind::Keyed(keyed) => keyed.shuffle,
+            PhysicalKind::Gathered(gathered) => gathered.sides[side].shuffle,
             PhysicalKind::Repartition(shuffle) => *shuffle,
             PhysicalKind::Narrow(_) | PhysicalKind::Union => unreachable!("only a step with a shuffle writes to one"),
         }
@@ -480,15 +633,17 @@ impl Graph<'_> {
     fn consumers(&self, name: &str) -> Vec<Physical> {
         let mut nodes = Vec::new();
         for (index, step) in self.steps.iter().enumerate() {
-            if !step.from.iter().any(|from| from == name) {
-                continue;
-            }
-            match self.kind(index) {
-                PhysicalKind::Narrow(_) => nodes.push(Physical::Step(index)),
-                PhysicalKind::Keyed(_) => nodes.push(Physical::Combine(index)),
-                PhysicalKind::Repartition(_) => nodes.push(Physical::Write(index)),
-                // Uniting is pushing to the same node: there is nothing to run.
-                PhysicalKind::Union => nodes.extend(self.consumers(&step.name)),
+            for (side, _) in step.sides().iter().enumerate().filter(|(_, from)| from.iter().any(|from| from == name)) {
+                match self.kind(index) {
+                    PhysicalKind::Narrow(_) => nodes.push(Physical::Step(index)),
+                    PhysicalKind::Gathered(gathered) => nodes.push(match gathered.sides[side].prepare {
+                        Some(_) => Physical::Prepare(index, side),
+                        None => Physical::Write(index, side),
+                    }),
+                    PhysicalKind::Repartition(_) => nodes.push(Physical::Write(index, side)),
+                    // Uniting is pushing to the same node: there is nothing to run.
+                    PhysicalKind::Union => nodes.extend(self.consumers(&step.name)),
+                }
             }
         }
         for (index, sink) in self.sinks.iter().enumerate() {
@@ -501,9 +656,10 @@ impl Graph<'_> {
 
     fn children(&self, node: Physical) -> Vec<Physical> {
         match node {
+            Physical::Observe(source) => self.consumers(&self.builder.job.sources[source].name),
             Physical::Step(step) => self.consumers(&self.steps[step].name),
-            Physical::Combine(step) => vec![Physical::Write(step)],
-            Physical::Write(_) | Physical::Sink(_) => Vec::new(),
+            Physical::Prepare(step, side) => vec![Physical::Write(step, side)],
+            Physical::Write(..) | Physical::Sink(_) => Vec::new(),
         }
     }
 
@@ -525,15 +681,19 @@ impl Graph<'_> {
         let nodes = nodes.iter().map(|&node| Node {
             kind: self.node_kind(node),
             meter: match node {
+                Physical::Observe(_) => Arc::default(),
                 Physical::Sink(sink) => self.sinks[sink].meter.clone(),
-                Physical::Step(step) | Physical::Combine(step) | Physical::Write(step) => {
+                Physical::Step(step) | Physical::Prepare(step, _) | Physical::Write(step, _) => {
                     self.planned[step].meter.clone()
                 }
             },
             counts_in: match node {
-                Physical::Step(step) => !matches!(self.kind(step), PhysicalKind::Keyed(_)),
-                Physical::Write(step) => matches!(self.kind(step), PhysicalKind::Repartition(_)),
-                Physical::Combine(_) | Physical::Sink(_) => true,
+                Physical::Step(step) => !matches!(self.kind(step), PhysicalKind::Gathered(_)),
+                Physical::Write(step, side) => match self.kind(step) {
+                    PhysicalKind::Gathered(gathered) => gathered.sides[side].prepare.is_none(),
+                    _ => true,
+                },
+                Physical::Observe(_) | Physical::Prepare(..) | Physical::Sink(_) => true,
             },
             counts_out: matches!(node, Physical::Step(_)),
             children: places(&self.children(node)),
@@ -543,14 +703,20 @@ impl Graph<'_> {
 
     fn node_kind(&self, node: Physical) -> NodeKind {
         match node {
+            Physical::Observe(source) => {
+                NodeKind::Step(self.builder.observed[&self.builder.job.sources[source].name].clone())
+            }
             Physical::Sink(sink) => NodeKind::Sink(sink),
-            Physical::Write(step) => NodeKind::Shuffle(self.shuffle_of(step)),
-            Physical::Combine(step) => match self.kind(step) {
-                PhysicalKind::Keyed(keyed) => NodeKind::Step(keyed.combine.clone()),
-                _ => unreachable!("only a keyed step combines"),
+            Physical::Write(step, side) => NodeKind::Shuffle(self.shuffle_of(step, side)),
+            Physical::Prepare(step, side) => match self.kind(step) {
+                PhysicalKind::Gathered(Gathered { sides, .. }) => match &sides[side].prepare {
+                    Some(prepare) => NodeKind::Step(prepare.clone()),
+                    None => unreachable!("a side without preparation is written at once"),
+                },
+                _ => unreachable!("only a step behind a shuffle prepares"),
             },
             Physical::Step(step) => match self.kind(step) {
-                PhysicalKind::Keyed(keyed) => NodeKind::Step(keyed.merge.clone()),
+                PhysicalKind::Gathered(gathered) => NodeKind::Step(gathered.factory.clone()),
                 PhysicalKind::Narrow(factory) => NodeKind::Step(factory.clone()),
                 _ => unreachable!("unions and repartitions have no node of their own"),
             },
@@ -559,9 +725,16 @@ impl Graph<'_> {
 
     fn label(&self, node: Physical) -> String {
         match node {
+            Physical::Observe(source) => format!("event time of {}", self.builder.job.sources[source].name),
             Physical::Step(step) => self.steps[step].name.clone(),
-            Physical::Combine(step) => format!("{} (combine)", self.steps[step].name),
-            Physical::Write(step) => format!("shuffle for {}", self.steps[step].name),
+            Physical::Prepare(step, _) => {
+                let word = if self.planned[step].is_combined() { "combine" } else { "prepare" };
+                format!("{} ({word})", self.steps[step].name)
+            }
+            Physical::Write(step, side) => match self.steps[step].sides()[side].as_slice() {
+                _ if self.steps[step].sides().len() == 1 => format!("shuffle for {}", self.steps[step].name),
+                from => format!("shuffle of {} for {}", from.join(", "), self.steps[step].name),
+            },
             Physical::Sink(sink) => self.sinks[sink].name.clone(),
         }
     }
@@ -593,7 +766,8 @@ fn keyed_kind(
         partitioning: Partitioning::Hash { columns: keyed.partial_key_columns() },
         runs_when_empty: keyed.is_global(),
     });
-    PhysicalKind::Keyed(KeyedFactories { combine: keyed.combine(), merge: keyed.merge(), shuffle: shuffles.len() - 1 })
+    let side = GatheredSide { prepare: Some(keyed.combine()), shuffle: shuffles.len() - 1 };
+    PhysicalKind::Gathered(Gathered { sides: vec![side], factory: keyed.merge() })
 }
 
 fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {

@@ -139,10 +139,10 @@ impl Plan {
         });
         let stages = self.stages.iter().map(|stage| StageDescription {
             stage: stage.id.0,
-            entry: match stage.entry {
-                Entry::Source(source) => format!("source {}", self.sources[source].name),
-                Entry::Shuffle(shuffle) => {
-                    let shuffle = &self.shuffles[shuffle];
+            entry: match &stage.entry {
+                Entry::Source(source) => format!("source {}", self.sources[*source].name),
+                Entry::Shuffles(shuffles) => {
+                    let shuffle = &self.shuffles[shuffles[0]];
                     format!("shuffle for {}, {} partitions", shuffle.step, shuffle.n_partitions)
                 }
             },

@@ -19,6 +19,7 @@ pub use build::build_plan;
 pub use describe::{PlanDescription, describe_schema};
 
 use crate::error::{Explain, Fault};
+use crate::event_time::EventTime;
 use crate::ids::StageId;
 use crate::job::{OnError, Settings};
 use crate::metrics::StepMeter;
@@ -26,6 +27,7 @@ use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
+use crate::state::StepState;
 use crate::task::pipeline::Pipeline;
 
 /// A job that has been checked, and how it runs.
@@ -42,6 +44,12 @@ pub struct Plan {
     pub shuffles: Vec<PlannedShuffle>,
     /// The stages, in the order of the flow.
     pub stages: Vec<Stage>,
+    /// The event times that are followed, each by a watermark of its own.
+    pub event_times: Vec<EventTime>,
+    /// The clocks: for each the watermarks that it follows.
+    pub clocks: Vec<Vec<usize>>,
+    /// What steps keep from batch to batch.
+    pub states: Vec<Arc<StepState>>,
     /// Breaks off what runs of the plan when the job is stopped at once.
     pub stop: StopFlag,
 }
@@ -72,6 +80,13 @@ pub struct PlannedStep {
     pub operator: Option<PlannedOperator>,
     /// What is counted.
     pub meter: Arc<StepMeter>,
+}
+
+impl PlannedStep {
+    /// Whether what it does before its shuffle makes partials of rows.
+    pub(crate) fn is_combined(&self) -> bool {
+        matches!(self.kind, "aggregate" | "reduce" | "count" | "count-by-value" | "distinct")
+    }
 }
 
 /// The operator of a step.
@@ -115,12 +130,12 @@ pub struct PlannedShuffle {
 }
 
 /// Where a stage's rows come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A source, by its index in the plan.
     Source(usize),
-    /// A shuffle, by its index in the plan.
-    Shuffle(usize),
+    /// Shuffles, by their indices in the plan: one a side of the step behind them.
+    Shuffles(Vec<usize>),
 }
 
 /// The steps between two shuffles.

@@ -19,6 +19,8 @@ pub struct Batch {
     pub batch_time_us: i64,
     /// What it holds, one a source.
     pub inputs: Vec<SourceInput>,
+    /// Whether it is the last one of a job whose sources have ended: what steps keep open is completed in it.
+    pub closes: bool,
 }
 
 /// What a batch holds of one source.

@@ -20,6 +20,9 @@ pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// rows wait in the block store, which pushes back, and come with a later batch.
 pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 4;
 
+/// How often a batch without rows is made when no interval says it and steps keep something from batch to batch.
+pub(crate) const SILENT_BATCH_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A receiver that has not returned this long after it was told to stop is abandoned: it looks at `is_stopping` every
 /// 100 ms, so this is fifty chances.
 const RECEIVER_STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -63,6 +66,8 @@ pub(crate) struct BatchGenerator {
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) control: Arc<Control>,
+    /// Whether steps keep anything from batch to batch: then batches without rows matter too.
+    pub(crate) keeps: bool,
     pub(crate) next_id: BatchId,
     pub(crate) last_time_us: Option<i64>,
     /// Why each source could not be listed last.
@@ -123,6 +128,9 @@ impl BatchGenerator {
                 self.store.wait_for_rows(POLL_INTERVAL);
             }
         }
+        if self.keeps && outcome.is_ok() && self.control.stop() == Stop::No {
+            self.submit_closing(&mut submit);
+        }
         for (source, name) in self.sources.iter().zip(&self.names) {
             if let LiveSource::Receiver(receiver) = source
                 && !receiver.join(RECEIVER_STOP_TIME_MAX)
@@ -164,11 +172,12 @@ impl BatchGenerator {
             if ended && !has_rows {
                 return Ok(());
             }
-            self.submit(time_us, inputs, submit);
+            self.submit(time_us, inputs, false, submit);
         }
     }
 
     fn run_when_rows_wait(&mut self, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
+        let mut watch = Stopwatch::start();
         loop {
             if self.control.wait_until_idle() != Stop::No {
                 return Ok(());
@@ -177,8 +186,13 @@ impl BatchGenerator {
             let (inputs, has_rows) = self.take()?;
             if has_rows {
                 self.submit_at_now(inputs, submit);
+                watch = Stopwatch::start();
             } else if ended {
                 return Ok(());
+            } else if self.keeps && (self.control.clock_moves() || watch.elapsed() >= SILENT_BATCH_INTERVAL) {
+                // Nothing came, but time goes on: windows end, keys time out.
+                self.submit_at_now(inputs, submit);
+                watch = Stopwatch::start();
             } else {
                 self.store.wait_for_rows(POLL_INTERVAL);
             }
@@ -249,17 +263,38 @@ impl BatchGenerator {
     }
 
     fn submit_at_now(&mut self, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {
-        let now_us = self.clock.now().as_micros() as i64;
-        let time_us = self.last_time_us.map_or(now_us, |last| now_us.max(last + 1));
-        self.submit(time_us, inputs, submit);
+        let time_us = self.now_us();
+        self.submit(time_us, inputs, false, submit);
     }
 
-    fn submit(&mut self, batch_time_us: i64, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {
+    /// The time of a batch that is made now, which no batch before it has.
+    fn now_us(&self) -> i64 {
+        let now_us = self.clock.now().as_micros() as i64;
+        self.last_time_us.map_or(now_us, |last| now_us.max(last + 1))
+    }
+
+    /// The last batch of a job whose sources have ended: without rows, it completes what steps keep open.
+    fn submit_closing(&mut self, submit: &mut dyn FnMut(Batch)) {
+        if self.control.wait_until_idle() != Stop::No {
+            return;
+        }
+        let time_us = match self.last_time_us {
+            // The next tick, although nobody waits for it.
+            Some(last_us) if !self.settings.batch_interval.is_zero() => {
+                last_us + self.settings.batch_interval.as_micros() as i64
+            }
+            _ => self.now_us(),
+        };
+        let (inputs, _) = self.take_received();
+        self.submit(time_us, inputs, true, submit);
+    }
+
+    fn submit(&mut self, batch_time_us: i64, inputs: Vec<SourceInput>, closes: bool, submit: &mut dyn FnMut(Batch)) {
         let batch_id = self.next_id;
         self.next_id = batch_id.next();
         self.last_time_us = Some(batch_time_us);
         self.control.add_in_flight();
-        submit(Batch { batch_id, batch_time_us, inputs });
+        submit(Batch { batch_id, batch_time_us, inputs, closes });
     }
 }
 

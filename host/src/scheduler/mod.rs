@@ -12,6 +12,7 @@ mod batch_generator;
 mod listener;
 mod run;
 mod run_batch;
+mod watermarks;
 
 pub use batch::{Batch, SourceInput};
 pub use listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows};

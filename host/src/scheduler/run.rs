@@ -17,6 +17,7 @@ use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
 use crate::scheduler::run_batch::BatchRunner;
+use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
 use crate::task::pipeline::Cancelled;
@@ -131,6 +132,8 @@ pub struct SourceSummary {
 struct ControlState {
     stop: Stop,
     n_in_flight: usize,
+    /// Whether the last batch has seen times that move a clock on in the next.
+    clock_moves: bool,
 }
 
 /// What the threads of a job tell each other. One lock for both: who waits, waits for either to change.
@@ -178,6 +181,11 @@ impl Control {
 
     pub(crate) fn n_in_flight(&self) -> usize {
         self.lock().n_in_flight
+    }
+
+    /// Whether the next batch has something to do although no row has come.
+    pub(crate) fn clock_moves(&self) -> bool {
+        self.lock().clock_moves
     }
 
     pub(crate) fn add_in_flight(&self) {
@@ -304,7 +312,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
-        state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0 }),
+        state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
         changed: Condvar::new(),
         stopped_at_once: plan.stop.clone(),
         store: store.clone(),
@@ -350,13 +358,21 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         settings: plan.settings.clone(),
         clock: clock.clone(),
         control: control.clone(),
+        keeps: !plan.states.is_empty(),
         next_id: BatchId(0),
         last_time_us: None,
         list_errors: vec![ListError::default(); plan.sources.len()],
     };
     let (queue, batches) = unbounded::<(Batch, Duration)>();
     let runner = Runner {
-        batches: BatchRunner { plan: plan.clone(), pool, store, sinks, stopped: plan.stop.clone() },
+        batches: BatchRunner {
+            watermarks: Mutex::new(Watermarks::new(plan.event_times.clone(), plan.clocks.clone())),
+            plan: plan.clone(),
+            pool,
+            store,
+            sinks,
+            stopped: plan.stop.clone(),
+        },
         clock: clock.clone(),
         control,
         listeners: listeners.clone(),
@@ -458,6 +474,7 @@ impl Runner {
         let watch = Stopwatch::start();
         let error = match self.batches.run(batch) {
             Ok(outcome) => {
+                self.control.lock().clock_moves = outcome.clock_moves;
                 let processing_time = watch.elapsed();
                 self.summary.batches += 1;
                 self.summary.rows_in += outcome.rows_in;

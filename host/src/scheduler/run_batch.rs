@@ -5,17 +5,19 @@
 //! | a stage | nothing | the job fails, or the batch is skipped |
 //! | `publish` of a sink | what sinks before it published | the job fails |
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 
 use crate::block_store::BlockStore;
 use crate::error::Error;
+use crate::event_time::BatchTimes;
 use crate::ids::PartitionId;
 use crate::operator::StopFlag;
 use crate::plan::{Entry, Plan, Stage};
 use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
+use crate::scheduler::watermarks::Watermarks;
 use crate::shuffle::Shuffle;
 use crate::sink::{Prepared, Sink, SinkBatch};
 use crate::source::{OffsetRange, RangeReader};
@@ -26,6 +28,7 @@ use crate::task::{PartFailed, TaskContext};
 /// What runs batches.
 pub(crate) struct BatchRunner {
     pub(crate) plan: Arc<Plan>,
+    pub(crate) watermarks: Mutex<Watermarks>,
     pub(crate) pool: WorkerPool,
     pub(crate) store: Arc<BlockStore>,
     /// The open sinks with their names.
@@ -40,6 +43,8 @@ pub(crate) struct BatchOutcome {
     pub(crate) rows_in: u64,
     pub(crate) rows_out: u64,
     pub(crate) n_tasks: usize,
+    /// Whether its rows move a clock on in the next batch.
+    pub(crate) clock_moves: bool,
 }
 
 /// What one task reads.
@@ -47,7 +52,8 @@ enum TaskInput {
     Blocks(Vec<BlockSlice>),
     /// With the source's name.
     Ranges(Arc<dyn RangeReader>, Vec<OffsetRange>, String),
-    Shuffle(Arc<Shuffle>, u32),
+    /// One a side, all of the same partition.
+    Shuffles(Vec<Arc<Shuffle>>, u32),
 }
 
 type Task = Box<dyn FnOnce() -> Result<TaskOutput, Error> + Send>;
@@ -55,10 +61,16 @@ type Task = Box<dyn FnOnce() -> Result<TaskOutput, Error> + Send>;
 impl BatchRunner {
     /// Runs a batch and publishes it. Its blocks are released whatever comes of it.
     pub(crate) fn run(&self, batch: &Batch) -> Result<BatchOutcome, Error> {
-        let outcome = self.run_stages(batch).and_then(|(outcome, prepared)| {
+        let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
+        let outcome = self.run_stages(batch, &times).and_then(|(outcome, prepared)| {
             self.publish(batch, prepared)?;
-            Ok(outcome)
+            self.commit()?;
+            let clock_moves = self.lock_watermarks().published(batch.batch_time_us, &times);
+            Ok(BatchOutcome { clock_moves, ..outcome })
         });
+        if outcome.is_err() {
+            self.plan.states.iter().for_each(|state| state.abort());
+        }
         self.release(batch);
         outcome
     }
@@ -72,7 +84,23 @@ impl BatchRunner {
         }
     }
 
-    fn run_stages(&self, batch: &Batch) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
+    fn lock_watermarks(&self) -> MutexGuard<'_, Watermarks> {
+        self.watermarks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applies what the batch has changed in what steps keep, partition by partition, side by side.
+    fn commit(&self) -> Result<(), Error> {
+        type Commit = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+        let partitions = self.plan.states.iter().flat_map(|state| {
+            (0..state.n_partitions()).filter(|&partition| state.has_changed(PartitionId(partition))).map(|partition| {
+                let state = state.clone();
+                Box::new(move || Ok(state.commit(PartitionId(partition))?)) as Commit
+            })
+        });
+        self.pool.run(partitions.collect()).into_iter().collect()
+    }
+
+    fn run_stages(&self, batch: &Batch, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
         let plan = &self.plan;
         let shuffles = plan.shuffles.iter();
         let shuffles =
@@ -102,6 +130,7 @@ impl BatchRunner {
                         batch_time_us: batch.batch_time_us,
                         partition: PartitionId(base + partition),
                         attempt: 0,
+                        times: times.clone(),
                         cancelled: cancelled.clone(),
                     };
                     from_source.push(matches!(stage.entry, Entry::Source(_)));
@@ -129,8 +158,8 @@ impl BatchRunner {
             }
             let ready: Vec<usize> = ready.iter().map(|stage| stage.id.0 as usize).collect();
             for stage in ready {
-                if let Entry::Shuffle(shuffle) = plan.stages[stage].entry {
-                    outputs.shuffles[shuffle].clear();
+                if let Entry::Shuffles(shuffles) = &plan.stages[stage].entry {
+                    shuffles.iter().for_each(|&shuffle| outputs.shuffles[shuffle].clear());
                 }
                 ended[stage] = true;
             }
@@ -140,22 +169,22 @@ impl BatchRunner {
 
     /// What the tasks of a stage read, with their numbers within it.
     fn inputs(&self, stage: &Stage, batch: &Batch, outputs: &Outputs) -> Vec<(u32, TaskInput)> {
-        let inputs: Vec<TaskInput> = match stage.entry {
-            Entry::Source(source) => match &batch.inputs[source] {
+        let inputs: Vec<TaskInput> = match &stage.entry {
+            Entry::Source(source) => match &batch.inputs[*source] {
                 SourceInput::Blocks { partitions, .. } => partitions.iter().cloned().map(TaskInput::Blocks).collect(),
                 SourceInput::Ranges { reader, partitions } => {
-                    let name = &self.plan.sources[source].name;
+                    let name = &self.plan.sources[*source].name;
                     let task = |ranges: &Vec<_>| TaskInput::Ranges(reader.clone(), ranges.clone(), name.clone());
                     partitions.iter().map(task).collect()
                 }
             },
-            Entry::Shuffle(index) => {
-                let shuffle = &outputs.shuffles[index];
-                let planned = &self.plan.shuffles[index];
-                let runs = |partition: &u32| planned.runs_when_empty || shuffle.rows_of(PartitionId(*partition)) > 0;
+            Entry::Shuffles(indices) => {
+                let shuffles: Vec<_> = indices.iter().map(|&index| outputs.shuffles[index].clone()).collect();
+                let planned = &self.plan.shuffles[indices[0]];
+                let has_rows = |partition| shuffles.iter().any(|shuffle| shuffle.rows_of(PartitionId(partition)) > 0);
                 return (0..planned.n_partitions)
-                    .filter(runs)
-                    .map(|partition| (partition, TaskInput::Shuffle(shuffle.clone(), partition)))
+                    .filter(|&partition| planned.runs_when_empty || has_rows(partition))
+                    .map(|partition| (partition, TaskInput::Shuffles(shuffles.clone(), partition)))
                     .collect();
             }
         };
@@ -203,12 +232,13 @@ fn run_task(
     stopped: &StopFlag,
 ) -> Result<TaskOutput, Error> {
     let mut running = RunningPipeline::start(pipeline, outputs, task)?;
-    let mut push = |rows: RecordBatch| {
+    let mut push_side = |side, rows: RecordBatch| {
         if stopped.is_set() {
             return Err(Cancelled.into());
         }
-        running.push(rows)
+        running.push(side, rows)
     };
+    let mut push = |rows| push_side(0, rows);
     match input {
         TaskInput::Blocks(slices) => {
             for slice in slices {
@@ -231,8 +261,10 @@ fn run_task(
             }
             read.map_err(|source| PartFailed { part: "source", name, batch_id: task.batch_id, source })?;
         }
-        TaskInput::Shuffle(shuffle, partition) => {
-            shuffle.read(PartitionId(partition)).into_iter().try_for_each(push)?
+        TaskInput::Shuffles(shuffles, partition) => {
+            for (side, shuffle) in shuffles.iter().enumerate() {
+                shuffle.read(PartitionId(partition)).into_iter().try_for_each(|rows| push_side(side, rows))?;
+            }
         }
     }
     running.finish()
@@ -243,12 +275,12 @@ fn run_task(
 fn partition_bases(plan: &Plan, batch: &Batch) -> Vec<u32> {
     let mut bases = vec![0; plan.stages.len()];
     let mut next: Vec<u32> = vec![0; plan.stages.len()];
-    let after_shuffle = plan.stages.iter().filter(|stage| matches!(stage.entry, Entry::Shuffle(_)));
+    let after_shuffle = plan.stages.iter().filter(|stage| matches!(stage.entry, Entry::Shuffles(_)));
     let from_source = plan.stages.iter().filter(|stage| matches!(stage.entry, Entry::Source(_)));
     for stage in after_shuffle.chain(from_source) {
-        let n_partitions = match stage.entry {
-            Entry::Source(source) => batch.inputs[source].n_partitions() as u32,
-            Entry::Shuffle(shuffle) => plan.shuffles[shuffle].n_partitions,
+        let n_partitions = match &stage.entry {
+            Entry::Source(source) => batch.inputs[*source].n_partitions() as u32,
+            Entry::Shuffles(shuffles) => plan.shuffles[shuffles[0]].n_partitions,
         };
         bases[stage.id.0 as usize] = next[stage.group];
         next[stage.group] += n_partitions;

@@ -15,10 +15,12 @@
 
 mod changes;
 mod memory;
+mod row_codec;
 mod step_state;
 
 pub use changes::{Change, Changes};
 pub use memory::MemoryTable;
+pub use row_codec::{EncodedRows, RowCodec};
 pub use step_state::{StateError, StateTask, StepState};
 
 use std::borrow::Cow;

@@ -139,6 +139,13 @@ impl StepState {
             .try_for_each(|(table, changes)| table.apply(changes))
     }
 
+    /// Whether the batch has changed anything in a partition.
+    #[must_use]
+    pub fn has_changed(&self, partition: PartitionId) -> bool {
+        let slot = locked(&self.partitions[partition.index()]);
+        slot.pending.iter().flatten().any(|changes| !changes.is_empty())
+    }
+
     /// Forgets what the batch has changed.
     pub fn abort(&self) {
         self.partitions.iter().for_each(|partition| locked(partition).pending = None);

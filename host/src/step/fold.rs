@@ -160,7 +160,7 @@ impl<T: ?Sized + Folds + 'static> StepFactory for FoldFactory<T> {
         if self.is_merge {
             return Ok(Box::new(Merge { folding, pending }));
         }
-        let CallBounds { rows, bytes, whole_partition } = self.spec.bounds;
+        let CallBounds { rows, bytes, whole_partition, .. } = self.spec.bounds;
         let chunks = Chunks::new(self.spec.grouped.clone(), rows, bytes, whole_partition);
         Ok(Box::new(Combine { folding, chunks, pending }))
     }
@@ -290,7 +290,7 @@ impl<T: ?Sized + Folds> Folding<T> {
             None => self.instances.take(self.task.partition, || (spec.open)())?,
         };
         let before = instance.crossed();
-        let call = self.task.call(self.first_row);
+        let call = self.task.call(self.first_row, self.spec.bounds.clock);
         let answer = match fold {
             Fold::Accumulate => Some(instance.accumulate(&call, rows, ends)),
             Fold::Merge => Some(instance.merge(&call, rows, ends)),

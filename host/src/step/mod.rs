@@ -18,14 +18,18 @@ use crate::task::TaskContext;
 pub mod aggregate;
 pub mod aggregate_with;
 pub(crate) mod chunks;
+pub mod definition;
 mod fold;
 pub mod instances;
 mod key_table;
 pub mod keyed;
+pub(crate) mod kinds;
+pub mod observe;
 pub mod reduce;
 #[cfg(test)]
 mod testing;
 pub mod transform;
+pub mod watermark;
 
 pub use fold::KeyedOpenError;
 
@@ -40,6 +44,16 @@ pub trait PipelineStep: Send {
     ///
     /// Whatever stops the task; the step is dropped.
     fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error>;
+
+    /// As [`push`](PipelineStep::push), of a step that gets rows on several sides: which.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stops the task; the step is dropped.
+    fn push_side(&mut self, side: usize, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
+        debug_assert_eq!(side, 0, "a step that has several sides says what it does with each");
+        self.push(rows, emit)
+    }
 
     /// No more rows come: gives the rest. Called once, also for a partition without rows.
     ///

@@ -50,6 +50,7 @@ pub(crate) fn task(partition: u32) -> TaskContext {
         batch_time_us: 7_000_000,
         partition: PartitionId(partition),
         attempt: 0,
+        times: Arc::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
     }
 }
@@ -111,7 +112,7 @@ pub(crate) fn info() -> StepInfo {
 }
 
 pub(crate) fn bounds(rows: u32) -> CallBounds {
-    CallBounds { rows, bytes: 4 << 20, whole_partition: false }
+    CallBounds { rows, bytes: 4 << 20, whole_partition: false, clock: None }
 }
 
 /// As a reducer: adds int64 columns and joins utf8 ones, which tells orders apart. As an aggregator: the mean of the

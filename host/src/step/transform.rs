@@ -12,6 +12,7 @@ use arrow::compute::take;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::{Error, Internal};
+use crate::event_time::ClockId;
 use crate::metrics::StepMeter;
 use crate::operator::{Carried, OpenError, Operator, StepInfo, Transform, TransformOutput, TransformPlan};
 use crate::step::chunks::Chunks;
@@ -19,7 +20,7 @@ use crate::step::instances::Instances;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
-/// How a partition is cut into calls.
+/// How a partition is cut into calls, and what they are told of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallBounds {
     /// Rows one call gets at most.
@@ -28,6 +29,8 @@ pub struct CallBounds {
     pub bytes: u64,
     /// Whether each partition is one call whatever its size.
     pub whole_partition: bool,
+    /// The clock of event time whose watermark calls are told.
+    pub clock: Option<ClockId>,
 }
 
 /// Where a column of the output comes from.
@@ -129,7 +132,7 @@ fn output_columns(input: &Schema, plan: &TransformPlan) -> Vec<Column> {
 impl StepFactory for TransformStep {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
         let shared = self.shared.clone();
-        let CallBounds { rows, bytes, whole_partition } = shared.bounds;
+        let CallBounds { rows, bytes, whole_partition, .. } = shared.bounds;
         Ok(Box::new(Running {
             chunks: Chunks::new(shared.input.clone(), rows, bytes, whole_partition),
             shared,
@@ -215,7 +218,7 @@ impl Running {
         };
         let input = rows.project(&shared.plan.reads).map_err(|source| self.internal("projecting", source))?;
         let before = instance.bytes_crossed();
-        let call = self.task.call(self.first_row);
+        let call = self.task.call(self.first_row, self.shared.bounds.clock);
         let outcome = instance.process(&call, &input);
         shared.meter.calls.add(1);
         let crossed = instance.bytes_crossed();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Explain, Fault, Retry};
+use crate::event_time::{BatchTimes, ClockId};
 use crate::ids::{BatchId, PartitionId};
 use crate::operator::Call;
 
@@ -50,21 +51,23 @@ pub struct TaskContext {
     pub partition: PartitionId,
     /// 0 at the first attempt.
     pub attempt: u32,
+    /// The batch's clocks of event time.
+    pub times: Arc<BatchTimes>,
     /// Set when the batch is given up: whatever loops looks at it between calls.
     pub cancelled: Arc<AtomicBool>,
 }
 
 impl TaskContext {
-    /// The call of an operator whose input starts after `first_row` rows of this partition.
+    /// The call of an operator whose input starts after `first_row` rows of this partition, and follows `clock`.
     #[must_use]
-    pub fn call(&self, first_row: u64) -> Call {
+    pub fn call(&self, first_row: u64, clock: Option<ClockId>) -> Call {
         Call {
             batch_id: self.batch_id,
             batch_time_us: self.batch_time_us,
             partition: self.partition,
             attempt: self.attempt,
             first_row,
-            watermark_us: None,
+            watermark_us: self.times.watermark(clock).now_us,
         }
     }
 

@@ -117,18 +117,18 @@ impl<'a> RunningPipeline<'a> {
         Ok(Self { pipeline, outputs, task, states, watch: Stopwatch::start(), at_work: None, rows_in: 0, rows_out: 0 })
     }
 
-    /// Pushes rows of the entry through.
+    /// Pushes rows of the entry through: of the first side, or of another one of the step behind several shuffles.
     ///
     /// # Errors
     ///
     /// Whatever stops the task.
-    pub fn push(&mut self, rows: RecordBatch) -> Result<(), Error> {
+    pub fn push(&mut self, side: usize, rows: RecordBatch) -> Result<(), Error> {
         if self.task.is_cancelled() {
             return Err(Cancelled.into());
         }
         self.rows_in += rows.num_rows() as u64;
         let pipeline = self.pipeline;
-        self.give(&pipeline.roots, rows)
+        self.give(&pipeline.roots, side, rows)
     }
 
     /// Finishes the steps in the order of the flow, and makes what was written ready to be seen.
@@ -165,17 +165,17 @@ impl<'a> RunningPipeline<'a> {
     }
 
     /// Gives rows to several nodes. Clones share the columns.
-    fn give(&mut self, nodes: &[usize], rows: RecordBatch) -> Result<(), Error> {
+    fn give(&mut self, nodes: &[usize], side: usize, rows: RecordBatch) -> Result<(), Error> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
         if let [one] = nodes {
-            return self.push_to(*one, rows);
+            return self.push_to(*one, side, rows);
         }
-        nodes.iter().try_for_each(|&node| self.push_to(node, rows.clone()))
+        nodes.iter().try_for_each(|&node| self.push_to(node, side, rows.clone()))
     }
 
-    fn push_to(&mut self, index: usize, rows: RecordBatch) -> Result<(), Error> {
+    fn push_to(&mut self, index: usize, side: usize, rows: RecordBatch) -> Result<(), Error> {
         let node = &self.pipeline.nodes[index];
         if node.counts_in {
             node.meter.rows_in.add(rows.num_rows() as u64);
@@ -184,7 +184,7 @@ impl<'a> RunningPipeline<'a> {
         let state = std::mem::replace(&mut self.states[index], State::Away);
         self.states[index] = match state {
             State::Step(mut step) => {
-                step.push(rows, &mut |rows| self.emit(index, rows))?;
+                step.push_side(side, rows, &mut |rows| self.emit(index, rows))?;
                 State::Step(step)
             }
             State::Shuffle(mut writer) => {
@@ -234,7 +234,7 @@ impl<'a> RunningPipeline<'a> {
         if node.counts_out {
             node.meter.rows_out.add(rows.num_rows() as u64);
         }
-        self.give(&node.children, rows)
+        self.give(&node.children, 0, rows)
     }
 
     /// Charges the time since the last switch to the node at work, and puts another to work.

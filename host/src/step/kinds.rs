@@ -1,0 +1,49 @@
+//! The kinds of steps that plan themselves: their keys in a job file, and what reads their options.
+
+use std::sync::Arc;
+
+use crate::job::table::Table;
+use crate::operator::Limits;
+use crate::step::definition::StepDefinition;
+use crate::step::watermark::WatermarkDefinition;
+
+/// The keys that name a kind, in the order in which they are listed to people.
+pub const KINDS: &[&str] = &["watermark"];
+
+/// What was read of a step.
+#[derive(Default)]
+pub(crate) struct Parsed {
+    /// The step; `None`: its options are wrong, and the mistakes are in the table's problems.
+    pub(crate) definition: Option<Arc<dyn StepDefinition>>,
+    /// The streams that it reads besides `from`, and the keys that name them, as in `join.with`.
+    pub(crate) inputs: Vec<(String, &'static str)>,
+    /// Further streams that come out of it, each with a name of its own.
+    pub(crate) side_streams: Vec<SideStream>,
+}
+
+/// A stream that comes out of a step besides its rows: planned as a step that reads the same `from`.
+pub(crate) struct SideStream {
+    /// Its name.
+    pub(crate) name: String,
+    /// The key that names it, as in `aggregate.late`.
+    pub(crate) key: &'static str,
+    /// What it is.
+    pub(crate) definition: Arc<dyn StepDefinition>,
+}
+
+impl Parsed {
+    /// A step that reads `from` alone.
+    pub(crate) fn of<D: StepDefinition + 'static>(definition: Option<D>) -> Self {
+        let definition = definition.map(|definition| Arc::new(definition) as Arc<dyn StepDefinition>);
+        Self { definition, ..Self::default() }
+    }
+}
+
+/// Reads the options of a step of one of [`KINDS`] from the step's table. `limits` are the job's, for steps with a plugin.
+pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
+    let _ = limits;
+    match kind {
+        "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
+        _ => Parsed::default(),
+    }
+}
