@@ -348,6 +348,16 @@ impl<'a> Table<'a> {
         texts.into_iter().collect()
     }
 
+    /// Whether the value of a key is a table; it is known from now on.
+    pub fn is_table(&mut self, key: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(node.value, Value::Table(_)))
+    }
+
+    /// Whether the value of a key is `true` or `false`; it is known from now on.
+    pub fn is_boolean(&mut self, key: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(node.value, Value::Boolean(_)))
+    }
+
     /// Any value, as JSON. Dates become texts.
     pub fn json(&mut self, key: &'static str) -> Option<serde_json::Value> {
         let node = self.node(key)?;

@@ -21,7 +21,7 @@ mod step_state;
 pub use changes::{Change, Changes};
 pub use memory::MemoryTable;
 pub use row_codec::{EncodedRows, RowCodec};
-pub use step_state::{StateError, StateTask, StepState};
+pub use step_state::{OpenTable, StateError, StateTask, StepState};
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;

@@ -4,11 +4,19 @@ use std::sync::Arc;
 
 use crate::job::table::Table;
 use crate::operator::Limits;
+use crate::step::count::Count;
+use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
+use crate::step::distinct::Distinct;
+use crate::step::limit::Limit;
+use crate::step::sample::Sample;
+use crate::step::sort::Sort;
+use crate::step::top_k::TopK;
 use crate::step::watermark::WatermarkDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub const KINDS: &[&str] = &["watermark"];
+pub(crate) const KINDS: &[&str] =
+    &["watermark", "count", "count-by-value", "distinct", "dedup", "top-k", "sort", "limit", "sample"];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -44,6 +52,14 @@ pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parse
     let _ = limits;
     match kind {
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
+        "count" => Parsed::of(Count::Rows.parse(table)),
+        "count-by-value" => Parsed::of(Count::ByValue.parse(table)),
+        "distinct" => Parsed::of(Distinct::parse(table)),
+        "dedup" => Parsed::of(Dedup::parse(table)),
+        "top-k" => Parsed::of(TopK::parse(table)),
+        "sort" => Parsed::of(Sort::parse(table)),
+        "limit" => Parsed::of(Limit::parse(table)),
+        "sample" => Parsed::of(Sample::parse(table)),
         _ => Parsed::default(),
     }
 }
