@@ -5,7 +5,7 @@ use std::time::Duration;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::Retry;
-use crate::operator::{CallError, CallSite, Limit, Limits, OpenError};
+use crate::operator::{CallError, CallSite, Limit, Limits, OpenError, size};
 use crate::plugin::contract::{Failure, Refusal};
 use crate::plugin::engine::WASM_STACK_BYTES;
 use crate::plugin::guest::{Guest, Stopped};
@@ -220,17 +220,6 @@ fn with_last_words(what: String, guest: &Guest) -> String {
     }
 }
 
-/// A size as a job file writes it, rounded to a tenth where it is not even.
-pub(crate) fn size(n_bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| n_bytes >= *unit) {
-        Some((name, unit)) if n_bytes.is_multiple_of(unit) => format!("{}{name}", n_bytes / unit),
-        // Rounded up: what is over a limit must not look as if it were the limit.
-        Some((name, unit)) => format!("{:.1}{name}", (n_bytes as f64 / unit as f64 * 10.0).ceil() / 10.0),
-        None => format!("{n_bytes}B"),
-    }
-}
-
 /// A duration as a job file writes it.
 fn duration(duration: Duration) -> String {
     format!("{duration:?}")
@@ -239,21 +228,6 @@ fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(n_bytes: u64, expected: &str) {
-        assert_eq!(size(n_bytes), expected);
-    }
-
-    #[test]
-    fn sizes_are_written_as_in_a_job_file() {
-        check(0, "0B");
-        check(1023, "1023B");
-        check(1024, "1KiB");
-        check(64 << 20, "64MiB");
-        check((64 << 20) + 1, "64.1MiB");
-        check((64 << 20) + (1 << 19), "64.5MiB");
-        check(3 << 30, "3GiB");
-    }
 
     #[test]
     fn durations_are_written_as_in_a_job_file() {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 
 use crate::operator::{
-    Aggregator, AggregatorPlan, OpenError, Operator, Reducer, ReducerPlan, Role, StepInfo, Transform, TransformPlan,
+    Aggregator, AggregatorPlan, Grouper, OpenError, Operator, Reducer, ReducerPlan, Role, StepInfo, Transform,
+    TransformPlan, Updater,
 };
 use crate::plugin::aggregator::PluginAggregator;
 use crate::plugin::inspect::Inspection;
@@ -151,6 +152,16 @@ impl Operator for Plugin {
 
     fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Ok(Box::new(PluginAggregator(Seat::open(&self.shared, step, values)?)))
+    }
+
+    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        let (operator, step) = (self.shared.name.clone(), step.step.clone());
+        Err(OpenError::MissingRole { operator, step, role: Role::Grouper, has: self.roles() })
+    }
+
+    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        let (operator, step) = (self.shared.name.clone(), step.step.clone());
+        Err(OpenError::MissingRole { operator, step, role: Role::Updater, has: self.roles() })
     }
 }
 
