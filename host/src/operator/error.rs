@@ -334,6 +334,20 @@ fn raise(limit: Limit, step: &str) -> Option<String> {
     }
 }
 
+/// The columns that an operator was opened with, as [`OpenError::Schema`] shows them: those of its input, or those of the
+/// keys and those of each input.
+pub(crate) fn columns_of(schemas: &[String]) -> String {
+    let shown = |columns: &String| if columns.is_empty() { "none".to_owned() } else { columns.clone() };
+    match schemas {
+        [keys, input] => format!("{} as keys, and {}", shown(keys), shown(input)),
+        [keys, inputs @ ..] if !inputs.is_empty() => {
+            let inputs = inputs.iter().enumerate().map(|(i, input)| format!("in input {i} {}", shown(input)));
+            format!("{} as keys, {}", shown(keys), inputs.collect::<Vec<_>>().join(", "))
+        }
+        _ => schemas.join(", "),
+    }
+}
+
 /// A size as a job file writes it, rounded to a tenth where it is not even.
 pub(crate) fn size(n_bytes: u64) -> String {
     let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];

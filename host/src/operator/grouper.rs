@@ -8,7 +8,7 @@
 //! ```
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::operator::{Call, CallError, Crossed, Rejection};
 
@@ -83,4 +83,41 @@ pub(crate) fn group_rule(group: &[u32], n_output: u32, n_groups: usize, what: &s
         before = number;
     }
     Ok(())
+}
+
+/// That no written column has the name of a key: the host puts the keys before the written columns.
+pub(crate) fn key_rule(writes: &Schema, keys: &Schema) -> Result<(), String> {
+    match writes.fields().iter().find(|field| keys.index_of(field.name()).is_ok()) {
+        Some(field) => Err(format!("`writes` has the column `{}`, which is a key", field.name())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(group: &[u32], n_output: u32, expected: Result<(), &str>) {
+        assert_eq!(group_rule(group, n_output, 3, "groups"), expected.map_err(str::to_owned));
+    }
+
+    #[test]
+    fn numbers_of_groups_do_not_fall() {
+        check(&[], 0, Ok(()));
+        check(&[0, 0, 2, 2], 4, Ok(()));
+        check(&[0, 1], 3, Err("`group` has 2 numbers for 3 rows of output"));
+        check(&[0, 3], 2, Err("`group[1]` is 3, and there are 3 groups"));
+        check(&[1, 0], 2, Err("`group[1]` is 0, less than the one before it, 1"));
+        check(&[u32::MAX], 1, Err("`group[0]` is 4294967295, and there are 3 groups"));
+    }
+
+    proptest! {
+        #[test]
+        fn numbers_pass_when_each_is_in_range_and_none_falls(group in prop::collection::vec(0_u32..5, 0..6)) {
+            let right = group.iter().all(|number| *number < 4) && group.windows(2).all(|pair| pair[0] <= pair[1]);
+            prop_assert_eq!(group_rule(&group, group.len() as u32, 4, "groups").is_ok(), right);
+        }
+    }
 }

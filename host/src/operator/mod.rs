@@ -26,10 +26,10 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-pub(crate) use error::size;
 pub use error::{CallError, CallSite, Limit, OpenError};
-pub(crate) use grouper::group_rule;
+pub(crate) use error::{columns_of, size};
 pub use grouper::{Grouped, Grouper, GrouperOutput, GrouperPlan};
+pub(crate) use grouper::{group_rule, key_rule};
 pub use updater::{Calling, Change, TimeoutChange, Timeouts, Updater, UpdaterInput, UpdaterOutput, UpdaterPlan};
 pub(crate) use updater::{changes, timeout_changes};
 

@@ -68,6 +68,21 @@ pub struct UpdaterInput<'a> {
     pub timed_out: &'a [bool],
 }
 
+impl UpdaterInput<'_> {
+    /// That the parts fit together, which is for the caller to see to.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    pub(crate) fn assert_consistent(&self) {
+        let n_keys = self.keys.num_rows();
+        assert_eq!((self.ends.len(), self.has_state.len(), self.timed_out.len()), (n_keys, n_keys, n_keys));
+        assert_eq!(self.ends.last().map_or(0, |end| *end as usize), self.values.num_rows(), "ends cover the values");
+        let n_states = self.has_state.iter().filter(|has| **has).count();
+        assert_eq!(n_states, self.state.num_rows(), "there is a row of state for each key that has some");
+    }
+}
+
 /// What becomes of a key's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
@@ -189,4 +204,63 @@ pub(crate) fn timeout_changes(
         _ => Ok(TimeoutChange::Set(number)),
     };
     numbers.iter().enumerate().map(change).collect::<Result<_, _>>().map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn check(bytes: &[u8], n_states: u32, expected: Result<&[Change], &str>) {
+        assert_eq!(changes(bytes, 3, n_states), expected.map(<[_]>::to_vec).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn a_byte_says_what_becomes_of_a_state() {
+        check(&[1, 0, 1], 2, Ok(&[Change::Put(0), Change::Keep, Change::Put(1)]));
+        check(&[2, 2, 2], 0, Ok(&[Change::Remove; 3]));
+        check(&[0, 0], 0, Err("`changes` has 2 bytes, and there are 3 keys"));
+        check(&[0, 7, 0], 0, Err("`changes[1]` is 7, and a change is 0 (keep), 1 (put) or 2 (remove)"));
+        check(&[1, 0, 0], 2, Err("`changes` puts 1 states, and `state` has 2 rows"));
+        check(&[1, 1, 0], 1, Err("`changes` puts 2 states, and `state` has 1 rows"));
+    }
+
+    fn check_timeouts(numbers: Option<&[i64]>, timeouts: Timeouts, expected: Result<Option<&[TimeoutChange]>, &str>) {
+        let changes = [Change::Put(0), Change::Keep, Change::Keep, Change::Remove];
+        let found = timeout_changes(numbers, &changes, &[false, true, false, true], timeouts);
+        assert_eq!(found, expected.map(|changes| changes.map(<[_]>::to_vec)).map_err(str::to_owned));
+    }
+
+    #[test]
+    fn a_number_says_what_becomes_of_a_timeout() {
+        use TimeoutChange::{Clear, Keep, Set};
+        let check = check_timeouts;
+        check(None, Timeouts::Never, Ok(None));
+        check(None, Timeouts::EventTime, Ok(None));
+        check(Some(&[5, -5, i64::MIN, i64::MAX]), Timeouts::BatchTime, Ok(Some(&[Set(5), Set(-5), Keep, Clear])));
+        check(Some(&[5]), Timeouts::Never, Err("`timeouts-us` is there, and the plan's `timeouts` is `never`"));
+        check(Some(&[5]), Timeouts::EventTime, Err("`timeouts-us` has 1 numbers, and there are 4 keys"));
+        let without_state = |i: usize| format!("`timeouts-us[{i}]` is 9, and key {i} has no state after the call");
+        check(Some(&[0, 0, 9, i64::MIN]), Timeouts::EventTime, Err(&without_state(2)));
+        check(Some(&[0, 0, i64::MAX, 9]), Timeouts::EventTime, Err(&without_state(3)));
+    }
+
+    proptest! {
+        /// The law: as many states are put as there are, each once, in order; everything else is refused.
+        #[test]
+        fn every_state_is_put_once(bytes in prop::collection::vec(0_u8..4, 0..8), n_states in 0_u32..5) {
+            let n_put = bytes.iter().filter(|byte| **byte == 1).count() as u32;
+            match changes(&bytes, bytes.len(), n_states) {
+                Ok(changes) => {
+                    let put = changes.iter().filter_map(|change| match change {
+                        Change::Put(row) => Some(*row),
+                        _ => None,
+                    });
+                    prop_assert_eq!(put.collect::<Vec<_>>(), (0..n_states).collect::<Vec<_>>());
+                }
+                Err(_) => prop_assert!(n_put != n_states || bytes.contains(&3)),
+            }
+        }
+    }
 }

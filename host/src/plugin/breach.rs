@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::Retry;
-use crate::operator::{CallError, CallSite, Limit, Limits, OpenError, size};
+use crate::operator::{CallError, CallSite, Limit, Limits, OpenError, columns_of, size};
 use crate::plugin::contract::{Failure, Refusal};
 use crate::plugin::engine::WASM_STACK_BYTES;
 use crate::plugin::guest::{Guest, Stopped};
@@ -190,15 +191,19 @@ impl From<Failure> for Breach {
 
 impl Refusal {
     /// As an error of `open`, with the input that was refused.
-    pub(crate) fn into_open_error(self, operator: &str, step: &str, input: &arrow::datatypes::Schema) -> OpenError {
+    pub(crate) fn into_open_error(self, operator: &str, step: &str, inputs: &[SchemaRef]) -> OpenError {
         let (operator, step) = (operator.to_owned(), step.to_owned());
         let shown = |reason: String| text::one_line(&reason).into_owned();
         match self {
             Refusal::Config(reason) => OpenError::Config { operator, step, reason: shown(reason) },
             Refusal::Schema(reason) => {
-                let columns: Vec<_> =
-                    input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type())).collect();
-                OpenError::Schema { operator, step, reason: shown(reason), input: columns.join(", ") }
+                let columns = |input: &SchemaRef| {
+                    let fields =
+                        input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type()));
+                    fields.collect::<Vec<_>>().join(", ")
+                };
+                let input = columns_of(&inputs.iter().map(columns).collect::<Vec<_>>());
+                OpenError::Schema { operator, step, reason: shown(reason), input }
             }
             Refusal::Other(reason) => OpenError::Refused { operator, step, reason: shown(reason) },
         }
