@@ -14,8 +14,8 @@ use tidemill_guest as guest;
 use crate::error::Retry;
 use crate::operator::layout::{self, FlatField, FlatType};
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Carried, Limit, OpenError, Operator, Reducer, ReducerPlan,
-    Rejection, Role, StepInfo, Transform, TransformOutput, TransformPlan,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Carried, Grouper, Limit, OpenError, Operator, Reducer,
+    ReducerPlan, Rejection, Role, StepInfo, Transform, TransformOutput, TransformPlan, Updater,
 };
 
 /// An operator of the Rust SDK as one of the host's: `my_plugin::my_function::operator().into()`.
@@ -87,6 +87,7 @@ impl Operator for NativeOperator {
             Role::Transform => self.operator.as_transform().is_some(),
             Role::Reducer => self.operator.as_reducer().is_some(),
             Role::Aggregator => self.operator.as_aggregator().is_some(),
+            Role::Grouper | Role::Updater => false,
         };
         Role::ALL.into_iter().filter(has).collect()
     }
@@ -136,6 +137,14 @@ impl Operator for NativeOperator {
             reads: read_schema,
             accumulator: plan.accumulator,
         }))
+    }
+
+    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        Err(self.missing(step, Role::Grouper))
+    }
+
+    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        Err(self.missing(step, Role::Updater))
     }
 }
 
