@@ -8,15 +8,29 @@ use crate::step::count::Count;
 use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
 use crate::step::distinct::Distinct;
+use crate::step::group::Group;
 use crate::step::limit::Limit;
 use crate::step::sample::Sample;
 use crate::step::sort::Sort;
 use crate::step::top_k::TopK;
+use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub(crate) const KINDS: &[&str] =
-    &["watermark", "count", "count-by-value", "distinct", "dedup", "top-k", "sort", "limit", "sample"];
+pub(crate) const KINDS: &[&str] = &[
+    "group",
+    "cogroup",
+    "update-state",
+    "watermark",
+    "count",
+    "count-by-value",
+    "distinct",
+    "dedup",
+    "top-k",
+    "sort",
+    "limit",
+    "sample",
+];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -49,8 +63,10 @@ impl Parsed {
 
 /// Reads the options of a step of one of [`KINDS`] from the step's table. `limits` are the job's, for steps with a plugin.
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
-    let _ = limits;
     match kind {
+        "group" => Group::parse("group", table, limits),
+        "cogroup" => Group::parse("cogroup", table, limits),
+        "update-state" => Parsed::of(UpdateState::parse(table, limits)),
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
         "count" => Parsed::of(Count::Rows.parse(table)),
         "count-by-value" => Parsed::of(Count::ByValue.parse(table)),

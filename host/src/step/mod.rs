@@ -17,12 +17,14 @@ use crate::task::TaskContext;
 
 pub mod aggregate;
 pub mod aggregate_with;
+pub(crate) mod caller;
 pub(crate) mod chunks;
 pub mod count;
 pub mod dedup;
 pub mod definition;
 pub mod distinct;
 mod fold;
+pub mod group;
 pub mod instances;
 mod key_table;
 pub mod keyed;
@@ -37,6 +39,7 @@ pub mod sort;
 mod testing;
 pub mod top_k;
 pub mod transform;
+pub mod update_state;
 pub mod watermark;
 
 pub use fold::KeyedOpenError;
