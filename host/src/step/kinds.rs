@@ -15,6 +15,7 @@ use crate::step::sort::Sort;
 use crate::step::top_k::TopK;
 use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
+use crate::step::window::Window;
 
 /// The keys that name a kind, in the order in which they are listed to people.
 pub(crate) const KINDS: &[&str] = &[
@@ -67,6 +68,7 @@ pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parse
         "group" => Group::parse("group", table, limits),
         "cogroup" => Group::parse("cogroup", table, limits),
         "update-state" => Parsed::of(UpdateState::parse(table, limits)),
+        "window" => Window::parse(table),
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
         "count" => Parsed::of(Count::Rows.parse(table)),
         "count-by-value" => Parsed::of(Count::ByValue.parse(table)),

@@ -41,6 +41,7 @@ pub mod top_k;
 pub mod transform;
 pub mod update_state;
 pub mod watermark;
+pub mod window;
 
 pub use fold::KeyedOpenError;
 
