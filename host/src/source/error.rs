@@ -100,6 +100,12 @@ pub enum SourceError {
         /// Exclusive end.
         end: u64,
     },
+    /// A range of a generator that had other options, and so other rows.
+    #[error("`{object}` was planned with other options than the generator has now")]
+    OtherOptions {
+        /// What is to be read.
+        object: String,
+    },
     /// The code of a receiver panicked.
     #[error("the receiver panicked: {message}")]
     Panicked {
@@ -122,6 +128,7 @@ impl Explain for SourceError {
             | Self::Missing { .. }
             | Self::Irregular { .. }
             | Self::Compressed { .. }
+            | Self::OtherOptions { .. }
             | Self::Panicked { .. } => Fault::User,
             Self::Range { .. } => Fault::Host,
             _ => Fault::External,
@@ -153,6 +160,9 @@ impl Explain for SourceError {
             ),
             Self::Irregular { .. } => {
                 Some("Write `type = \"stdin\"` for a stream, and direct it to the standard input.".into())
+            }
+            Self::OtherOptions { .. } => {
+                Some("Give the source the options back that it had when the batch was planned.".into())
             }
             Self::Compressed { .. } => Some("Decompress it first, or leave it out with a pattern in `path`.".into()),
             _ => None,

@@ -180,6 +180,11 @@ pub trait Replayable: Send + Sync {
     /// A reader of ranges, shared by the tasks of all batches.
     fn reader(&self) -> Arc<dyn RangeReader>;
 
+    /// Whether nothing will ever be added to what was planned, so that the source has ended whatever the trigger.
+    fn has_ended(&self) -> bool {
+        false
+    }
+
     /// What was seen while planning and reading, if it is counted.
     fn counters(&self) -> Option<Arc<SourceCounters>> {
         None
