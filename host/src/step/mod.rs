@@ -22,6 +22,7 @@ mod fold;
 pub mod instances;
 mod key_table;
 pub mod keyed;
+pub mod partials;
 pub mod reduce;
 #[cfg(test)]
 mod testing;
