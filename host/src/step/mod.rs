@@ -25,6 +25,7 @@ mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;
 pub mod observe;
+pub mod partials;
 pub mod reduce;
 #[cfg(test)]
 mod testing;

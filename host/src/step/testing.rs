@@ -123,6 +123,8 @@ pub(crate) struct SumJoinMean {
     pub(crate) groups_max: usize,
     /// Whether it answers with a row too few.
     pub(crate) lies: bool,
+    /// Whether it says as a reducer that it can be inverted.
+    pub(crate) invertible: bool,
     /// How often it was opened.
     pub(crate) opened: AtomicU32,
     /// Rows of all calls that went well.
@@ -136,6 +138,7 @@ impl SumJoinMean {
         Self {
             groups_max: usize::MAX,
             lies: false,
+            invertible: true,
             opened: AtomicU32::new(0),
             rows_seen: AtomicU64::new(0),
             rows_max_seen: AtomicU64::new(0),
@@ -237,7 +240,7 @@ fn sums(column: &ArrayRef, ends: &[u32]) -> ArrayRef {
 
 impl Reducer for Opened {
     fn plan(&self) -> ReducerPlan {
-        ReducerPlan { invertible: false }
+        ReducerPlan { invertible: self.operator.invertible }
     }
 
     fn reduce(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
@@ -254,8 +257,25 @@ impl Reducer for Opened {
         Ok(RecordBatch::try_new(self.values.clone(), columns.collect()).expect("the schema of the values"))
     }
 
-    fn invert(&mut self, _: &Call, whole: &RecordBatch, _: &RecordBatch) -> Result<RecordBatch, CallError> {
-        Ok(whole.clone())
+    /// Subtracts numbers, and takes the text of `part` from the start of the whole's.
+    fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError> {
+        assert!(self.operator.invertible, "it said that it cannot");
+        let ends: Vec<u32> = (1..=whole.num_rows() as u32).collect();
+        self.enter(call, whole, &ends)?;
+        assert_eq!(part.schema(), whole.schema());
+        let columns = whole.columns().iter().zip(part.columns()).map(|(whole, part)| match whole.data_type() {
+            DataType::Int64 => {
+                let (whole, part) = (whole.as_primitive::<Int64Type>(), part.as_primitive::<Int64Type>());
+                Arc::new(whole.iter().zip(part).map(|(whole, part)| Some(whole? - part?)).collect::<Int64Array>())
+                    as ArrayRef
+            }
+            _ => {
+                let (whole, part) = (whole.as_string::<i32>(), part.as_string::<i32>());
+                let rest = whole.iter().zip(part).map(|(whole, part)| whole?.strip_prefix(part?));
+                Arc::new(rest.collect::<StringArray>())
+            }
+        });
+        Ok(RecordBatch::try_new(self.values.clone(), columns.collect()).expect("the schema of the values"))
     }
 }
 
