@@ -168,7 +168,7 @@ pub(super) struct MergeFactory(pub(super) AggregateSpec);
 
 impl StepFactory for MergeFactory {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        let is_alone = self.0.is_global() && task.partition == PartitionId(0);
+        let is_alone = self.0.is_global() && task.stage_partition == PartitionId(0);
         Ok(Box::new(Merge { groups: Groups::new(&self.0), answers_of_nothing: is_alone }))
     }
 }
