@@ -135,6 +135,7 @@ impl Opened {
             batch_id: BatchId(0),
             batch_time_us: 0,
             partition: PartitionId(0),
+            stage_partition: PartitionId(0),
             attempt: 0,
             first_row: 0,
             watermark_us: None,

@@ -129,6 +129,7 @@ impl BatchRunner {
                         batch_id: batch.batch_id,
                         batch_time_us: batch.batch_time_us,
                         partition: PartitionId(base + partition),
+                        stage_partition: PartitionId(partition),
                         attempt: 0,
                         times: times.clone(),
                         cancelled: cancelled.clone(),

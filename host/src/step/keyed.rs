@@ -9,7 +9,9 @@ use arrow::error::ArrowError;
 
 use crate::error::{Error, Internal};
 use crate::shuffle::key_encoding::{is_key_type, plain_type};
+use crate::step::partials::PartialOps;
 use crate::step::{Emit, StepFactory};
+use crate::task::TaskContext;
 
 /// Rows of one batch that a keyed step gives on, at most: what a step after it gets in one call by default.
 pub const OUTPUT_ROWS_MAX: usize = 65_536;
@@ -42,6 +44,13 @@ pub trait KeyedStep: Send + Sync + fmt::Debug {
 
     /// The half behind the shuffle. Called once a plan.
     fn merge(&self) -> Arc<dyn StepFactory>;
+
+    /// What a task does with partials that outlive a batch.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started: an operator that does not open.
+    fn partial_ops(&self, task: &TaskContext) -> Result<Box<dyn PartialOps>, Error>;
 }
 
 /// One mistake in how a step by key is written.

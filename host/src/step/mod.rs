@@ -32,6 +32,7 @@ pub(crate) mod kinds;
 pub mod limit;
 pub mod observe;
 mod order;
+pub mod partials;
 pub mod reduce;
 pub mod sample;
 pub mod sort;

@@ -22,6 +22,17 @@ impl From<ArrowError> for NoResult {
     }
 }
 
+/// Whether rows can be taken out of a group again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inverse {
+    /// No: a smallest value says nothing about the second smallest.
+    Impossible,
+    /// Yes, but each time with another rounding.
+    Drifting,
+    /// Yes, and what is left is exact.
+    Exact,
+}
+
 /// One aggregate over all groups of a table.
 ///
 /// A task calls `resize` and then `update` (before the shuffle) or `merge` (behind it) for each batch of rows, then
@@ -30,11 +41,22 @@ pub(crate) trait Accumulator: Send {
     /// Makes room for groups `0..n_groups`; new ones hold no value.
     fn resize(&mut self, n_groups: usize);
 
-    /// Adds row `i` to group `groups[i]`. `values` has the plain input type; `None` for `count(*)`.
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult>;
+    /// Adds row `i` to group `groups[i]`. `values` are the aggregate's input columns, of plain types; none for `count(*)`.
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult>;
 
     /// Adds what another table accumulated: as many columns as [`Accumulator::take_partials`] gives.
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult>;
+
+    /// Whether [`Accumulator::take_away`] works.
+    fn inverse(&self) -> Inverse {
+        Inverse::Impossible
+    }
+
+    /// Takes away what was merged before: the inverse of [`Accumulator::merge`]. `false` when what is left cannot be told;
+    /// then what the groups hold is of no use.
+    fn take_away(&mut self, _groups: &[u32], _partials: &[ArrayRef]) -> Result<bool, NoResult> {
+        Ok(false)
+    }
 
     /// What was accumulated, a row a group.
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult>;
@@ -75,8 +97,8 @@ impl Accumulator for Counts {
         self.counts.resize(n_groups, 0);
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let nulls = values.and_then(|values| values.logical_nulls());
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        let nulls = values.first().and_then(|values| values.logical_nulls());
         each_valid(groups, nulls.as_ref(), |_, group| self.counts[group] += 1);
         Ok(())
     }
@@ -86,6 +108,16 @@ impl Accumulator for Counts {
         // Counts are of rows, which would not fit a machine before they overflow.
         each_valid(groups, None, |row, group| self.counts[group] += counts[row]);
         Ok(())
+    }
+
+    fn inverse(&self) -> Inverse {
+        Inverse::Exact
+    }
+
+    fn take_away(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<bool, NoResult> {
+        let counts = partials[0].as_primitive::<Int64Type>().values();
+        each_valid(groups, None, |row, group| self.counts[group] -= counts[row]);
+        Ok(true)
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {

@@ -69,8 +69,8 @@ impl<T: ArrowPrimitiveType> Accumulator for Numbers<T> {
         self.seen.resize(n_groups, false);
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let Some(values) = values else { return Ok(()) };
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        let values = &values[0];
         let values = match self.data_type {
             DataType::Boolean => cast(values, &DataType::UInt8)?,
             _ => canonical_floats(values)?,
@@ -88,7 +88,7 @@ impl<T: ArrowPrimitiveType> Accumulator for Numbers<T> {
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        self.update(groups, Some(&partials[0]))
+        self.update(groups, partials)
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {
@@ -129,8 +129,8 @@ impl Accumulator for Bytes {
         self.best.resize(n_groups, None);
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let Some(values) = values else { return Ok(()) };
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        let values = &values[0];
         let mut rows = groups.iter();
         for_each_key(std::slice::from_ref(values), values.len(), |value| {
             let (Some(&group), Some(value)) = (rows.next(), value) else { return };
@@ -145,7 +145,7 @@ impl Accumulator for Bytes {
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        self.update(groups, Some(&partials[0]))
+        self.update(groups, partials)
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {

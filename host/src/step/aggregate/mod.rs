@@ -26,10 +26,12 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 pub use expression::Function;
 
-use crate::error::{Explain, Fault};
+use crate::error::{Error, Explain, Fault};
 use crate::shuffle::key_encoding::plain_type;
 use crate::step::StepFactory;
-use crate::step::keyed::{KeyColumns, KeyedStep, SpecProblem, column_hint, plain_field};
+use crate::step::keyed::{KeyColumns, KeyedStep, SpecProblem, column_hint};
+use crate::step::partials::PartialOps;
+use crate::task::TaskContext;
 use accumulator::{Accumulator, Counts};
 use extremes::{End, extremes};
 use sums::{Avg, Numbers, Sum};
@@ -73,23 +75,34 @@ struct Aggregate {
     /// As it was written, for messages.
     text: String,
     function: Function,
-    /// The input column, and its plain type; `None` for `count(*)`.
-    column: Option<(usize, DataType)>,
+    /// The input columns it is of; none for `count(*)`.
+    columns: Vec<Column>,
     /// How many columns its partials have.
     n_partials: usize,
+}
+
+/// An input column of an aggregate.
+#[derive(Debug)]
+struct Column {
+    index: usize,
+    /// Without dictionary or run-end encoding.
+    data_type: DataType,
+    nullable: bool,
 }
 
 impl Aggregate {
     /// An empty accumulator; `None` when the function has no meaning for the column's type.
     fn accumulator(&self) -> Option<Box<dyn Accumulator>> {
-        let numbers = || self.column.as_ref().and_then(|(_, data_type)| Numbers::of(data_type));
-        let extremes = |end| self.column.as_ref().and_then(|(_, data_type)| extremes(end, data_type));
+        if self.function == Function::Count {
+            return Some(Box::new(Counts::default()));
+        }
+        let Column { data_type, nullable, .. } = self.columns.first()?;
         match self.function {
             Function::Count => Some(Box::new(Counts::default())),
-            Function::Sum => Some(Box::new(Sum::new(numbers()?))),
-            Function::Avg => Some(Box::new(Avg::new(numbers()?))),
-            Function::Min => extremes(End::Min),
-            Function::Max => extremes(End::Max),
+            Function::Sum => Some(Box::new(Sum::new(Numbers::of(data_type)?, *nullable))),
+            Function::Avg => Some(Box::new(Avg::new(Numbers::of(data_type)?))),
+            Function::Min => extremes(End::Min, data_type),
+            Function::Max => extremes(End::Max, data_type),
         }
     }
 
@@ -101,17 +114,18 @@ impl Aggregate {
             let field = result(Counts::TYPE, false);
             return Some((vec![field.clone()], field));
         }
-        let (_, data_type) = self.column.as_ref()?;
+        let Column { data_type, nullable, .. } = self.columns.first()?;
+        let sum = |numbers: Numbers| Field::new(format!("{}.sum", self.name), numbers.partial_type(), true);
+        let count = Field::new(format!("{}.count", self.name), Counts::TYPE, false);
         Some(match self.function {
             Function::Sum => {
                 let numbers = Numbers::of(data_type)?;
-                (vec![result(numbers.partial_type(), true)], result(numbers.sum_type(), true))
+                let partials = if *nullable { vec![sum(numbers), count] } else { vec![sum(numbers)] };
+                (partials, result(numbers.sum_type(), true))
             }
             Function::Avg => {
                 let numbers = Numbers::of(data_type)?;
-                let sum = Field::new(format!("{}.sum", self.name), numbers.partial_type(), true);
-                let count = Field::new(format!("{}.count", self.name), Counts::TYPE, false);
-                (vec![sum, count], result(numbers.avg_type(), true))
+                (vec![sum(numbers), count], result(numbers.avg_type(), true))
             }
             _ => (vec![result(data_type.clone(), true)], result(data_type.clone(), true)),
         })
@@ -187,19 +201,19 @@ impl AggregateSpec {
 
 fn resolve_aggregate(input: &Schema, name: &str, text: &str) -> Result<Aggregate, expression::ExpressionProblem> {
     let expression = expression::parse(text)?;
-    let column = match &expression.column {
-        None => None,
-        Some(column) => match input.column_with_name(column) {
-            Some((index, field)) => Some((index, plain_field(field).data_type().clone())),
-            None => return Err((format!("the input has no column `{column}`"), Some(column_hint(input, column)))),
-        },
-    };
-    Ok(Aggregate { name: name.into(), text: text.trim().into(), function: expression.function, column, n_partials: 0 })
+    let columns = expression.column.iter().map(|column| match input.column_with_name(column) {
+        Some((index, field)) => {
+            Ok(Column { index, data_type: plain_type(field.data_type()).clone(), nullable: field.is_nullable() })
+        }
+        None => Err((format!("the input has no column `{column}`"), Some(column_hint(input, column)))),
+    });
+    let columns = columns.collect::<Result<_, _>>()?;
+    Ok(Aggregate { name: name.into(), text: text.trim().into(), function: expression.function, columns, n_partials: 0 })
 }
 
 fn wrong_type(input: &Schema, aggregate: &Aggregate) -> (String, String) {
-    let (column, data_type) = match &aggregate.column {
-        Some((index, _)) => (input.field(*index).name().as_str(), plain_type(input.field(*index).data_type())),
+    let (column, data_type) = match aggregate.columns.first() {
+        Some(column) => (input.field(column.index).name().as_str(), &column.data_type),
         None => ("*", &DataType::Null),
     };
     let message = format!("`{}` cannot work: column `{column}` has type {data_type}", aggregate.text);
@@ -229,6 +243,10 @@ impl KeyedStep for AggregateSpec {
 
     fn merge(&self) -> Arc<dyn StepFactory> {
         Arc::new(steps::MergeFactory(self.clone()))
+    }
+
+    fn partial_ops(&self, _: &TaskContext) -> Result<Box<dyn PartialOps>, Error> {
+        Ok(Box::new(steps::AggregateOps::new(self)))
     }
 }
 

@@ -10,7 +10,6 @@ use arrow::datatypes::Int32Type;
 use proptest::prelude::*;
 
 use super::*;
-use crate::error::Error;
 use crate::step::testing::{cut_into_tasks, rows, run_keyed, texts};
 
 fn resolve(input: &RecordBatch, by: &[&str], select: &[&str]) -> Result<AggregateSpec, Vec<SpecProblem>> {
