@@ -130,7 +130,7 @@ struct Shared {
 
 impl StepFactory for Shared {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        let state = self.state.begin(task.partition)?;
+        let state = self.state.begin(task.stage_partition)?;
         Ok(Box::new(Running { shared: self.clone(), task: task.clone(), state: Some(state), new: HashSet::new() }))
     }
 }

@@ -33,7 +33,7 @@ impl StepFactory for UpdateFactory {
             updating: self.0.clone(),
             task: task.clone(),
             caller: Caller::new(&self.0.callee, task),
-            state: Some(self.0.state.begin(task.partition)?),
+            state: Some(self.0.state.begin(task.stage_partition)?),
             rows: Vec::new(),
             called: Called::default(),
         }))

@@ -41,7 +41,7 @@ impl StepFactory for WindowFactory {
             spans: self.spans,
             input: self.input.clone(),
             output: self.output.clone(),
-            state: Some(self.state.begin(task.partition)?),
+            state: Some(self.state.begin(task.stage_partition)?),
             task: task.clone(),
             rows: Vec::new(),
         }))
