@@ -48,9 +48,10 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 7] = [
+const BENCHMARKS: [Benchmark; 8] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "word-count", run: word_count::run },
     Benchmark { name: "latency", run: intervals::latency },
     Benchmark { name: "interval", run: intervals::held },
