@@ -184,7 +184,7 @@ pub(super) fn parse_with(
 }
 
 /// The sections of a job file.
-const SECTIONS: [&str; 5] = ["job", "limits", "source", "step", "sink"];
+const SECTIONS: [&str; 6] = ["job", "limits", "state", "source", "step", "sink"];
 
 fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, Spans) {
     let section = |name: &str| entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
@@ -218,6 +218,9 @@ fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, S
     };
     if let Some(table) = table("limits") {
         job.settings.limits = settings::read_limits(table, &job.settings.limits);
+    }
+    if let Some(table) = table("state") {
+        settings::read_state(table, &mut job.settings.state);
     }
     let mut spans = Spans::default();
     if let Some(table) = table("job") {
