@@ -12,15 +12,17 @@ use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::describe::describe_schema;
 use crate::plan::{
-    Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink, PlannedSource,
-    PlannedStep, Stage,
+    DeadLetter, Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink,
+    PlannedSource, PlannedStep, Stage,
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
+use crate::source::dead_letter_schema;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::keyed::KeyedStep;
 use crate::step::reduce::ReduceSpec;
+use crate::step::rejected::{Keep, KeepRows};
 use crate::step::transform::{CallBounds, TransformStep};
 use crate::step::{KeyedOpenError, StepFactory};
 use crate::task::pipeline::{Node, NodeKind, Pipeline};
@@ -78,6 +80,10 @@ struct Builder<'a> {
 /// A node of the graph that stages are cut from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Physical {
+    /// Keeps the good rows of the source of this index, which sets rejected ones aside.
+    Good(usize),
+    /// Keeps the rejected rows of the source.
+    Rejected(usize),
     /// The step of this index in the order of the flow: all of it, or what a keyed step does after its shuffle. A step's
     /// node stands before those of later steps, and before its own shuffle.
     Step(usize),
@@ -91,12 +97,14 @@ enum Physical {
 
 impl Physical {
     /// Orders nodes as rows flow.
-    fn order(self) -> (usize, usize) {
+    fn order(self) -> (u8, usize, usize) {
         match self {
-            Physical::Combine(step) => (step, 0),
-            Physical::Write(step) => (step, 1),
-            Physical::Step(step) => (step, 2),
-            Physical::Sink(sink) => (usize::MAX, sink),
+            Physical::Good(source) => (0, source, 0),
+            Physical::Rejected(source) => (0, source, 1),
+            Physical::Combine(step) => (1, step, 0),
+            Physical::Write(step) => (1, step, 1),
+            Physical::Step(step) => (1, step, 2),
+            Physical::Sink(sink) => (2, sink, 0),
         }
     }
 }
@@ -136,7 +144,7 @@ impl<'a> Builder<'a> {
         if !self.problems.is_empty() {
             return None;
         }
-        let stages = self.cut_stages(&steps, &planned, &sinks);
+        let stages = self.cut_stages(&sources, &steps, &planned, &sinks);
         let stop = self.stop.clone();
         Some(Plan { settings: job.settings.clone(), sources, steps: planned, sinks, shuffles, stages, stop })
     }
@@ -157,7 +165,12 @@ impl<'a> Builder<'a> {
         match source.definition.schema() {
             Ok(schema) => {
                 self.schemas.insert(source.name.clone(), schema.clone());
-                Some(PlannedSource { name: source.name.clone(), definition: source.definition.clone(), schema })
+                let dead_letter = source.definition.dead_letter().map(|name| {
+                    self.schemas.insert(name.to_owned(), dead_letter_schema());
+                    DeadLetter { name: name.to_owned(), meter: Arc::new(StepMeter::default()) }
+                });
+                let (name, definition) = (source.name.clone(), source.definition.clone());
+                Some(PlannedSource { name, definition, schema, dead_letter })
             }
             Err(error) => {
                 self.problem(Part::Source, &source.name, "schema", error.to_string(), error.hint());
@@ -169,7 +182,8 @@ impl<'a> Builder<'a> {
     /// The steps, every one after those it gets rows from; those in a cycle, or after a name that is not there, are
     /// problems and left out.
     fn in_flow_order(&mut self) -> Vec<&'a Step> {
-        let mut known: Vec<&str> = self.job.sources.iter().map(|source| source.name.as_str()).collect();
+        let of_source = |source: &'a Source| [Some(source.name.as_str()), source.definition.dead_letter()];
+        let mut known: Vec<&str> = self.job.sources.iter().flat_map(of_source).flatten().collect();
         let mut ordered = Vec::new();
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
@@ -392,8 +406,8 @@ impl<'a> Builder<'a> {
 
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {
         for from in &sink.from {
-            let exists = self.job.sources.iter().any(|source| source.name == *from)
-                || self.job.steps.iter().any(|step| step.name == *from);
+            let is_of = |source: &Source| source.name == *from || source.definition.dead_letter() == Some(from);
+            let exists = self.job.sources.iter().any(is_of) || self.job.steps.iter().any(|step| step.name == *from);
             if !exists {
                 self.problem(Part::Sink, &sink.name, "from", format!("there is no source or step `{from}`"), None);
             }
@@ -412,11 +426,21 @@ impl<'a> Builder<'a> {
     }
 
     /// Cuts the graph at its shuffles.
-    fn cut_stages(&self, steps: &[&Step], planned: &[PlannedStep], sinks: &[PlannedSink]) -> Vec<Stage> {
-        let graph = Graph { builder: self, steps, planned, sinks };
+    fn cut_stages(
+        &self,
+        sources: &[PlannedSource],
+        steps: &[&Step],
+        planned: &[PlannedStep],
+        sinks: &[PlannedSink],
+    ) -> Vec<Stage> {
+        let graph = Graph { builder: self, sources, steps, planned, sinks };
         let mut entries: Vec<(Entry, Vec<Physical>)> = Vec::new();
         for (index, source) in self.job.sources.iter().enumerate() {
-            entries.push((Entry::Source(index), graph.consumers(&source.name)));
+            let roots = match graph.sources[index].dead_letter {
+                Some(_) => vec![Physical::Good(index), Physical::Rejected(index)],
+                None => graph.consumers(&source.name),
+            };
+            entries.push((Entry::Source(index), roots));
         }
         for (index, step) in steps.iter().enumerate() {
             match &self.kinds[&step.name] {
@@ -458,6 +482,7 @@ impl<'a> Builder<'a> {
 /// The job as a graph of physical nodes.
 struct Graph<'a> {
     builder: &'a Builder<'a>,
+    sources: &'a [PlannedSource],
     steps: &'a [&'a Step],
     planned: &'a [PlannedStep],
     sinks: &'a [PlannedSink],
@@ -501,6 +526,10 @@ impl Graph<'_> {
 
     fn children(&self, node: Physical) -> Vec<Physical> {
         match node {
+            Physical::Good(source) => self.consumers(&self.sources[source].name),
+            Physical::Rejected(source) => {
+                self.sources[source].dead_letter.as_ref().map_or(Vec::new(), |letter| self.consumers(&letter.name))
+            }
             Physical::Step(step) => self.consumers(&self.steps[step].name),
             Physical::Combine(step) => vec![Physical::Write(step)],
             Physical::Write(_) | Physical::Sink(_) => Vec::new(),
@@ -525,6 +554,10 @@ impl Graph<'_> {
         let nodes = nodes.iter().map(|&node| Node {
             kind: self.node_kind(node),
             meter: match node {
+                Physical::Good(source) | Physical::Rejected(source) => {
+                    let letter = self.sources[source].dead_letter.as_ref();
+                    letter.map(|letter| letter.meter.clone()).unwrap_or_default()
+                }
                 Physical::Sink(sink) => self.sinks[sink].meter.clone(),
                 Physical::Step(step) | Physical::Combine(step) | Physical::Write(step) => {
                     self.planned[step].meter.clone()
@@ -533,7 +566,7 @@ impl Graph<'_> {
             counts_in: match node {
                 Physical::Step(step) => !matches!(self.kind(step), PhysicalKind::Keyed(_)),
                 Physical::Write(step) => matches!(self.kind(step), PhysicalKind::Repartition(_)),
-                Physical::Combine(_) | Physical::Sink(_) => true,
+                Physical::Combine(_) | Physical::Sink(_) | Physical::Good(_) | Physical::Rejected(_) => true,
             },
             counts_out: matches!(node, Physical::Step(_)),
             children: places(&self.children(node)),
@@ -543,6 +576,14 @@ impl Graph<'_> {
 
     fn node_kind(&self, node: Physical) -> NodeKind {
         match node {
+            Physical::Good(source) => {
+                let keep = Keep::Good(self.sources[source].schema.clone());
+                NodeKind::Step(Arc::new(KeepRows(keep)))
+            }
+            Physical::Rejected(source) => {
+                let keep = Keep::Rejected(self.sources[source].name.clone());
+                NodeKind::Step(Arc::new(KeepRows(keep)))
+            }
             Physical::Sink(sink) => NodeKind::Sink(sink),
             Physical::Write(step) => NodeKind::Shuffle(self.shuffle_of(step)),
             Physical::Combine(step) => match self.kind(step) {
@@ -559,6 +600,8 @@ impl Graph<'_> {
 
     fn label(&self, node: Physical) -> String {
         match node {
+            Physical::Good(source) => format!("{} (good rows)", self.sources[source].name),
+            Physical::Rejected(source) => format!("{} (rejected rows)", self.sources[source].name),
             Physical::Step(step) => self.steps[step].name.clone(),
             Physical::Combine(step) => format!("{} (combine)", self.steps[step].name),
             Physical::Write(step) => format!("shuffle for {}", self.steps[step].name),

@@ -23,6 +23,7 @@ pub mod instances;
 mod key_table;
 pub mod keyed;
 pub mod reduce;
+pub mod rejected;
 #[cfg(test)]
 mod testing;
 pub mod transform;
