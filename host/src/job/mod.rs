@@ -30,8 +30,8 @@ use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
-use crate::step::definition::StepDefinition;
 use crate::state::StateSettings;
+use crate::step::definition::StepDefinition;
 
 /// One pipeline with its settings.
 #[derive(Debug, Clone, Default)]

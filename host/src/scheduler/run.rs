@@ -332,7 +332,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
                     job: plan.settings.name.clone(),
                     source: planned.name.clone(),
                     index,
-                    schema: planned.schema.clone(),
+                    schema: planned.physical_schema(),
                     store: store.clone(),
                     clock: clock.clone(),
                     observer: Some(tell_of(planned.name.clone(), listeners.clone())),
