@@ -30,7 +30,7 @@ fn completed(block: &str) -> String {
     let parsed = DeTable::parse(block).expect("TOML");
     let table = parsed.get_ref();
     let of = |section: &str, key: &str| texts(table, section, key).into_iter().collect::<BTreeSet<_>>();
-    let made = &of("source", "name") | &of("step", "name");
+    let made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
     let read = &of("step", "from") | &of("sink", "from");
     let source = |name: &String| format!("\n[[source]]\nname = \"{name}\"\ntype = \"stdin\"\n");
     let mut text = block.to_owned();
