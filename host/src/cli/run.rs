@@ -114,6 +114,9 @@ fn in_words(summary: &Summary) -> String {
     for step in summary.steps.iter().filter(|step| step.rows_rejected > 0) {
         let _ = writeln!(text, "step {}: {} rows were rejected", step.step, step.rows_rejected);
     }
+    for step in summary.steps.iter().filter(|step| step.rows_late > 0) {
+        let _ = writeln!(text, "step {}: {} rows were late and left out", step.step, step.rows_late);
+    }
     for source in &summary.sources {
         let counts = &source.counts;
         let notes = [

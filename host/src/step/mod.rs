@@ -31,6 +31,7 @@ pub mod reduce;
 mod testing;
 pub mod transform;
 pub mod watermark;
+pub mod windowed;
 
 pub use fold::KeyedOpenError;
 
