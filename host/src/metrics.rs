@@ -5,7 +5,7 @@
 //! | `tidemill_step_rows_in_total` | rows | job, step | rows a step was given |
 //! | `tidemill_step_rows_out_total` | rows | job, step | rows a step gave on |
 //! | `tidemill_step_rows_rejected_total` | rows | job, step | rows an operator could not process |
-//! | `tidemill_step_rows_late_total` | rows | job, step | rows that came after their last window was complete, or without a time |
+//! | `tidemill_step_rows_late_total` | rows | job, step | rows that came too late for what they belong to |
 //! | `tidemill_step_calls_total` | calls | job, step | calls of an operator |
 //! | `tidemill_step_crossed_in_bytes_total` | bytes | job, step | lowered into a plugin |
 //! | `tidemill_step_crossed_out_bytes_total` | bytes | job, step | lifted out of a plugin |
@@ -42,7 +42,7 @@ pub struct StepMeter {
     pub rows_out: Counter,
     /// Rows an operator could not process.
     pub rows_rejected: Counter,
-    /// Rows that came after their last window was complete, or without a time.
+    /// Rows that came too late for what they belong to.
     pub rows_late: Counter,
     /// Calls of an operator.
     pub calls: Counter,
@@ -67,7 +67,7 @@ pub struct StepCounts {
     pub rows_out: u64,
     /// Rows an operator could not process.
     pub rows_rejected: u64,
-    /// Rows that came after their last window was complete, or without a time.
+    /// Rows that came too late for what they belong to.
     pub rows_late: u64,
     /// Calls of an operator.
     pub calls: u64,

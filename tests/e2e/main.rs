@@ -5,5 +5,6 @@ mod differential;
 mod golden;
 mod hostile;
 mod library;
+mod nexmark;
 mod socket;
 mod stop;

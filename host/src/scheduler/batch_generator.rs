@@ -203,7 +203,9 @@ impl BatchGenerator {
     fn have_ended(&self) -> bool {
         self.sources.iter().all(|source| match source {
             LiveSource::Receiver(receiver) => receiver.is_finished(),
-            LiveSource::Replayable { drained, .. } => *drained && self.settings.trigger == Trigger::AvailableNow,
+            LiveSource::Replayable { source, drained } => {
+                source.has_ended() || (*drained && self.settings.trigger == Trigger::AvailableNow)
+            }
         })
     }
 

@@ -14,8 +14,8 @@ use crate::ids::{BatchId, PartitionId};
 use crate::job::Settings;
 use crate::metrics::StepMeter;
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
-    StepInfo, Transform,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Grouper, Limit, OpenError, Operator, Reducer, ReducerPlan,
+    Role, StepInfo, Transform, Updater,
 };
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::shuffle::{Partitioning, Shuffle};
@@ -163,7 +163,7 @@ impl DefinitionRun {
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let results = self.attempt(batch)?;
         if let Body::Gather(gather) = &self.built.body {
-            for state in &gather.state {
+            if let Some(state) = &gather.state {
                 (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
             }
         }
@@ -351,6 +351,14 @@ impl Operator for Registered {
 
     fn open_aggregator(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Ok(self.opened(values))
+    }
+
+    fn open_grouper(&self, _: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        self.refused(Role::Grouper)
+    }
+
+    fn open_updater(&self, _: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        self.refused(Role::Updater)
     }
 }
 

@@ -165,12 +165,14 @@ fn in_table(table: &str, problems: Vec<SpecProblem>) -> Vec<SpecProblem> {
 }
 
 /// The shapes that a window of time may have; `None`: it is of rows.
-fn time_shape(shape: Shape) -> Option<TimeShape> {
+fn time_shape(shape: Shape, on_batch_time: bool) -> Option<TimeShape> {
     match shape {
         Shape::Time { size, slide, offset } => {
             // None of them is 0: that is refused before.
             let [size, slide] = [size, slide].map(|duration| micros(duration).max(1));
-            Some(TimeShape::Panes(Panes::new(size, slide, micros(offset))))
+            // On event time windows begin at multiples of the slide, on batch time they end there.
+            let offset = micros(offset) - if on_batch_time { size } else { 0 };
+            Some(TimeShape::Panes(Panes::new(size, slide, offset)))
         }
         Shape::Session { gap } => Some(TimeShape::Sessions(micros(gap).max(1))),
         Shape::Count { .. } => None,
@@ -183,7 +185,16 @@ impl Window {
         let problem = |key: &str, message: String, hint: String| {
             vec![SpecProblem { key: format!("{table}.{key}"), message, hint: Some(hint) }]
         };
-        let Some(shape) = time_shape(self.shape) else { return Ok(None) };
+        let wrong = self.shape.problems().into_iter().map(|(key, message, hint)| SpecProblem {
+            key: format!("{table}.window.{key}"),
+            message,
+            hint,
+        });
+        let wrong: Vec<SpecProblem> = wrong.collect();
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let Some(shape) = time_shape(self.shape, self.time.is_none()) else { return Ok(None) };
         let Some(time) = &self.time else {
             self.check_batch_time(context, table)?;
             return Ok(Some(Lateness { column: None, shape, clock: None, lateness_us: 0 }));
@@ -284,7 +295,7 @@ impl WindowedDefinition {
     fn labels(&self) -> Labels {
         match &self.over {
             Over::Running(_) => Labels::Running,
-            Over::Window(window) => match (time_shape(window.shape), window.shape) {
+            Over::Window(window) => match (time_shape(window.shape, window.time.is_none()), window.shape) {
                 (Some(TimeShape::Panes(panes)), _) => Labels::Windows(panes.size()),
                 (Some(TimeShape::Sessions(gap_us)), _) => Labels::Sessions(gap_us),
                 (None, Shape::Count { count, .. }) => Labels::Counts(count.cast_signed()),

@@ -13,6 +13,9 @@ const OVERLAP_MAX: u128 = 100_000;
 /// Rows that a window of rows may have.
 const COUNT_MAX: u64 = 1 << 32;
 
+/// What is wrong at a key of `window`: key, message, hint.
+type ShapeProblem = (&'static str, String, Option<String>);
+
 /// Results over all batches so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Running {
@@ -44,7 +47,7 @@ pub enum Shape {
         size: Duration,
         /// From one window's begin to the next one's.
         slide: Duration,
-        /// Windows begin at multiples of `slide` since 1970, and so much later.
+        /// Windows of event time begin at multiples of `slide` since 1970, those of batch time end there; and so much later.
         offset: Duration,
     },
     /// Rows of a key that lie less than a gap apart.
@@ -71,6 +74,42 @@ pub enum WindowOutput {
     Update,
     /// In each batch every window that is open, and those that this batch completes.
     Complete,
+}
+
+impl Shape {
+    /// What no window can be.
+    pub(crate) fn problems(&self) -> Vec<ShapeProblem> {
+        let mut problems = Vec::new();
+        let mut none = |key, is_none: bool| {
+            if is_none {
+                problems.push((key, format!("`{key}` must be longer than 0"), None));
+            }
+        };
+        let (size, slide) = match self {
+            Shape::Time { size, slide, .. } => {
+                none("size", size.as_micros() == 0);
+                none("slide", slide.as_micros() == 0);
+                (size.as_micros(), slide.as_micros())
+            }
+            Shape::Session { gap } => {
+                none("gap", gap.as_micros() == 0);
+                return problems;
+            }
+            Shape::Count { count, slide } => {
+                for (key, n) in [("count", *count), ("slide", *slide)] {
+                    if !(1..=COUNT_MAX).contains(&n) {
+                        problems.push((key, format!("`{key}` must be between 1 and {COUNT_MAX}"), None));
+                    }
+                }
+                (u128::from(*count), u128::from(*slide))
+            }
+        };
+        if problems.is_empty() && size / slide > OVERLAP_MAX {
+            let message = format!("a row would belong to {} windows, and {OVERLAP_MAX} are the most", size / slide);
+            problems.push(("slide", message, Some("Let windows begin less often.".into())));
+        }
+        problems
+    }
 }
 
 impl Window {
@@ -121,6 +160,18 @@ impl Window {
     pub fn lateness(mut self, lateness: Duration) -> Self {
         self.lateness = lateness;
         self
+    }
+}
+
+impl From<Running> for Over {
+    fn from(running: Running) -> Self {
+        Self::Running(running)
+    }
+}
+
+impl From<Window> for Over {
+    fn from(window: Window) -> Self {
+        Self::Window(window)
     }
 }
 
@@ -253,29 +304,8 @@ fn read_window(mut table: Table<'_>) -> Option<(Shape, Option<String>)> {
         table.problem(key, format!("{of} no `{key}`"), Some("Leave it out.".into()));
         is_right = false;
     }
-    for (key, duration) in [("size", size), ("slide", slide), ("gap", gap)] {
-        if duration.is_some_and(|duration| duration.as_micros() == 0) {
-            table.problem(key, format!("`{key}` must be longer than 0"), None);
-            is_right = false;
-        }
-    }
     let is_wrong = |key: &str, is_none: bool| table.has(key) && is_none;
     if is_wrong("slide", slide.is_none() && slide_rows.is_none()) || is_wrong("offset", offset.is_none()) {
-        is_right = false;
-    }
-    if let (Some(size), Some(slide), true) = (size, slide, is_right)
-        && size.as_micros() / slide.as_micros() > OVERLAP_MAX
-    {
-        let n = size.as_micros() / slide.as_micros();
-        let message = format!("a row would belong to {n} windows, and {OVERLAP_MAX} are the most");
-        table.problem("slide", message, Some("Make `slide` longer.".into()));
-        is_right = false;
-    }
-    if let (Some(count), Some(slide), true) = (count, slide_rows, is_right)
-        && u128::from(count / slide) > OVERLAP_MAX
-    {
-        let message = format!("a row would belong to {} windows, and {OVERLAP_MAX} are the most", count / slide);
-        table.problem("slide", message, Some("Make `slide` larger.".into()));
         is_right = false;
     }
     table.finish();

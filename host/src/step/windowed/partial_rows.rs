@@ -231,11 +231,15 @@ impl<'a> Overlay<'a> {
     /// The first slot from `slot` on that has a row.
     pub(crate) fn next_slot(&self, slot: i64) -> Result<Option<i64>, Error> {
         let met = self.order.get(self.first_from(slot)).map(|&row| self.met.labels[row as usize].0);
-        let mut kept = None;
-        self.table.scan(slot..=i64::MAX, &mut |slot, _, _| {
-            kept = Some(slot);
-            Ok(false)
-        })?;
+        // The lowest is known without reading; others are looked for only where there are lower ones.
+        let mut kept = self.table.first_slot()?;
+        if kept.is_some_and(|first| first < slot) {
+            kept = None;
+            self.table.scan(slot..=i64::MAX, &mut |slot, _, _| {
+                kept = Some(slot);
+                Ok(false)
+            })?;
+        }
         Ok(met.into_iter().chain(kept).min())
     }
 

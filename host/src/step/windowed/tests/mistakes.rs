@@ -50,6 +50,22 @@ fn what_does_not_fit_is_refused() {
         &[("aggregate.window.size", "`size` is 1m, which is no multiple of the batch interval, 7s")],
     );
     check(&definition(&[], Over::Window(minute())), 0, false, &[]);
+    let us = std::time::Duration::from_micros;
+    let many = "a row would belong to 60000000 windows, and 100000 are the most";
+    let sliding = Window::sliding(us(60_000_000), us(1));
+    check(&definition(&[], Over::Window(sliding)), 0, false, &[("aggregate.window.slide", many)]);
+    let none = Window::sliding(us(60), us(0));
+    check(
+        &definition(&[], Over::Window(none)),
+        0,
+        false,
+        &[("aggregate.window.slide", "`slide` must be longer than 0")],
+    );
+    let none = Window::session(us(0));
+    check(&definition(&[], Over::Window(none)), 0, false, &[("aggregate.window.gap", "`gap` must be longer than 0")]);
+    let none = Window::count(0, 1);
+    let message = "`count` must be between 1 and 4294967296";
+    check(&definition(&[], Over::Window(none)), 0, false, &[("aggregate.window.count", message)]);
 }
 
 #[test]

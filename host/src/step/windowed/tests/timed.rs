@@ -5,8 +5,8 @@ use super::*;
 /// The windows that a time is in.
 fn windows_at(at: i64, panes: (i64, i64, i64), on_batch_time: bool) -> Vec<i64> {
     let (size, slide, offset) = panes;
-    // A batch belongs to windows that end with it.
-    let at = if on_batch_time { at - 1 } else { at };
+    // A batch belongs to windows that end with it, and windows of batches end at multiples of the slide.
+    let (at, offset) = if on_batch_time { (at - 1, offset - size) } else { (at, offset) };
     let last = (at - offset).div_euclid(slide);
     let starts = (last - size / slide - 2..=last + 1).map(|index| index * slide + offset);
     starts.filter(|start| *start <= at && at < start + size).collect()
