@@ -96,7 +96,7 @@ fn mistakes_of_running_results_and_windows() {
         "window = {}",
         "8:10 `size` is missing in `window`; Write `size = \"1m\"`, `gap = \"10m\"` for sessions, or `count = 100` for windows of rows.\n",
     );
-    check_keys("window = { size = '1m', gap = '1s' }", "8:32 a window has either `size` or `gap`; Leave one out.\n");
+    check_keys("window = { size = '1m', gap = '1s' }", "8:31 a window has either `size` or `gap`; Leave one out.\n");
     check_keys("window = { gap = '1s', slide = '1s' }", "8:32 sessions have no `slide`; Leave it out.\n");
     check_keys("window = { count = 5, time = 'ts' }", "8:30 windows of rows have no `time`; Leave it out.\n");
     check_keys(

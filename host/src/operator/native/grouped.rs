@@ -63,6 +63,7 @@ impl Grouper for NativeGrouper {
     }
 
     fn process(&mut self, call: &Call, keys: &RecordBatch, inputs: &[Grouped<'_>]) -> Result<GrouperOutput, CallError> {
+        self.plan.assert_consistent(keys.num_rows(), inputs);
         let n_rows: Vec<_> = inputs.iter().map(|input| input.rows.num_rows()).collect();
         let n_rows_all = n_rows.iter().sum();
         let instance = &mut self.instance;

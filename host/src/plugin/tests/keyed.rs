@@ -1,5 +1,7 @@
 //! Groupers and updaters: keys go in beside their rows, and what comes back is right in every number, or refused.
 
+use proptest::prelude::*;
+
 use super::groups::numbers;
 use super::*;
 use crate::operator::{
@@ -13,6 +15,18 @@ pub(super) const FUNCTIONS: &str = r#"
     (data (i32.const 3700) "\00\00\00\00\01\00\00\00\02\00\00\00")
     (data (i32.const 3800) "\01\01\01")
     (func $copy-batch (param $to i32) (param $from i32) (memory.copy (local.get $to) (local.get $from) (i32.const 20)))
+    ;; Writes over an answer what a column of numbers says: a number's upper half is the word, its lower half the new value.
+    (func $poke (param $answer i32) (param $batch i32) (local $rest i32) (local $at i32)
+      (local.set $rest (i32.load (local.get $batch)))
+      (if (local.get $rest) (then (local.set $at (i32.load offset=8 (i32.load offset=12 (local.get $batch))))))
+      (block $done (loop $next
+        (br_if $done (i32.eqz (local.get $rest)))
+        (i32.store
+          (i32.add (local.get $answer) (i32.shl (i32.load offset=4 (local.get $at)) (i32.const 2)))
+          (i32.load (local.get $at)))
+        (local.set $at (i32.add (local.get $at) (i32.const 8)))
+        (local.set $rest (i32.sub (local.get $rest) (i32.const 1)))
+        (br $next))))
     ;; ok({ reads: [none], writes: the first input })
     (func (export "open-grouper") (param i32 i32 i32 i32 i32 i32 i32) (param i32 i32) (param $inputs i32) (param i32)
       (result i32)
@@ -276,4 +290,94 @@ fn what_an_updater_answers_is_checked() {
         "exceeded its output rows per call: the limit is 100, the plugin returned 101",
     );
     check_update("(loop (br 0))", "exceeded its time per call: the limit is 200ms, the call had not ended by then");
+}
+
+/// Writes over its answers what its input says.
+static POKED: LazyLock<Plugin> = LazyLock::new(|| {
+    guest(
+        "(call $poke (i32.const 4300) (local.get $inputs))",
+        "(call $poke (i32.const 4500) (i32.add (local.get $at) (i32.const 68)))",
+    )
+});
+
+#[test]
+fn what_is_written_over_an_answer_is_in_it() {
+    // The length of `group`, where there is one row.
+    let rows = numbers(&[7 << 32 | 2]);
+    let mut grouper = POKED.open_grouper(&step(limits()), keys().schema_ref(), &[rows.schema()]).unwrap();
+    let error = grouper.process(&call(7), &keys().slice(0, 1), &[Grouped { rows: &rows, ends: &[1] }]).unwrap_err();
+    check(error, "`group` has 2 numbers for 1 rows of output");
+}
+
+/// Words to write over an answer of so many: small numbers, which may be right, and any.
+fn pokes(n_words: i64) -> impl Strategy<Value = Vec<i64>> {
+    let value =
+        prop_oneof![0_i64..6, Just(3600_i64), Just(3700), Just(3800), Just(i64::from(u32::MAX)), 0..1_i64 << 32];
+    prop::collection::vec((0..n_words, value).prop_map(|(word, value)| word << 32 | value), 0..5)
+}
+
+/// An answer that is not used is one of these: the host has not panicked, and says why.
+fn is_told(error: &CallError) -> bool {
+    matches!(
+        error,
+        CallError::Invalid { .. }
+            | CallError::LimitExceeded { .. }
+            | CallError::Trapped { .. }
+            | CallError::Failed { .. }
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// The law: whatever a guest writes into its answer, what gets to a step is in range.
+    #[test]
+    fn no_answer_of_a_grouper_is_used_unless_it_is_right(pokes in pokes(10)) {
+        let rows = numbers(&pokes);
+        let ends: Vec<_> = (1..=3).map(|group| (group * pokes.len() / 3) as u32).collect();
+        let mut grouper = POKED.open_grouper(&step(limits()), keys().schema_ref(), &[rows.schema()]).unwrap();
+        match grouper.process(&call(0), &keys(), &[Grouped { rows: &rows, ends: &ends }]) {
+            Ok(GrouperOutput { rows, group, rejected }) => {
+                prop_assert_eq!(group.len(), rows.num_rows());
+                prop_assert!(group.is_sorted() && group.iter().all(|group| *group < 3));
+                prop_assert_eq!(rejected.len(), 1);
+                prop_assert!(rejected[0].iter().all(|rejection| (rejection.row as usize) < pokes.len()));
+            }
+            Err(error) => prop_assert!(is_told(&error), "{error}"),
+        }
+    }
+
+    #[test]
+    fn no_answer_of_an_updater_is_used_unless_it_is_right(pokes in pokes(20)) {
+        let values = numbers(&pokes);
+        let ends: Vec<_> = (1..=3).map(|key| (key * pokes.len() / 3) as u32).collect();
+        let mut updater = POKED.open_updater(&step(limits()), keys().schema_ref(), values.schema_ref()).unwrap();
+        let has_state = [false, true, false];
+        let input = UpdaterInput {
+            keys: &keys(),
+            values: &values,
+            ends: &ends,
+            state: &numbers(&[5]),
+            has_state: &has_state,
+            timed_out: &[false; 3],
+        };
+        match updater.update(&call(0), &input) {
+            Ok(output) => {
+                prop_assert_eq!(output.group.len(), output.rows.num_rows());
+                prop_assert!(output.group.is_sorted() && output.group.iter().all(|key| *key < 3));
+                let put = output.changes.iter().filter(|change| matches!(change, Change::Put(_))).count();
+                prop_assert_eq!((output.changes.len(), put), (3, output.state.num_rows()));
+                for (key, timeout) in output.timeouts.iter().flatten().enumerate() {
+                    let has_state = match output.changes[key] {
+                        Change::Keep => has_state[key],
+                        Change::Put(_) => true,
+                        Change::Remove => false,
+                    };
+                    prop_assert!(has_state || !matches!(timeout, TimeoutChange::Set(_)));
+                }
+                prop_assert!(output.rejected.iter().all(|rejection| (rejection.row as usize) < pokes.len()));
+            }
+            Err(error) => prop_assert!(is_told(&error), "{error}"),
+        }
+    }
 }

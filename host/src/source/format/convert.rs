@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryBuilder, StringArray};
+use arrow::array::{Array, ArrayRef, BinaryBuilder, Decimal128Array, StringArray};
+use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Decimal128Type};
 use arrow::error::ArrowError;
 
 /// Whether a text can be a value of this type.
@@ -36,6 +37,12 @@ pub(super) fn convert(texts: &StringArray, data_type: &DataType) -> Result<Array
             let mut values = BinaryBuilder::with_capacity(texts.len(), texts.value_data().len() / 2);
             texts.iter().for_each(|text| values.append_option(text.and_then(from_hexadecimal)));
             Ok(Arc::new(values.finish()))
+        }
+        // As JSON is read: arrow's cast would round what JSON's decoder cuts.
+        DataType::Decimal128(precision, scale) => {
+            let decimal = |text: &str| parse_decimal::<Decimal128Type>(text, *precision, *scale).ok();
+            let values: Decimal128Array = texts.iter().map(|text| text.and_then(decimal)).collect();
+            Ok(Arc::new(values.with_precision_and_scale(*precision, *scale)?))
         }
         DataType::Duration(_) => cast(&cast_with_options(texts, &DataType::Int64, &options)?, data_type),
         other => cast_with_options(texts, other, &options),
@@ -112,6 +119,7 @@ mod tests {
         check("timestamp", "2026-11-22 07:30:00", Some("2026-11-22T07:30:00Z"));
         check("timestamp", "2026-11-22T07:30:00+02:00", Some("2026-11-22T05:30:00Z"));
         check("decimal(5, 2)", "-1.25", Some("-1.25"));
+        check("decimal(5, 2)", "1.259", Some("1.25"));
         check("decimal(5, 2)", "12345", None);
         check("duration", "1500000", Some("PT1.5S"));
         check("duration", "1.5", None);

@@ -159,6 +159,12 @@ fn lines_of_json_that_are_no_rows_are_rejected_with_their_place() {
 }
 
 #[test]
+fn digits_beyond_the_scale_of_a_decimal_are_cut() {
+    let format = LineFormat::Json(schema(&[("d", "decimal(5, 2)")]));
+    check(&format, "{\"d\": 1.259}\n{\"d\": \"-1.259\"}\n{\"d\": 1.25e0}", &["1.25", "-1.25", "1.25"], &[]);
+}
+
+#[test]
 fn the_first_bad_row_of_all_is_the_one_that_fails() {
     let format = LineFormat::Json(schema(&[("n", "int64")]));
     let input: &[u8] = b"{\"n\": 1}\n{\"n\": \"x\"}\n{\"n\": 2} 3\nnonsense\n";

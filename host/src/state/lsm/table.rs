@@ -139,6 +139,23 @@ impl LsmTable {
         }
     }
 
+    /// Visits entries whose keys were cut, in the order of the whole keys; whether the scan goes on.
+    fn visit_cut(&self, alike: &mut Vec<Entry>, visit: &mut Visit<'_>) -> Result<bool, StateError> {
+        let entries = alike.iter().map(|entry| {
+            let (key, value) = key_and_value(&entry.value).ok_or_else(|| self.damaged("a value is too short"))?;
+            Ok((entry.slot, key, value))
+        });
+        let mut entries = entries.collect::<Result<Vec<_>, StateError>>()?;
+        entries.sort_unstable();
+        for (slot, key, value) in entries {
+            if !visit(slot, key, value)? {
+                return Ok(false);
+            }
+        }
+        alike.clear();
+        Ok(true)
+    }
+
     /// Removes every entry of a range of slots from the tree.
     fn remove_slots(&mut self, slots: RangeInclusive<i64>) -> Result<(), StateError> {
         let mut removals = self.store.database.batch();
@@ -270,25 +287,6 @@ impl StateTable for LsmTable {
     /// [`LsmStore::disk_bytes`].
     fn n_bytes(&self) -> u64 {
         self.n_bytes
-    }
-}
-
-impl LsmTable {
-    /// Visits entries whose keys were cut, in the order of the whole keys; whether the scan goes on.
-    fn visit_cut(&self, alike: &mut Vec<Entry>, visit: &mut Visit<'_>) -> Result<bool, StateError> {
-        let entries = alike.iter().map(|entry| {
-            let (key, value) = key_and_value(&entry.value).ok_or_else(|| self.damaged("a value is too short"))?;
-            Ok((entry.slot, key, value))
-        });
-        let mut entries = entries.collect::<Result<Vec<_>, StateError>>()?;
-        entries.sort_unstable();
-        for (slot, key, value) in entries {
-            if !visit(slot, key, value)? {
-                return Ok(false);
-            }
-        }
-        alike.clear();
-        Ok(true)
     }
 }
 

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::{Model, check, value};
 use crate::error::Explain;
 use crate::ids::PartitionId;
-use crate::state::{Backend, StateSettings, StateStore, StepState};
+use crate::state::folder::Folder;
+use crate::state::{Backend, LsmStore, StateSettings, StateStore, StepState};
 
 fn settings(backend: Backend, memory_bytes: u64, path: &Path) -> StateSettings {
     StateSettings { backend, memory_bytes, path: Some(path.into()) }
@@ -127,6 +128,17 @@ fn the_folder_goes_when_the_job_panics() {
     let message = panicked.expect_err("a panic");
     assert_eq!(message.downcast_ref::<&str>(), Some(&"a bug"));
     assert_eq!(n_files(path), 0);
+}
+
+#[test]
+fn what_the_disk_says_is_told_with_the_step() {
+    let parent = tempfile::tempdir().expect("a folder for temporary files");
+    let folder = Folder::create(parent.path()).expect("a folder");
+    std::fs::write(folder.path().join("lsm"), b"in the way").expect("a file");
+    let error = LsmStore::open_in(folder, 1 << 20, "counts").expect_err("a file is no store");
+    let report = crate::error::Error::from(error).report();
+    assert!(report.starts_with("error: the state of step `counts` could not be opened\n  caused by: "), "{report}");
+    assert!(report.contains("\nhint: Check the disk that `state.path` is on"), "{report}");
 }
 
 #[test]

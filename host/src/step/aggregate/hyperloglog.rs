@@ -86,7 +86,7 @@ impl Sketch {
     fn merge(&mut self, partial: &[u8]) -> Option<()> {
         let (&mark, bytes) = partial.split_first()?;
         match mark {
-            FEW if bytes.len() % 8 == 0 => {
+            FEW if bytes.len().is_multiple_of(8) => {
                 bytes.as_chunks().0.iter().for_each(|&hash| self.add(u64::from_le_bytes(hash)));
                 Some(())
             }

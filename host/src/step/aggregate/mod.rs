@@ -32,6 +32,12 @@
 //! Results come in the order in which their keys first appeared. Rows come in the order of the tasks before the shuffle, and
 //! within a task in its own: the same at every replay, but rows of different partitions have no other order.
 //!
+//! # Partials
+//!
+//! Rows can be taken out of the partials of `count`, `sum` and `avg` without `distinct`, and of the variances and
+//! deviations: exactly, except for floats and those of any type, where every time adds its rounding. Nothing can be taken
+//! out of the others. What a partial holds is said where its accumulator is.
+//!
 //! # Memory
 //!
 //! `percentile`, `collect_list`, `collect_set` and `distinct` keep every value, or every different one: 64 MiB for a key and

@@ -261,8 +261,19 @@ mod tests {
     #[test]
     fn a_full_table_gives_its_partials_on_and_starts_anew() {
         let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|i| i % 5_000)));
-        let input = rows(vec![("key", keys)]);
-        let select = [("n".to_string(), "count(*)".to_string())];
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+        let input = rows(vec![("key", keys), ("v", values)]);
+        let select = [
+            "count(*)",
+            "collect_list(v)",
+            "count(distinct v)",
+            "last(v)",
+            "min_by(v, v)",
+            "approx_distinct(v)",
+            "percentile(v, 1)",
+            "approx_percentile(v, 1)",
+        ];
+        let select = select.map(|text| (text.to_string(), text.to_string()));
         let spec = AggregateSpec::resolve("totals", &input.schema(), &["key".into()], &select).expect("it is right");
         let mut combine = Combine { groups: Groups::new(&spec), bytes_max: 100_000 };
         let mut partials = Vec::new();
@@ -278,7 +289,10 @@ mod tests {
         let results = run_half(&*spec.merge(), task(0).partition.0, &partials).expect("it runs");
         let texts = texts(&results);
         assert_eq!(texts.len(), 5_000);
-        assert!(texts.iter().enumerate().all(|(key, text)| *text == format!("{key}|2")));
+        for (key, text) in texts.iter().enumerate() {
+            let last = key + 5_000;
+            assert_eq!(*text, format!("{key}|2|[{key}, {last}]|2|{last}|{key}|2|{last}.0|{last}.0"));
+        }
     }
 
     #[test]

@@ -69,6 +69,22 @@ fn of_no_value_only_counts_are_not_null() {
     let spec = resolve(&empty, &[], &ALL).expect("it is right");
     let results = run_keyed(&spec, &[vec![]], 4).expect("it runs");
     assert_eq!(texts(&results[0]), ["0|0|NULL|NULL|NULL|NULL"]);
+    let others = [
+        "collect_list(c)",
+        "collect_set(c)",
+        "count(distinct c)",
+        "approx_distinct(c)",
+        "sum(distinct c)",
+        "percentile(c, [0.5])",
+        "approx_percentile(c, 0.5)",
+        "var_pop(c)",
+        "first(c)",
+        "last(c order by c)",
+    ];
+    let expected = "[]|[]|0|0|NULL|NULL|NULL|NULL|NULL|NULL";
+    check(Int32Array::from(vec![None, None]), &others, expected);
+    let spec = resolve(&empty, &[], &others).expect("it is right");
+    assert_eq!(texts(&run_keyed(&spec, &[vec![]], 4).expect("it runs")[0]), [expected]);
 }
 
 #[test]

@@ -160,6 +160,12 @@ impl<'a, 'e> Outbox<'a, 'e> {
         if self.rows.len() >= ROWS_AT_ONCE { self.flush(ops) } else { Ok(()) }
     }
 
+    /// Gives partials on that are merged already, behind all that were added.
+    pub(crate) fn give(&mut self, ops: &mut dyn PartialOps, partials: &RecordBatch) -> Result<(), Error> {
+        self.flush(ops)?;
+        self.spec.emit(ops, partials, self.emit)
+    }
+
     /// Gives all on.
     pub(crate) fn flush(&mut self, ops: &mut dyn PartialOps) -> Result<(), Error> {
         if self.rows.is_empty() {

@@ -198,11 +198,7 @@ impl Windows {
     ) -> Result<(), Error> {
         let panes = &self.panes;
         if panes.is_plain() {
-            (0..met.len()).try_for_each(|row| {
-                out.push(met.labels[row], met.keys.row(row), met.value(row));
-                out.may_flush(ops)
-            })?;
-            return Ok(());
+            return out.give(ops, &met.merged);
         }
         let mut order: Vec<usize> = (0..met.len()).collect();
         order.sort_unstable_by_key(|&row| (met.keys.row(row), met.labels[row]));

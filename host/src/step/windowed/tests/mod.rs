@@ -146,6 +146,8 @@ enum What {
     Sums { floats: bool },
     /// Also extremes, which cannot.
     Extremes,
+    /// What depends on the order of rows, and sets of values.
+    Ordered,
     /// A reducer: the sum of `n`, and `letters` in order.
     Joined { invertible: bool },
 }
@@ -155,6 +157,7 @@ impl What {
         prop_oneof![
             any::<bool>().prop_map(|floats| What::Sums { floats }),
             Just(What::Extremes),
+            Just(What::Ordered),
             any::<bool>().prop_map(|invertible| What::Joined { invertible }),
         ]
     }
@@ -172,6 +175,7 @@ impl What {
             What::Sums { floats: false } => select(&["count(*)", "sum(n)"]),
             What::Sums { floats: true } => select(&["count(*)", "sum(quarters)"]),
             What::Extremes => select(&["count(*)", "min(n)", "max(letters)"]),
+            What::Ordered => select(&["first(letters)", "last(letters)", "count(distinct n)"]),
             What::Joined { invertible } => {
                 let operator = SumJoinMean { invertible, ..SumJoinMean::new() };
                 Computes::Reducer(OperatorStep {
@@ -200,6 +204,11 @@ impl What {
             What::Extremes => {
                 let letter = samples.iter().map(|sample| char::from(sample.letter)).max();
                 format!("{}|{}|{}", samples.len(), text(numbers().min()), letter.expect("a window has rows"))
+            }
+            What::Ordered => {
+                let [first, last] = [samples.first(), samples.last()]
+                    .map(|sample| char::from(sample.expect("a window has rows").letter));
+                format!("{first}|{last}|{}", numbers().collect::<std::collections::BTreeSet<_>>().len())
             }
             What::Joined { .. } => {
                 let letters: String = samples.iter().map(|sample| char::from(sample.letter)).collect();
