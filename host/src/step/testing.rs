@@ -163,7 +163,7 @@ impl DefinitionRun {
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let results = self.attempt(batch)?;
         if let Body::Gather(gather) = &self.built.body {
-            for state in &gather.state {
+            if let Some(state) = &gather.state {
                 (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
             }
         }
