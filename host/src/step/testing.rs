@@ -163,7 +163,7 @@ impl DefinitionRun {
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let results = self.attempt(batch)?;
         if let Body::Gather(gather) = &self.built.body {
-            for state in &gather.state {
+            if let Some(state) = &gather.state {
                 (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
             }
         }
@@ -216,7 +216,8 @@ impl DefinitionRun {
         let results = match &self.built.body {
             Body::Narrow(factory) => {
                 let tasks = batch.sides.first().into_iter().flatten().enumerate();
-                let run = |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
+                let run =
+                    |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
                 tasks.map(run).collect::<Result<Vec<_>, _>>()?
             }
             Body::Gather(gather) => {
@@ -233,6 +234,7 @@ impl DefinitionRun {
                         prepared.into_iter().try_for_each(|rows| writer.push(rows))?;
                         writer.finish()?;
                     }
+                    shuffle.deal()?;
                     shuffles.push(shuffle);
                 }
                 let has_rows = |partition| shuffles.iter().any(|shuffle| shuffle.rows_of(PartitionId(partition)) > 0);
@@ -385,7 +387,8 @@ impl Opened {
     }
 }
 
-fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
+/// The rows of each group.
+pub(crate) fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
     ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize))
 }
 
