@@ -22,6 +22,7 @@ pub(crate) const KINDS: &[&str] = &[
     "group",
     "cogroup",
     "update-state",
+    "window",
     "watermark",
     "count",
     "count-by-value",
