@@ -2,6 +2,7 @@
 
 mod cli;
 mod differential;
+mod formats;
 mod golden;
 mod hostile;
 mod library;

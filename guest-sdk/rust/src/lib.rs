@@ -7,6 +7,7 @@ extern crate self as tidemill_guest;
 mod batch;
 pub mod builder;
 pub mod diagnostics;
+mod duration;
 mod function;
 mod group;
 pub mod native;

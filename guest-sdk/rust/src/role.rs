@@ -48,7 +48,7 @@ pub struct Call {
     pub partition: u32,
     /// 0 at the first attempt.
     pub attempt: u32,
-    /// Rows of this partition in the calls before this one.
+    /// Rows of this partition in the calls before this one; for a grouper and an updater, rows and keys.
     pub first_row: u64,
     /// The event-time watermark in microseconds since 1970-01-01 UTC, when the job has one.
     pub watermark_us: Option<i64>,

@@ -22,7 +22,7 @@ const NEVER: i64 = i64::MAX;
 /// | in one call | means |
 /// | --- | --- |
 /// | nothing | the state stays, and so does the timeout, unless it has just fired: then there is none |
-/// | [`set`](Self::set), [`get_mut`](Self::get_mut), [`get_or_insert_with`](Self::get_or_insert_with) | the state as it is at the end of the call is kept |
+/// | [`set`](Self::set), [`get_mut`](Self::get_mut), `get_or_insert_with` | the state is kept as it is when the call ends |
 /// | [`take`](Self::take), then `set` | the new state; the timeout stays as it is |
 /// | [`remove`](Self::remove), or `take` alone | no state, no timeout |
 /// | `remove`, then `set` | the new state, and no timeout but one that is set after the `remove` |
@@ -154,8 +154,8 @@ impl<S: fmt::Debug> fmt::Debug for StateHandle<S> {
 /// An updater of typed rows: keeps state for each key, from batch to batch. Put `#[operator]` on the `impl`.
 ///
 /// The columns of [`Update::Key`] are read of the step's keys; the host puts all of them before the columns that are
-/// emitted. [`crate::AnyKey`] reads none. State is the host's: it is durable before anything of the batch is seen, and nothing
-/// of it may be kept in `self`, which may be another instance at the next call.
+/// emitted. [`crate::AnyKey`] reads none. State is the host's: a batch that is run again starts from the same state, so
+/// nothing of it may be kept in `self`, which may be another instance at the next call.
 ///
 /// # Examples
 ///

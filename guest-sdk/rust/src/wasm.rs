@@ -360,14 +360,13 @@ where
     ) -> Result<raw_grouper::Output, types::Failure> {
         opened::<S, _>(|Grouper { operator, keys: key_schema, reads }| {
             let parts: Vec<_> = inputs.iter().map(|input| (nodes(&input.rows), buffers(&input.rows))).collect();
-            let grouped = |((input, schema), (nodes, buffers))| {
-                let raw_grouper::Grouped { rows, ends } = input;
+            let mut grouped = Vec::with_capacity(inputs.len());
+            for ((input, schema), (nodes, buffers)) in inputs.iter().zip(&*reads).zip(&parts) {
                 // SAFETY: as in `with_batch`.
-                role::Grouped { rows: unsafe { Batch::new(schema, rows.rows, nodes, buffers) }, ends }
-            };
-            let borrowed = parts.iter().map(|(nodes, buffers)| (nodes.as_slice(), buffers.as_slice()));
-            let inputs: Vec<_> = inputs.iter().zip(&*reads).zip(borrowed).map(grouped).collect();
-            let output = with_batch(key_schema, &keys, |keys| operator.process(&read_call(&call), keys, &inputs))?;
+                let rows = unsafe { Batch::new(schema, input.rows.rows, nodes, buffers) };
+                grouped.push(role::Grouped { rows, ends: &input.ends });
+            }
+            let output = with_batch(key_schema, &keys, |keys| operator.process(&read_call(&call), keys, &grouped))?;
             Ok(raw_grouper::Output {
                 rows: write_batch(output.rows),
                 group: output.group,

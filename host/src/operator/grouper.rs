@@ -31,6 +31,21 @@ pub struct Grouped<'a> {
     pub ends: &'a [u32],
 }
 
+impl GrouperPlan {
+    /// That the parts of a call fit together and fit the plan, which is for the caller to see to.
+    ///
+    /// # Panics
+    ///
+    /// When they do not.
+    pub(crate) fn assert_consistent(&self, n_groups: usize, inputs: &[Grouped<'_>]) {
+        assert_eq!(inputs.len(), self.reads.len(), "there are as many inputs as the grouper was opened with");
+        for Grouped { rows, ends } in inputs {
+            assert_eq!(ends.len(), n_groups, "every group has an end in every input");
+            assert_eq!(ends.last().map_or(0, |end| *end as usize), rows.num_rows(), "ends cover the rows");
+        }
+    }
+}
+
 /// What came of one call of a grouper. Checked: every number is in range, every array valid and of the plan's schema.
 #[derive(Debug, Clone)]
 pub struct GrouperOutput {

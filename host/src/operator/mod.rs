@@ -170,7 +170,7 @@ pub struct Call {
     pub partition: PartitionId,
     /// 0 at the first attempt.
     pub attempt: u32,
-    /// Rows of this partition in the calls before this one.
+    /// Rows of this partition in the calls before this one; for a grouper and an updater, rows of all inputs and keys.
     pub first_row: u64,
     /// The watermark in microseconds since 1970-01-01 UTC.
     pub watermark_us: Option<i64>,

@@ -69,6 +69,7 @@ impl Grouper for PluginGrouper {
     }
 
     fn process(&mut self, call: &Call, keys: &RecordBatch, inputs: &[Grouped<'_>]) -> Result<GrouperOutput, CallError> {
+        self.seat.plan().assert_consistent(keys.num_rows(), inputs);
         let n_rows: Vec<_> = inputs.iter().map(|input| input.rows.num_rows()).collect();
         self.seat.run(call, n_rows.iter().sum(), |turn| {
             let lowered_keys = turn.lower(keys)?;

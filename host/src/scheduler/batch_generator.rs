@@ -157,6 +157,9 @@ impl BatchGenerator {
             if self.control.sleep(wait) != Stop::No {
                 return Ok(());
             }
+            if self.has_failed() {
+                return Ok(());
+            }
             // Before the batch is made: what a source pushed before it ended is in it.
             let ended = self.have_ended();
             if self.control.n_in_flight() >= BATCHES_IN_FLIGHT_MAX {
@@ -180,6 +183,9 @@ impl BatchGenerator {
         let mut watch = Stopwatch::start();
         loop {
             if self.control.wait_until_idle() != Stop::No {
+                return Ok(());
+            }
+            if self.has_failed() {
                 return Ok(());
             }
             let ended = self.have_ended();
@@ -206,6 +212,14 @@ impl BatchGenerator {
             LiveSource::Replayable { source, drained } => {
                 source.has_ended() || (*drained && self.settings.trigger == Trigger::AvailableNow)
             }
+        })
+    }
+
+    /// Whether a source has failed for good: the job ends, with what was received until then.
+    fn has_failed(&self) -> bool {
+        self.sources.iter().any(|source| match source {
+            LiveSource::Receiver(receiver) => receiver.has_failed(),
+            LiveSource::Replayable { .. } => false,
         })
     }
 

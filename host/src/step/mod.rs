@@ -34,6 +34,7 @@ pub mod observe;
 pub mod order;
 pub mod partials;
 pub mod reduce;
+pub mod rejected;
 pub mod sample;
 pub mod sort;
 #[cfg(test)]

@@ -52,6 +52,7 @@ struct Benchmark {
 const BENCHMARKS: [Benchmark; 8] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "word-count", run: word_count::run },
     Benchmark { name: "nexmark", run: nexmark::run },
     Benchmark { name: "latency", run: intervals::latency },

@@ -182,7 +182,8 @@ impl Running {
                 (side.values.slice(start as usize, side.n_rows(&groups)), ends)
             })
             .collect();
-        let n_rows = cut.iter().map(|(rows, _)| rows.num_rows()).sum();
+        // Keys count as rows, as they do for updaters.
+        let n_rows = call_keys.num_rows() + cut.iter().map(|(rows, _)| rows.num_rows()).sum::<usize>();
         let inputs: Vec<Grouped<'_>> = cut.iter().map(|(rows, ends)| Grouped { rows, ends }).collect();
         match self.caller.call(n_rows, |grouper, call| grouper.process(call, &call_keys, &inputs))? {
             Ok(output) => {

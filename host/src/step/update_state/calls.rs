@@ -333,7 +333,8 @@ impl Running {
             has_state: &has_state,
             timed_out: &timed_out,
         };
-        match self.caller.call(n_rows, |updater, call| updater.update(call, &input))? {
+        // Keys count as rows: calls without rows differ too.
+        match self.caller.call(n_rows + keys.num_rows(), |updater, call| updater.update(call, &input))? {
             Ok(output) => {
                 self.caller.rejected(&output.rejected);
                 self.take_changes(numbers, &output)?;
