@@ -1,7 +1,7 @@
 //! Golden jobs: each folder of `tests/golden` is a job, its input and what must come of it.
 //!
-//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` in any order,
-//! or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's folder. A case with
+//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of
+//! the folders in it in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's folder. A case with
 //! rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew, to be read before
 //! they are committed.
 
@@ -63,7 +63,7 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
     let expected = std::fs::read_to_string(case.join("expected.jsonl")).expect("expected.jsonl or error.txt");
     let mut expected: Vec<String> = expected.lines().map(str::to_owned).collect();
     expected.sort();
-    let seen = written_lines(&place.path().join("out"));
+    let seen = written(&place.path().join("out"));
     if ended.code() != 0 || seen != expected {
         failures.push(format!(
             "{} {way:?}: exit code {}\n--- expected\n{}\n--- seen\n{}\n--- standard error\n{}",
@@ -74,6 +74,17 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
             ended.stderr
         ));
     }
+}
+
+/// The lines of a folder and of those in it.
+fn written(folder: &Path) -> Vec<String> {
+    let mut lines = written_lines(folder);
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    for within in entries.filter(|entry| entry.path().is_dir()) {
+        lines.extend(written_lines(&within.path()));
+    }
+    lines.sort();
+    lines
 }
 
 fn check_error(case: &Path, failures: &mut Vec<String>) {
