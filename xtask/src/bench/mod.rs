@@ -49,7 +49,7 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 8] = [
+const BENCHMARKS: [Benchmark; 9] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "state", run: |options| program("state", options) },
