@@ -270,7 +270,7 @@ impl<'a> Stream<'a> {
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
     pub fn repartition<'s>(&self, name: &str, partitions: u32, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
-        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
+        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by), range: false })
     }
 
     /// Prints the first rows of every batch.

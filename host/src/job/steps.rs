@@ -193,16 +193,26 @@ fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {
     let is_table = table.node("repartition").is_some_and(|node| matches!(node.value, Value::Table(_)));
     if !is_table {
         let partitions = table.integer("repartition", 1..=PARTITIONS_MAX)?;
-        return Some(StepKind::Repartition { partitions: u32::try_from(partitions).ok()?, by: Vec::new() });
+        return Some(StepKind::Repartition {
+            partitions: u32::try_from(partitions).ok()?,
+            by: Vec::new(),
+            range: false,
+        });
     }
     let mut inner = table.table("repartition")?;
     if !inner.has("partitions") {
         inner.missing("partitions", Some("Say how many.".into()));
     }
     let partitions = read_partitions(&mut inner);
-    let by = inner.texts("by").unwrap_or_default();
+    let by = inner.texts("by");
+    let range = inner.boolean("range").unwrap_or(false);
+    if range && !inner.has("by") {
+        inner.missing("by", Some("Say by what rows are ordered, as in `by = [\"price desc\"]`.".into()));
+    } else if range && by.as_ref().is_some_and(Vec::is_empty) {
+        inner.problem("by", "`by` is empty", Some("Say by what rows are ordered, as in `[\"price desc\"]`.".into()));
+    }
     inner.finish();
-    Some(StepKind::Repartition { partitions: partitions?, by })
+    Some(StepKind::Repartition { partitions: partitions?, by: by.unwrap_or_default(), range })
 }
 
 pub(crate) fn read_partitions(table: &mut Table<'_>) -> Option<u32> {

@@ -23,8 +23,9 @@ use crate::state::StepState;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
-use crate::step::keyed::KeyedStep;
+use crate::step::keyed::{KeyColumns, KeyedStep};
 use crate::step::observe::Observe;
+use crate::step::order::Order;
 use crate::step::reduce::ReduceSpec;
 use crate::step::rejected::{Keep, KeepRows};
 use crate::step::transform::{CallBounds, TransformStep};
@@ -367,8 +368,8 @@ impl<'a> Builder<'a> {
                 ("reduce", output, Some(planned), keyed_kind(step, &spec, n_partitions, shuffles))
             }
             StepKind::Union => ("union", input.clone(), None, PhysicalKind::Union),
-            StepKind::Repartition { partitions, by } => {
-                let partitioning = self.repartitioning(step, &input, by)?;
+            StepKind::Repartition { partitions, by, range } => {
+                let partitioning = self.repartitioning(step, &input, by, *range)?;
                 shuffles.push(PlannedShuffle {
                     step: step.name.clone(),
                     n_partitions: *partitions,
@@ -460,20 +461,22 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn repartitioning(&mut self, step: &Step, input: &SchemaRef, by: &[String]) -> Option<Partitioning> {
-        let mut columns = Vec::new();
-        for name in by {
-            match input.index_of(name) {
-                Ok(index) => columns.push(index),
-                Err(_) => {
-                    let hint = format!("The input has the columns {}.", describe_schema(input));
-                    let message = format!("there is no column `{name}`");
-                    self.problem(Part::Step, &step.name, "repartition.by", message, Some(hint));
-                    return None;
-                }
+    fn repartitioning(&mut self, step: &Step, input: &SchemaRef, by: &[String], range: bool) -> Option<Partitioning> {
+        let mut problems = Vec::new();
+        let partitioning = if range {
+            Partitioning::Range { order: Order::resolve(input, by, "by", &mut problems) }
+        } else {
+            match KeyColumns::resolve(input, by, &mut problems).indices {
+                columns if columns.is_empty() => Partitioning::RoundRobin,
+                columns => Partitioning::Hash { columns },
             }
+        };
+        let is_right = problems.is_empty();
+        for problem in problems {
+            let key = format!("repartition.{}", problem.key);
+            self.problem(Part::Step, &step.name, &key, problem.message, problem.hint);
         }
-        Some(if columns.is_empty() { Partitioning::RoundRobin } else { Partitioning::Hash { columns } })
+        is_right.then_some(partitioning)
     }
 
     fn load(&mut self, step: &Step, runs: &OperatorStep, key: &str) -> Option<Arc<dyn Operator>> {

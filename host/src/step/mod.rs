@@ -31,12 +31,14 @@ pub mod keyed;
 pub(crate) mod kinds;
 pub mod limit;
 pub mod observe;
-mod order;
+pub mod order;
 pub mod partials;
 pub mod reduce;
 pub mod rejected;
 pub mod sample;
 pub mod sort;
+#[cfg(test)]
+mod test_rows;
 #[cfg(test)]
 mod testing;
 pub mod top_k;
