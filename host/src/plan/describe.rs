@@ -18,7 +18,7 @@ pub fn describe_schema(schema: &Schema) -> String {
 }
 
 /// A type as job files write it where they can, else as Arrow does.
-fn describe_type(data_type: &DataType) -> String {
+pub(crate) fn describe_type(data_type: &DataType) -> String {
     match data_type {
         DataType::List(item) => format!("list<{}>", describe_type(item.data_type())),
         DataType::Struct(fields) => {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 pub use build::build_plan;
+pub(crate) use describe::describe_type;
 pub use describe::{PlanDescription, describe_schema};
 
 use crate::error::{Explain, Fault};

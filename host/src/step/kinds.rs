@@ -4,11 +4,18 @@ use std::sync::Arc;
 
 use crate::job::table::Table;
 use crate::operator::Limits;
+use crate::step::cast::CastDefinition;
 use crate::step::definition::StepDefinition;
+use crate::step::drop::DropDefinition;
+use crate::step::filter::FilterDefinition;
+use crate::step::rename::RenameDefinition;
+use crate::step::select::SelectDefinition;
+use crate::step::sql::SqlDefinition;
 use crate::step::watermark::WatermarkDefinition;
+use crate::step::with::WithDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub const KINDS: &[&str] = &["watermark"];
+pub const KINDS: &[&str] = &["filter", "with", "select", "rename", "cast", "drop", "sql", "watermark"];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -17,6 +24,9 @@ pub(crate) struct Parsed {
     pub(crate) definition: Option<Arc<dyn StepDefinition>>,
     /// The streams that it reads besides `from`, and the keys that name them, as in `join.with`.
     pub(crate) inputs: Vec<(String, &'static str)>,
+    /// Whether the names of `from` are sides of their own, and not united: the first is `from`, and the definition names the
+    /// others.
+    pub(crate) keeps_inputs_apart: bool,
     /// Further streams that come out of it, each with a name of its own.
     pub(crate) side_streams: Vec<SideStream>,
 }
@@ -41,8 +51,14 @@ impl Parsed {
 
 /// Reads the options of a step of one of [`KINDS`] from the step's table. `limits` are the job's, for steps with a plugin.
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
-    let _ = limits;
     match kind {
+        "filter" => Parsed::of(FilterDefinition::parse(table, limits)),
+        "with" => Parsed::of(WithDefinition::parse(table, limits)),
+        "select" => Parsed::of(SelectDefinition::parse(table, limits)),
+        "rename" => Parsed::of(RenameDefinition::parse(table)),
+        "cast" => Parsed::of(CastDefinition::parse(table)),
+        "drop" => Parsed::of(DropDefinition::parse(table)),
+        "sql" => Parsed { keeps_inputs_apart: true, ..Parsed::of(SqlDefinition::parse(table, limits)) },
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
         _ => Parsed::default(),
     }

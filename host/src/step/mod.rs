@@ -17,19 +17,27 @@ use crate::task::TaskContext;
 
 pub mod aggregate;
 pub mod aggregate_with;
+pub mod cast;
 pub(crate) mod chunks;
 pub mod definition;
+pub mod drop;
+pub mod filter;
 mod fold;
 pub mod instances;
 mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;
 pub mod observe;
+mod project;
 pub mod reduce;
+pub mod rename;
+pub mod select;
+pub mod sql;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod transform;
 pub mod watermark;
+pub mod with;
 
 pub use fold::KeyedOpenError;
 

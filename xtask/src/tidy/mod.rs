@@ -65,6 +65,11 @@ const RULES: [Rule; 11] = [
         find: source::knows_wasmtime,
     },
     Rule {
+        name: "only host/src/sql knows DataFusion",
+        instruction: "Say what you need in terms of `crate::sql`, and let host/src/sql implement it.",
+        find: source::knows_datafusion,
+    },
+    Rule {
         name: "only host/src/plugin/contract knows contract versions",
         instruction: "Use the newest contract's types, or those of `crate::operator`; contract/ translates.",
         find: source::names_a_version,
