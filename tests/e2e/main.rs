@@ -4,6 +4,7 @@ mod cli;
 mod differential;
 mod golden;
 mod hostile;
+mod join;
 mod library;
 mod socket;
 mod stop;

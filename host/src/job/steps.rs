@@ -16,7 +16,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
     KINDS.into_iter().chain(kinds::KINDS.iter().copied())
 }
 
-fn list_of_kinds() -> String {
+pub(super) fn list_of_kinds() -> String {
     list(&all_kinds().collect::<Vec<_>>())
 }
 
@@ -36,7 +36,11 @@ pub(super) fn read_step(
     let spans = table.spans();
     let parsed = read_kind(&mut table, name.as_deref().unwrap_or("?"), job_limits);
     let mut inputs = from.clone();
-    inputs.extend(parsed.inputs.iter().map(|(name, key)| graph::Input { name: name.clone(), place: table.place(key) }));
+    inputs.extend(parsed.inputs.iter().map(|(name, key)| graph::Input {
+        name: name.clone(),
+        place: table.place(key),
+        is_side: true,
+    }));
     match &name {
         Some(name) => names.add_step(table.reader(), name, &inputs, table.place("name"), place.clone()),
         None => names.add_nameless(),

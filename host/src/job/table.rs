@@ -127,6 +127,17 @@ impl<'a> Table<'a> {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
+    /// Whether the key is there and its value is a table.
+    #[must_use]
+    pub fn is_table(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Table(_)))
+    }
+
+    /// Knows a key without reading it, where whether its value is right cannot be told or does not count.
+    pub fn forget(&mut self, key: &str) {
+        let _ = self.node(key);
+    }
+
     /// A text.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::step::definition::StepDefinition;
+use crate::step::join::{JoinDefinition, JoinOptions};
 use crate::step::watermark::WatermarkDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub const KINDS: &[&str] = &["watermark"];
+pub const KINDS: &[&str] = &["join", "watermark"];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -43,6 +44,11 @@ impl Parsed {
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
     let _ = limits;
     match kind {
+        "join" => {
+            let (options, with) = JoinOptions::parse(table);
+            let inputs = with.into_iter().map(|with| (with, "join.with")).collect();
+            Parsed { inputs, ..Parsed::of(options.map(JoinDefinition)) }
+        }
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
         _ => Parsed::default(),
     }

@@ -21,6 +21,7 @@ pub(crate) mod chunks;
 pub mod definition;
 mod fold;
 pub mod instances;
+pub mod join;
 mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;
@@ -28,7 +29,7 @@ pub mod observe;
 pub mod partials;
 pub mod reduce;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 pub mod transform;
 pub mod watermark;
 

@@ -143,6 +143,7 @@ impl DefinitionRun {
             names: vec![format!("side-{index}")],
             schema: schema.clone(),
             clock,
+            table: None,
         };
         let sides: Vec<_> = sides.iter().enumerate().map(side).collect();
         let meter = Arc::new(StepMeter::default());
@@ -216,7 +217,8 @@ impl DefinitionRun {
         let results = match &self.built.body {
             Body::Narrow(factory) => {
                 let tasks = batch.sides.first().into_iter().flatten().enumerate();
-                let run = |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
+                let run =
+                    |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
                 tasks.map(run).collect::<Result<Vec<_>, _>>()?
             }
             Body::Gather(gather) => {
