@@ -2,9 +2,11 @@
 
 mod cli;
 mod differential;
+mod formats;
 mod golden;
 mod hostile;
 mod join;
 mod library;
+mod nexmark;
 mod socket;
 mod stop;

@@ -16,6 +16,7 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
     KINDS.into_iter().chain(kinds::KINDS.iter().copied())
 }
 
+/// The keys of all kinds, for people.
 pub(super) fn list_of_kinds() -> String {
     list(&all_kinds().collect::<Vec<_>>())
 }

@@ -127,21 +127,23 @@ impl<'a> Table<'a> {
         self.entries.iter().any(|entry| entry.key == key)
     }
 
-    /// Whether the key is there and its value is a table.
-    #[must_use]
-    pub fn is_table(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.key == key && matches!(entry.node.value, Value::Table(_)))
-    }
-
-    /// Knows a key without reading it, where whether its value is right cannot be told or does not count.
-    pub fn forget(&mut self, key: &str) {
-        let _ = self.node(key);
-    }
-
     /// A text.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         let node = self.node(key)?;
         self.reader.text(node, key)
+    }
+
+    /// A text, if the value is one: for a key whose value may be of several kinds. Nothing is a mistake.
+    pub fn text_if_text(&mut self, key: &'static str) -> Option<String> {
+        match &self.node(key)?.value {
+            Value::Text(text) => Some(text.value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Makes a key known without looking at its value, where something else is wrong that it depends on.
+    pub fn know(&mut self, key: &str) {
+        let _ = self.node(key);
     }
 
     /// A text that must be there and must not be empty.
@@ -357,6 +359,16 @@ impl<'a> Table<'a> {
             .map(|entry| Some((entry.key.clone(), self.reader.text(&entry.node, &format!("{key}.{}", entry.key))?)))
             .collect();
         texts.into_iter().collect()
+    }
+
+    /// Whether the value of a key is a table; it is known from now on.
+    pub fn is_table(&mut self, key: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(node.value, Value::Table(_)))
+    }
+
+    /// Whether the value of a key is `true` or `false`; it is known from now on.
+    pub fn is_boolean(&mut self, key: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(node.value, Value::Boolean(_)))
     }
 
     /// Any value, as JSON. Dates become texts.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 pub use build::build_plan;
+pub(crate) use describe::describe_type;
 pub use describe::{PlanDescription, describe_schema};
 
 use crate::error::{Explain, Fault};
@@ -26,8 +27,8 @@ use crate::metrics::StepMeter;
 use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
-use crate::source::SourceDefinition;
 use crate::source::table::LiveTable;
+use crate::source::{SourceDefinition, physical_schema};
 use crate::state::StepState;
 use crate::task::pipeline::Pipeline;
 
@@ -65,6 +66,24 @@ pub struct PlannedSource {
     pub definition: Arc<dyn SourceDefinition>,
     /// The schema of its rows.
     pub schema: SchemaRef,
+    /// The stream of its rejected rows, if it sets them aside.
+    pub dead_letter: Option<DeadLetter>,
+}
+
+impl PlannedSource {
+    /// The schema of what the source gives, rejected rows among it.
+    #[must_use]
+    pub fn physical_schema(&self) -> SchemaRef {
+        if self.dead_letter.is_some() { physical_schema(&self.schema) } else { self.schema.clone() }
+    }
+}
+
+/// The stream of the rejected rows of a source.
+pub struct DeadLetter {
+    /// What `from` calls it.
+    pub name: String,
+    /// What is counted of the two narrow steps that split the source's rows.
+    pub meter: Arc<StepMeter>,
 }
 
 /// A step of a plan.

@@ -23,7 +23,8 @@ pub const OUTPUT_ROWS_MAX: usize = 65_536;
 /// ```
 ///
 /// The law: what comes out, over all partitions, depends on the rows alone, not on how they were cut into pushes and
-/// partitions; except for the rounding of floating-point sums.
+/// partitions; except for the rounding of floating-point sums, within the error of approximate aggregates, and for what is
+/// asked to depend on the order of rows.
 pub trait KeyedStep: Send + Sync + fmt::Debug {
     /// The schema between the halves: the keys first.
     fn partial_schema(&self) -> SchemaRef;

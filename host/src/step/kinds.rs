@@ -4,12 +4,36 @@ use std::sync::Arc;
 
 use crate::job::table::Table;
 use crate::operator::Limits;
+use crate::step::count::Count;
+use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
+use crate::step::distinct::Distinct;
+use crate::step::group::Group;
 use crate::step::join::{JoinDefinition, JoinOptions};
+use crate::step::limit::Limit;
+use crate::step::sample::Sample;
+use crate::step::sort::Sort;
+use crate::step::top_k::TopK;
+use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
+use crate::step::window::Window;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub const KINDS: &[&str] = &["join", "watermark"];
+pub(crate) const KINDS: &[&str] = &[
+    "group",
+    "cogroup",
+    "update-state",
+    "join",
+    "watermark",
+    "count",
+    "count-by-value",
+    "distinct",
+    "dedup",
+    "top-k",
+    "sort",
+    "limit",
+    "sample",
+];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -42,14 +66,25 @@ impl Parsed {
 
 /// Reads the options of a step of one of [`KINDS`] from the step's table. `limits` are the job's, for steps with a plugin.
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
-    let _ = limits;
     match kind {
         "join" => {
             let (options, with) = JoinOptions::parse(table);
             let inputs = with.into_iter().map(|with| (with, "join.with")).collect();
             Parsed { inputs, ..Parsed::of(options.map(JoinDefinition)) }
         }
+        "group" => Group::parse("group", table, limits),
+        "cogroup" => Group::parse("cogroup", table, limits),
+        "update-state" => Parsed::of(UpdateState::parse(table, limits)),
+        "window" => Window::parse(table),
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
+        "count" => Parsed::of(Count::Rows.parse(table)),
+        "count-by-value" => Parsed::of(Count::ByValue.parse(table)),
+        "distinct" => Parsed::of(Distinct::parse(table)),
+        "dedup" => Parsed::of(Dedup::parse(table)),
+        "top-k" => Parsed::of(TopK::parse(table)),
+        "sort" => Parsed::of(Sort::parse(table)),
+        "limit" => Parsed::of(Limit::parse(table)),
+        "sample" => Parsed::of(Sample::parse(table)),
         _ => Parsed::default(),
     }
 }

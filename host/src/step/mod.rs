@@ -17,21 +17,34 @@ use crate::task::TaskContext;
 
 pub mod aggregate;
 pub mod aggregate_with;
+pub(crate) mod caller;
 pub(crate) mod chunks;
+pub mod count;
+pub mod dedup;
 pub mod definition;
+pub mod distinct;
 mod fold;
+pub mod group;
 pub mod instances;
 pub mod join;
 mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;
+pub mod limit;
 pub mod observe;
+mod order;
 pub mod partials;
 pub mod reduce;
+pub mod rejected;
+pub mod sample;
+pub mod sort;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod top_k;
 pub mod transform;
+pub mod update_state;
 pub mod watermark;
+pub mod window;
 
 pub use fold::KeyedOpenError;
 

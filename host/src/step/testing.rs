@@ -14,8 +14,8 @@ use crate::ids::{BatchId, PartitionId};
 use crate::job::Settings;
 use crate::metrics::StepMeter;
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
-    StepInfo, Transform,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Grouper, Limit, OpenError, Operator, Reducer, ReducerPlan,
+    Role, StepInfo, Transform, Updater,
 };
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::shuffle::{Partitioning, Shuffle};
@@ -352,6 +352,14 @@ impl Operator for Registered {
 
     fn open_aggregator(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Ok(self.opened(values))
+    }
+
+    fn open_grouper(&self, _: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        self.refused(Role::Grouper)
+    }
+
+    fn open_updater(&self, _: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        self.refused(Role::Updater)
     }
 }
 

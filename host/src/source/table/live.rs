@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::files::Fingerprint;
-use super::{Refresh, TableError, TableSource, read};
+use super::{Refresh, TableSource};
 use crate::error::Error;
+use crate::source::{
+    Columns, FileFormat, FileSource, Fingerprint, SourceDefinition, TableRead, fingerprint, read_table,
+};
 
 /// The rows of a table at one moment.
 #[derive(Debug, Default)]
@@ -45,9 +47,19 @@ impl LiveTable {
     /// # Errors
     ///
     /// When it does not say its columns, and no file can tell them.
-    pub fn new(name: impl Into<String>, source: TableSource) -> Result<Self, TableError> {
-        let schema = read::schema(&source)?;
-        Ok(Self { name: name.into(), source, schema, state: Mutex::default() })
+    pub fn new(name: impl Into<String>, source: TableSource) -> Result<Self, Error> {
+        let schema = source.files.schema()?;
+        let TableSource { files, refresh } = source;
+        // Columns that were found are those of the table from now on.
+        let format = match files.format {
+            FileFormat::Text => FileFormat::Text,
+            FileFormat::Json(_) => FileFormat::Json(Columns::Declared(schema.clone())),
+            FileFormat::Csv(_, options) => FileFormat::Csv(Columns::Declared(schema.clone()), options),
+            FileFormat::Parquet(_) => FileFormat::Parquet(Columns::Declared(schema.clone())),
+            FileFormat::Arrow(_) => FileFormat::Arrow(Columns::Declared(schema.clone())),
+        };
+        let files = FileSource { format, ..files };
+        Ok(Self { name: name.into(), source: TableSource { files, refresh }, schema, state: Mutex::default() })
     }
 
     /// Its name.
@@ -74,9 +86,8 @@ impl LiveTable {
     ///
     /// When a file is missing or cannot be read.
     pub fn open(&self) -> Result<(), Error> {
-        let files = Fingerprint::look(&self.source.path)?;
-        let rows = read::read(&self.source, &self.schema, &files)?;
-        self.swap(&mut self.lock(), files, rows);
+        let read = read_table(&self.source.files)?;
+        self.swap(&mut self.lock(), read);
         Ok(())
     }
 
@@ -95,9 +106,9 @@ impl LiveTable {
             return;
         }
         state.looked_us = Some(batch_time_us);
-        let files = match Fingerprint::look(&self.source.path) {
+        let files = match fingerprint(&self.source.files) {
             Ok(files) => files,
-            Err(error) => return self.tell(&mut state, None, error),
+            Err(error) => return self.tell(&mut state, None, &error),
         };
         if state.files.as_ref() == Some(&files) {
             state.failure = None;
@@ -106,11 +117,14 @@ impl LiveTable {
         if state.failure.as_ref().is_some_and(|(failed, _)| failed.as_ref() == Some(&files)) {
             return;
         }
-        match read::read(&self.source, &self.schema, &files) {
-            // Written to in the meantime: what was read may be half of it.
-            Ok(_) if Fingerprint::look(&self.source.path).ok().as_ref() != Some(&files) => {}
-            Ok(rows) => self.swap(&mut state, files, rows),
-            Err(error) => self.tell(&mut state, Some(files), error),
+        let read = read_table(&self.source.files);
+        // Written to in the meantime: what was read may be half of it, and what is wrong with it may be right soon.
+        if fingerprint(&self.source.files).ok().as_ref() != Some(&files) {
+            return;
+        }
+        match read {
+            Ok(read) => self.swap(&mut state, read),
+            Err(error) => self.tell(&mut state, Some(files), &error),
         }
     }
 
@@ -118,17 +132,23 @@ impl LiveTable {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn swap(&self, state: &mut State, files: Fingerprint, rows: Vec<RecordBatch>) {
+    fn swap(&self, state: &mut State, read: TableRead) {
         let number = state.current.number + 1;
-        let n_rows: usize = rows.iter().map(RecordBatch::num_rows).sum();
-        tracing::info!(table = self.name, version = number, files = files.0.len(), rows = n_rows, "table read");
-        state.current = Arc::new(TableVersion { number, rows });
-        state.files = Some(files);
+        let n_rows: usize = read.batches.iter().map(RecordBatch::num_rows).sum();
+        tracing::info!(
+            table = self.name,
+            version = number,
+            files = read.fingerprint.n_files(),
+            rows = n_rows,
+            "table read"
+        );
+        state.current = Arc::new(TableVersion { number, rows: read.batches });
+        state.files = Some(read.fingerprint);
         state.failure = None;
     }
 
-    fn tell(&self, state: &mut State, files: Option<Fingerprint>, error: TableError) {
-        let message = Error::from(error).in_one_line();
+    fn tell(&self, state: &mut State, files: Option<Fingerprint>, error: &Error) {
+        let message = error.in_one_line();
         if state.failure.as_ref().is_none_or(|(_, told)| *told != message) {
             tracing::error!(
                 table = self.name,

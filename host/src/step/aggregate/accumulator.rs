@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::buffer::NullBuffer;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use arrow::error::ArrowError;
 
 /// Why an aggregate has no result.
@@ -12,8 +12,19 @@ use arrow::error::ArrowError;
 pub(crate) enum NoResult {
     /// A value does not fit its type.
     Overflow,
+    /// More values have to be kept than there is room for.
+    TooLarge(TooLarge),
     /// What arrow says although everything was checked.
     Arrow(ArrowError),
+}
+
+/// Whose values are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TooLarge {
+    /// One key's.
+    Key,
+    /// Those of all keys of one partition.
+    Partition,
 }
 
 impl From<ArrowError> for NoResult {
@@ -37,7 +48,23 @@ pub(crate) enum Inverse {
 ///
 /// A task calls `resize` and then `update` (before the shuffle) or `merge` (behind it) for each batch of rows, then
 /// `take_partials` or `take_results`, which leave it without groups.
+///
+/// # Partials
+///
+/// Merging is associative, and keeps order. Partials hold everything a result needs, in columns of types that arrow's row
+/// format encodes: they may be written down and merged by another process.
 pub(crate) trait Accumulator: Send {
+    /// The columns of partials.
+    fn partial_fields(&self) -> Vec<Field>;
+
+    /// The type of results.
+    fn result_type(&self) -> DataType;
+
+    /// Whether a result may be null.
+    fn result_is_nullable(&self) -> bool {
+        true
+    }
+
     /// Makes room for groups `0..n_groups`; new ones hold no value.
     fn resize(&mut self, n_groups: usize);
 
@@ -88,11 +115,24 @@ pub(crate) struct Counts {
     counts: Vec<i64>,
 }
 
-impl Counts {
-    pub(crate) const TYPE: DataType = DataType::Int64;
+/// A partial's number of rows or values.
+pub(crate) fn count_field() -> Field {
+    Field::new("count", DataType::Int64, false)
 }
 
 impl Accumulator for Counts {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![count_field()]
+    }
+
+    fn result_type(&self) -> DataType {
+        DataType::Int64
+    }
+
+    fn result_is_nullable(&self) -> bool {
+        false
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.counts.resize(n_groups, 0);
     }

@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray, new_empty_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, UInt8Type};
+use arrow::datatypes::{DataType, Field, UInt8Type};
 use arrow::downcast_primitive_array;
 
 use super::accumulator::{Accumulator, NoResult, each_valid, nulls_of};
@@ -64,6 +64,14 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
 }
 
 impl<T: ArrowPrimitiveType> Accumulator for Numbers<T> {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![Field::new("value", self.data_type.clone(), true)]
+    }
+
+    fn result_type(&self) -> DataType {
+        self.data_type.clone()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.best.resize(n_groups, T::Native::default());
         self.seen.resize(n_groups, false);
@@ -125,6 +133,14 @@ impl Bytes {
 }
 
 impl Accumulator for Bytes {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![Field::new("value", self.data_type.clone(), true)]
+    }
+
+    fn result_type(&self) -> DataType {
+        self.data_type.clone()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.best.resize(n_groups, None);
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 
-use super::accumulator::{Accumulator, Inverse, NoResult};
+use super::accumulator::{Accumulator, Inverse, NoResult, TooLarge};
 use super::{AggregateError, AggregateSpec};
 use crate::error::Error;
 use crate::ids::PartitionId;
@@ -32,7 +32,6 @@ struct Groups {
 impl Groups {
     fn new(spec: &AggregateSpec) -> Self {
         let types: Vec<_> = spec.0.keys.fields.iter().map(|field| field.data_type().clone()).collect();
-        // `resolve` has made each of them once.
         let accumulators = spec.0.aggregates.iter().filter_map(|aggregate| aggregate.accumulator()).collect();
         Self { spec: spec.clone(), table: KeyTable::new(&types), accumulators, groups: Vec::new() }
     }
@@ -68,6 +67,13 @@ impl Groups {
                 data_type: spec.output.field(spec.keys.len() + index).data_type().clone(),
             }
             .into(),
+            NoResult::TooLarge(whose) => AggregateError::TooLarge {
+                step: spec.step.clone(),
+                column: aggregate.name.clone(),
+                text: aggregate.text.clone(),
+                is_one_key: whose == TooLarge::Key,
+            }
+            .into(),
             NoResult::Arrow(source) => {
                 internal(format!("computing `{}` in step `{}`", aggregate.text, spec.step))(source)
             }
@@ -79,8 +85,8 @@ impl Groups {
         let spec = Arc::clone(&self.spec.0);
         let mut first = spec.keys.len();
         for (index, aggregate) in spec.aggregates.iter().enumerate() {
-            let columns = &partials.columns()[first..first + aggregate.n_partials];
-            first += aggregate.n_partials;
+            let columns = &partials.columns()[first..first + aggregate.partials.len()];
+            first += aggregate.partials.len();
             self.accumulators[index].merge(&self.groups, columns).map_err(|error| self.error(index, error))?;
         }
         Ok(())
@@ -209,8 +215,8 @@ impl AggregateOps {
         let mut first = spec.keys.len();
         let mut can_be_told = true;
         for (index, aggregate) in spec.aggregates.iter().enumerate() {
-            let columns = &part.columns()[first..first + aggregate.n_partials];
-            first += aggregate.n_partials;
+            let columns = &part.columns()[first..first + aggregate.partials.len()];
+            first += aggregate.partials.len();
             let taken = groups.accumulators[index].take_away(&groups.groups, columns);
             can_be_told &= taken.map_err(|error| groups.error(index, error))?;
         }
@@ -255,8 +261,19 @@ mod tests {
     #[test]
     fn a_full_table_gives_its_partials_on_and_starts_anew() {
         let keys: ArrayRef = Arc::new(Int64Array::from_iter_values((0..10_000).map(|i| i % 5_000)));
-        let input = rows(vec![("key", keys)]);
-        let select = [("n".to_string(), "count(*)".to_string())];
+        let values: ArrayRef = Arc::new(Int64Array::from_iter_values(0..10_000));
+        let input = rows(vec![("key", keys), ("v", values)]);
+        let select = [
+            "count(*)",
+            "collect_list(v)",
+            "count(distinct v)",
+            "last(v)",
+            "min_by(v, v)",
+            "approx_distinct(v)",
+            "percentile(v, 1)",
+            "approx_percentile(v, 1)",
+        ];
+        let select = select.map(|text| (text.to_string(), text.to_string()));
         let spec = AggregateSpec::resolve("totals", &input.schema(), &["key".into()], &select).expect("it is right");
         let mut combine = Combine { groups: Groups::new(&spec), bytes_max: 100_000 };
         let mut partials = Vec::new();
@@ -272,7 +289,10 @@ mod tests {
         let results = run_half(&*spec.merge(), task(0).partition.0, &partials).expect("it runs");
         let texts = texts(&results);
         assert_eq!(texts.len(), 5_000);
-        assert!(texts.iter().enumerate().all(|(key, text)| *text == format!("{key}|2")));
+        for (key, text) in texts.iter().enumerate() {
+            let last = key + 5_000;
+            assert_eq!(*text, format!("{key}|2|[{key}, {last}]|2|{last}|{key}|2|{last}.0|{last}.0"));
+        }
     }
 
     #[test]

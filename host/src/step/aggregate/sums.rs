@@ -11,9 +11,9 @@ use std::sync::Arc;
 use arrow::array::types::DecimalType;
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Field, Float64Type, Int64Type, UInt64Type};
 
-use super::accumulator::{Accumulator, Inverse, NoResult, each_valid, nulls_of};
+use super::accumulator::{Accumulator, Inverse, NoResult, count_field, each_valid, nulls_of};
 
 /// The widest decimal that 128 bits hold.
 const DIGITS_MAX: u8 = arrow::datatypes::DECIMAL128_MAX_PRECISION;
@@ -55,7 +55,7 @@ impl Numbers {
     }
 
     /// The type of partial sums.
-    pub(crate) fn partial_type(self) -> DataType {
+    fn partial_type(self) -> DataType {
         match self {
             Numbers::Signed | Numbers::Unsigned => DataType::Decimal128(DIGITS_MAX, 0),
             Numbers::Float | Numbers::Decimal(_) => self.operand_type(),
@@ -63,12 +63,12 @@ impl Numbers {
     }
 
     /// The type of `sum`.
-    pub(crate) fn sum_type(self) -> DataType {
+    fn sum_type(self) -> DataType {
         self.operand_type()
     }
 
     /// The type of `avg`.
-    pub(crate) fn avg_type(self) -> DataType {
+    fn avg_type(self) -> DataType {
         match self {
             Numbers::Decimal(scale) => DataType::Decimal128(DIGITS_MAX, avg_scale(scale)),
             _ => DataType::Float64,
@@ -95,6 +95,10 @@ struct Sums {
 impl Sums {
     fn new(numbers: Numbers) -> Self {
         Self { numbers, exact: Vec::new(), float: Vec::new(), seen: Vec::new() }
+    }
+
+    fn partial_field(&self) -> Field {
+        Field::new("sum", self.numbers.partial_type(), true)
     }
 
     fn resize(&mut self, n_groups: usize) {
@@ -309,6 +313,14 @@ impl Sum {
 }
 
 impl Accumulator for Sum {
+    fn partial_fields(&self) -> Vec<Field> {
+        std::iter::once(self.sums.partial_field()).chain(self.counts.as_ref().map(|_| count_field())).collect()
+    }
+
+    fn result_type(&self) -> DataType {
+        self.sums.numbers.sum_type()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.sums.resize(n_groups);
         if let Some(counts) = &mut self.counts {
@@ -372,6 +384,14 @@ impl Avg {
 }
 
 impl Accumulator for Avg {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![self.sums.partial_field(), count_field()]
+    }
+
+    fn result_type(&self) -> DataType {
+        self.sums.numbers.avg_type()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.sums.resize(n_groups);
         self.counts.0.resize(n_groups, 0);

@@ -160,19 +160,19 @@ fn read_scope(table: &mut Table<'_>) -> Option<JoinScope> {
         table.problem(second, message, Some("Write one of `within`, `window`, `latest`, or none.".into()));
         // All of their keys are known.
         for key in ["within", "window", "latest", "time", "timeout"] {
-            table.forget(key);
+            table.know(key);
         }
         return None;
     }
     let scope = found.first().copied();
-    table.forget("timeout");
+    table.know("timeout");
     if scope != Some("latest") && table.has("timeout") {
         table.problem("timeout", "`timeout` is for joins with `latest = true`", None);
     }
     if !matches!(scope, Some("within" | "latest")) && table.has("time") {
         let hint = "It goes with `within` or `latest`; for windows it stands in `window`.";
         table.problem("time", "`time` says nothing here", Some(hint.into()));
-        table.forget("time");
+        table.know("time");
     }
     match scope {
         Some("within") => {
@@ -215,7 +215,7 @@ fn read_scope(table: &mut Table<'_>) -> Option<JoinScope> {
         Some("latest") => {
             let is_on = table.boolean("latest")?;
             let time = if table.has("time") { Some(read_time(table)?) } else { None };
-            table.forget("time");
+            table.know("time");
             let timeout = if table.has("timeout") { Some(read_length(table, "timeout")?) } else { None };
             if !is_on {
                 let hint = "Leave it out for a join of the rows of each batch.";
@@ -226,7 +226,7 @@ fn read_scope(table: &mut Table<'_>) -> Option<JoinScope> {
         }
         _ => {
             for key in ["within", "window", "latest", "time"] {
-                table.forget(key);
+                table.know(key);
             }
             Some(JoinScope::Batch)
         }

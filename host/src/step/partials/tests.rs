@@ -3,13 +3,18 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, Float64Array, Int32Array, Int64Array, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, Decimal256Array, FixedSizeBinaryArray, FixedSizeListArray,
+    Float32Array, Float64Array, Int32Array, Int32Builder, Int64Array, IntervalMonthDayNanoArray, LargeListArray,
+    LargeStringArray, ListBuilder, MapBuilder, NullArray, StringArray, StringBuilder, StringViewArray,
+    StringViewBuilder, StructArray, TimestampMicrosecondArray, UInt32Array,
 };
 use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Field, Int32Type, IntervalMonthDayNano, i256};
 use arrow::row::{RowConverter, SortField};
 use proptest::prelude::*;
 
 use super::*;
+use crate::shuffle::key_encoding::is_key_type;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::keyed::KeyedStep;
@@ -145,13 +150,39 @@ fn aggregate_with(operator: SumJoinMean, input: &RecordBatch, by: &[&str], rows_
 const ALL: [usize; 4] = [0, 1, 2, 3];
 
 /// Aggregates that can be inverted.
-const INVERTIBLE: [&str; 6] = ["count(*)", "count(n)", "sum(n)", "avg(n)", "sum(quarters)", "avg(quarters)"];
+const INVERTIBLE: [&str; 8] =
+    ["count(*)", "count(n)", "sum(n)", "avg(n)", "sum(quarters)", "avg(quarters)", "variance(n)", "var_pop(quarters)"];
+
+/// Aggregates that cannot.
+const OTHERS: [&str; 18] = [
+    "min(n)",
+    "max(letters)",
+    "first(n)",
+    "last(n)",
+    "first(letters ignore nulls)",
+    "last(quarters ignore nulls)",
+    "first(n order by letters)",
+    "max_by(letters, n)",
+    "any_value(n)",
+    "percentile(n, 0.5)",
+    "percentile(quarters, [0.1, 0.9])",
+    "approx_percentile(n, [0, 0.5])",
+    "approx_distinct(n)",
+    "collect_list(n)",
+    "collect_set(letters)",
+    "count(distinct n)",
+    "sum(distinct n)",
+    "avg(distinct quarters)",
+];
 
 proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
     #[test]
     fn aggregates_keep_the_laws(panes in panes()) {
         check_laws(&aggregate(&["key"], &INVERTIBLE), &ALL, &panes);
-        check_laws(&aggregate(&["key", "letters"], &["min(n)", "max(letters)", "count(*)"]), &ALL, &panes);
+        check_laws(&aggregate(&["key"], &OTHERS), &ALL, &panes);
+        check_laws(&aggregate(&["key", "letters"], &["count(*)", "stddev(quarters)"]), &ALL, &panes);
     }
 
     #[test]
@@ -169,6 +200,67 @@ proptest! {
     fn aggregators_keep_the_laws(panes in panes(), rows_per_call in 1u32..40, groups_max in 1usize..20) {
         let operator = SumJoinMean { groups_max, ..SumJoinMean::new() };
         check_laws(&aggregate_with(operator, &sample(&[]), &["key"], rows_per_call), &ALL, &panes);
+    }
+}
+
+/// Columns of three rows, of types that are held in their own ways; the middle row is null.
+fn columns_of_many_types() -> Vec<ArrayRef> {
+    let child: ArrayRef = Arc::new(Int32Array::from(vec![1, 2, 3]));
+    let field = Arc::new(Field::new("child", DataType::Int32, false));
+    let mut maps = MapBuilder::new(None, StringBuilder::new(), Int32Builder::new());
+    let mut views = ListBuilder::new(StringViewBuilder::new());
+    for (row, is_valid) in [(1, true), (2, false), (3, true)] {
+        if is_valid {
+            maps.keys().append_value(format!("key {row}"));
+            maps.values().append_value(row);
+            views.values().append_value(format!("a text that does not fit into a view: {row}"));
+            views.values().append_null();
+        }
+        maps.append(is_valid).expect("as many keys as values");
+        views.append(is_valid);
+    }
+    let lists = || [Some(vec![Some(1), None]), None, Some(vec![Some(3), Some(4)])];
+    let interval = |months| IntervalMonthDayNano { months, days: 2, nanoseconds: 3 };
+    vec![
+        Arc::new(NullArray::new(3)),
+        Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+        Arc::new(Float32Array::from(vec![Some(-0.0), None, Some(f32::NAN)])),
+        Arc::new(StringViewArray::from(vec![Some("a text that does not fit into a view"), None, Some("b")])),
+        Arc::new(LargeStringArray::from(vec![Some("a"), None, Some("")])),
+        Arc::new(BinaryArray::from(vec![Some(&[0u8, 255][..]), None, Some(&[])])),
+        Arc::new(
+            FixedSizeBinaryArray::try_from_sparse_iter_with_size([Some([1, 2]), None, Some([3, 4])].into_iter(), 2)
+                .expect("two each"),
+        ),
+        Arc::new(TimestampMicrosecondArray::from(vec![Some(1), None, Some(3)]).with_timezone("+02:00")),
+        Arc::new(Decimal256Array::from(vec![Some(i256::from(-5)), None, Some(i256::MAX / i256::from(10))])),
+        Arc::new(IntervalMonthDayNanoArray::from(vec![Some(interval(-1)), None, Some(interval(7))])),
+        Arc::new(LargeListArray::from_iter_primitive::<Int32Type, _, _>(lists())),
+        Arc::new(FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(lists(), 2)),
+        Arc::new(views.finish()),
+        Arc::new(maps.finish()),
+        Arc::new(StructArray::new(vec![field].into(), vec![child], Some(vec![true, false, true].into()))),
+    ]
+}
+
+#[test]
+fn values_of_any_type_survive_being_written_down() {
+    for column in columns_of_many_types() {
+        let data_type = column.data_type().clone();
+        let input = rows(vec![("c", column)]);
+        let mut select = vec!["first(c)", "last(c ignore nulls)", "collect_list(c)", "count(c)"];
+        if is_key_type(&data_type) {
+            select.extend(["collect_set(c)", "count(distinct c)", "approx_distinct(c)"]);
+        }
+        let select: Vec<_> = select.iter().map(|text| ((*text).to_string(), (*text).to_string())).collect();
+        let keyed = AggregateSpec::resolve("totals", &input.schema(), &[], &select).expect("it is right");
+        let ops = &mut *keyed.partial_ops(&task(0)).expect("it starts");
+        let parts = [0, 1, 2].map(|row| written_down(&partials(&keyed, ops, &input.slice(row, 1))));
+        let merged = written_down(&ops.merge(&parts).expect("they merge"));
+        let results = ops.finish(&merged).expect("it finishes");
+        assert_eq!(results.schema(), keyed.output_schema());
+        let whole = run_keyed(&keyed, &[vec![input]], 1).expect("it runs");
+        assert_eq!(texts(&[results]), texts(&whole[0]), "of {data_type}");
     }
 }
 
@@ -222,6 +314,10 @@ fn only_sums_and_counts_are_inverted() {
     };
     assert_eq!(flags(&["count(*)", "count(n)", "sum(n)", "avg(n)"]), (true, false));
     assert_eq!(flags(&["count(*)", "avg(quarters)"]), (true, true));
+    assert_eq!(flags(&["stddev(n)"]), (true, true));
+    for other in OTHERS {
+        assert_eq!(flags(&["count(*)", other]), (false, false), "{other}");
+    }
     assert_eq!(flags(&["count(*)", "min(n)"]), (false, false));
 }
 

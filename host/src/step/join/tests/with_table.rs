@@ -7,7 +7,8 @@ use super::*;
 use crate::event_time::ClockId;
 use crate::metrics::StepMeter;
 use crate::plugin::{Runtime, RuntimeConfig};
-use crate::source::table::{LiveTable, TableFormat, TableSource};
+use crate::source::table::{LiveTable, TableSource};
+use crate::source::{Columns, CsvOptions, FileFormat, FileSource};
 use crate::step::StepFactory;
 use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
 use crate::step::keyed::SpecProblem;
@@ -43,11 +44,10 @@ fn rows_are_joined_with_the_table_as_it_is() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("t.csv");
     fs::write(&path, "k,name\n0,ann\n2,bob\n2,bert\n,nobody\n").expect("written");
-    let mut source = TableSource::new(&path, TableFormat::Csv);
-    source.schema = Some(Arc::new(Schema::new(vec![
-        Field::new("k", DataType::Utf8, true),
-        Field::new("name", DataType::Utf8, true),
-    ])));
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]));
+    let csv = FileFormat::Csv(Columns::Declared(schema), CsvOptions::default());
+    let source = TableSource::new(FileSource::new(&path, csv));
     let table = Arc::new(LiveTable::new("t", source).expect("a table"));
     table.open().expect("it opens");
     let rows = [Some(0), None, Some(2), Some(4)].into_iter().zip(1..).map(|(key, id)| Row { key, id, time: None });
@@ -90,7 +90,8 @@ fn rows_are_joined_with_the_table_as_it_is() {
 fn what_cannot_be_had_of_a_table_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     fs::write(folder.path().join("t.csv"), "k,name\nx,ann\n").expect("written");
-    let source = TableSource::new(folder.path().join("t.csv"), TableFormat::Csv);
+    let csv = FileFormat::Csv(Columns::infer(), CsvOptions::default());
+    let source = TableSource::new(FileSource::new(folder.path().join("t.csv"), csv));
     let table = Arc::new(LiveTable::new("t", source).expect("a table"));
     let latest = JoinScope::Latest { time: None, timeout: None };
     for (join_type, scope, key) in [
