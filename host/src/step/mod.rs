@@ -29,6 +29,7 @@ pub mod filter;
 mod fold;
 pub mod group;
 pub mod instances;
+pub mod join;
 mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;
@@ -46,8 +47,6 @@ pub mod sort;
 pub mod sql;
 #[cfg(test)]
 mod test_rows;
-#[cfg(test)]
-mod testing;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod top_k;
