@@ -182,6 +182,7 @@ impl Step {
             batch_id: BatchId(0),
             batch_time_us: 0,
             partition: PartitionId(0),
+            stage_partition: PartitionId(0),
             attempt: 0,
             times: Arc::default(),
             cancelled: Arc::default(),

@@ -140,6 +140,15 @@ impl<'a> Stream<'a> {
         &self.name
     }
 
+    /// The rows that the source rejected: `None` for a step, and for a source that does not set them aside.
+    #[must_use]
+    pub fn rejected(&self) -> Option<Stream<'a>> {
+        let job = self.context.job.borrow();
+        let source = job.sources.iter().find(|source| source.name == self.name)?;
+        let name = source.definition.dead_letter()?.to_owned();
+        Some(Stream { context: self.context, name })
+    }
+
     /// Runs an operator of role transform on the rows: map, flat-map, filter.
     pub fn transform(&self, name: &str, operator: impl Into<OperatorStep>) -> Stream<'a> {
         self.step(name, vec![self.name.clone()], StepKind::Transform(operator.into()))

@@ -5,6 +5,7 @@
 //! | `tidemill_step_rows_in_total` | rows | job, step | rows a step was given |
 //! | `tidemill_step_rows_out_total` | rows | job, step | rows a step gave on |
 //! | `tidemill_step_rows_rejected_total` | rows | job, step | rows an operator could not process |
+//! | `tidemill_step_rows_late_total` | rows | job, step | rows that came too late for what they belong to |
 //! | `tidemill_step_calls_total` | calls | job, step | calls of an operator |
 //! | `tidemill_step_crossed_in_bytes_total` | bytes | job, step | lowered into a plugin |
 //! | `tidemill_step_crossed_out_bytes_total` | bytes | job, step | lifted out of a plugin |
@@ -41,6 +42,8 @@ pub struct StepMeter {
     pub rows_out: Counter,
     /// Rows an operator could not process.
     pub rows_rejected: Counter,
+    /// Rows that came too late for what they belong to.
+    pub rows_late: Counter,
     /// Calls of an operator.
     pub calls: Counter,
     /// Bytes lowered into a plugin.
@@ -64,6 +67,8 @@ pub struct StepCounts {
     pub rows_out: u64,
     /// Rows an operator could not process.
     pub rows_rejected: u64,
+    /// Rows that came too late for what they belong to.
+    pub rows_late: u64,
     /// Calls of an operator.
     pub calls: u64,
     /// Bytes lowered into a plugin.
@@ -87,6 +92,7 @@ impl StepMeter {
             rows_in: self.rows_in.get(),
             rows_out: self.rows_out.get(),
             rows_rejected: self.rows_rejected.get(),
+            rows_late: self.rows_late.get(),
             calls: self.calls.get(),
             crossed_in_bytes: self.crossed_in_bytes.get(),
             crossed_out_bytes: self.crossed_out_bytes.get(),

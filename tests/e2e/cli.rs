@@ -135,6 +135,10 @@ fn a_plugin_is_looked_into() {
     let inspection: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
     let sha256 = inspection["sha256"].as_str().expect("a digest");
     assert_eq!(sha256.len(), 64);
+    for (name, role) in [("enrich", "grouper (contract 0.1.0)"), ("sessionise", "updater (contract 0.1.0)")] {
+        let ended = run(place.path(), &["plugin", "inspect", &plugin(name).to_string_lossy()]);
+        assert!(ended.stdout.contains(role), "{}", ended.stdout);
+    }
 
     // The digest pins the plugin.
     let job = JOB.replace(

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use tidemill::ids::{BatchId, PartitionId};
 use tidemill::operator::native::NativeOperator;
-use tidemill::operator::{Call, Limits, Operator, StepInfo};
+use tidemill::operator::{Call, Change, Grouped, Limits, Operator, StepInfo, TimeoutChange, Timeouts, UpdaterInput};
 use tidemill::plugin::{LoadOptions, Plugin};
 use tidemill_tests::plugin;
 
@@ -212,4 +212,143 @@ fn means_are_aggregated_alike() {
         let seen = sandboxed.finish(&call(n), &merged).expect("the plugin runs");
         assert_eq!(seen, native.finish(&call(n), &merged).expect("the function runs"));
     }
+}
+
+/// Keys from `first` on.
+fn keys(first: i64, n: usize) -> RecordBatch {
+    let keys = Int64Array::from_iter_values(first..first + n as i64);
+    RecordBatch::try_from_iter([("key", Arc::new(keys) as ArrayRef)]).expect("one column")
+}
+
+/// The ends of groups of so many rows.
+fn ends(n_rows: &[u64]) -> Vec<u32> {
+    let end = |end: &mut u32, n: &u64| {
+        *end += *n as u32;
+        Some(*end)
+    };
+    n_rows.iter().scan(0, end).collect()
+}
+
+#[test]
+fn orders_are_enriched_alike() {
+    let mut random = Random(9);
+    // One text in four is null, where the plugin cannot do with it as well.
+    let texts = |random: &mut Random, n: u32| {
+        let texts: StringArray = (0..n).map(|_| (random.below(4) > 0).then(|| random.text())).collect();
+        Arc::new(texts) as ArrayRef
+    };
+    let orders = |random: &mut Random, n: u32| {
+        let amounts = Arc::new(Float64Array::from_iter_values((0..n).map(f64::from))) as ArrayRef;
+        batch(vec![("amount", amounts), ("order", texts(random, n)), ("note", texts(random, n))])
+    };
+    let customers = |random: &mut Random, n: u32| {
+        let columns = [("name", texts(random, n)), ("tier", texts(random, n))];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+            .expect("two columns")
+    };
+    let schemas = [orders(&mut random, 1).schema(), customers(&mut random, 1).schema()];
+    let step = info(serde_json::json!({}));
+    let native = NativeOperator::from(enrich::Enrich::operator());
+    let mut sandboxed = loaded("enrich").open_grouper(&step, &keys(0, 0).schema(), &schemas).expect("the plugin opens");
+    let mut native = native.open_grouper(&step, &keys(0, 0).schema(), &schemas).expect("the function opens");
+    assert_eq!(sandboxed.plan(), native.plan());
+    for n in 0..40 {
+        let n_groups = random.below(20) as usize;
+        let mut some_ends = || ends(&(0..n_groups).map(|_| random.below(5)).collect::<Vec<_>>());
+        let ends = [some_ends(), some_ends()];
+        let n_rows = ends.each_ref().map(|ends| ends.last().copied().unwrap_or(0));
+        let rows = [orders(&mut random, n_rows[0]), customers(&mut random, n_rows[1])];
+        let read = |i: usize| rows[i].project(&native.plan().reads[i]).expect("the plan's columns");
+        let read = [read(0), read(1)];
+        let inputs = [Grouped { rows: &read[0], ends: &ends[0] }, Grouped { rows: &read[1], ends: &ends[1] }];
+        let keys = keys(0, n_groups);
+        let seen = sandboxed.process(&call(n), &keys, &inputs).expect("the plugin runs");
+        let expected = native.process(&call(n), &keys, &inputs).expect("the function runs");
+        assert_eq!((seen.rows, seen.group, seen.rejected), (expected.rows, expected.group, expected.rejected));
+    }
+}
+
+/// What an updater keeps of a key: a row of state.
+type Kept = std::collections::BTreeMap<i64, RecordBatch>;
+
+/// Runs batches of random payments, which are events and scores as well, through an updater as a plugin and natively, each
+/// with what it keeps.
+fn check_updaters(name: &str, native: NativeOperator, config: serde_json::Value) {
+    let mut random = Random(12);
+    let payments = |random: &mut Random, n: u32| {
+        let times = TimestampMicrosecondArray::from_iter_values((0..n).map(|_| random.below(1000) as i64));
+        let amounts = Float64Array::from_iter_values((0..n).map(|_| random.below(100) as f64));
+        let items: StringArray = (0..n).map(|_| Some(random.text())).collect();
+        let amounts = Arc::new(amounts) as ArrayRef;
+        batch(vec![
+            ("amount", Arc::clone(&amounts)),
+            ("item", Arc::new(items)),
+            ("at", Arc::new(times)),
+            ("value", amounts),
+        ])
+    };
+    let (step, schema) = (info(config), payments(&mut random, 0).schema());
+    let mut sandboxed = loaded(name).open_updater(&step, &keys(0, 0).schema(), &schema).expect("the plugin opens");
+    let mut native = native.open_updater(&step, &keys(0, 0).schema(), &schema).expect("the function opens");
+    assert_eq!(sandboxed.plan(), native.plan());
+    let plan = native.plan().clone();
+    let mut kept = Kept::new();
+    let (mut n_rows, mut n_timeouts) = (0, 0);
+    for n in 0..40 {
+        let (first, n_keys) = (random.below(10) as i64, random.below(8) as usize);
+        let keys = keys(first, n_keys);
+        let states: Vec<_> = (first..first + n_keys as i64).map(|key| kept.get(&key)).collect();
+        let state = arrow::compute::concat_batches(&plan.state, states.iter().copied().flatten());
+        let state = state.expect("states have one schema");
+        let has_state: Vec<_> = states.iter().map(Option::is_some).collect();
+        // A key that times out has state, and no rows.
+        let may_time_out = plan.timeouts != Timeouts::Never;
+        let n_values: Vec<_> = has_state
+            .iter()
+            .map(|&has| if has && may_time_out { random.below(4) } else { 1 + random.below(4) })
+            .collect();
+        let timed_out: Vec<_> = n_values.iter().map(|n| *n == 0).collect();
+        let ends = ends(&n_values);
+        let values = payments(&mut random, ends.last().copied().unwrap_or(0));
+        let values = values.project(&plan.reads).expect("the plan's columns");
+        let input = UpdaterInput {
+            keys: &keys,
+            values: &values,
+            ends: &ends,
+            state: &state,
+            has_state: &has_state,
+            timed_out: &timed_out,
+        };
+        let call = Call { watermark_us: Some(20 * n as i64), ..call(n) };
+        let seen = sandboxed.update(&call, &input).expect("the plugin runs");
+        let expected = native.update(&call, &input).expect("the function runs");
+        assert_eq!(
+            (&seen.changes, &seen.state, &seen.timeouts),
+            (&expected.changes, &expected.state, &expected.timeouts)
+        );
+        assert_eq!((&seen.rows, seen.group, seen.rejected), (&expected.rows, expected.group, expected.rejected));
+        n_rows += seen.rows.num_rows();
+        let set = |change: &&TimeoutChange| matches!(change, TimeoutChange::Set(_));
+        n_timeouts += seen.timeouts.iter().flatten().filter(set).count();
+        for (key, change) in (first..).zip(&seen.changes) {
+            match change {
+                Change::Keep => None,
+                Change::Put(row) => kept.insert(key, seen.state.slice(*row as usize, 1)),
+                Change::Remove => kept.remove(&key),
+            };
+        }
+    }
+    assert!(n_rows > 20 && !kept.is_empty(), "{n_rows} rows came out, {} keys are kept", kept.len());
+    assert_eq!(n_timeouts > 0, plan.timeouts != Timeouts::Never);
+}
+
+#[test]
+fn keys_are_updated_alike() {
+    let native = NativeOperator::from(sessionise::Sessionise::operator());
+    check_updaters("sessionise", native, serde_json::json!({ "gap": "50us" }));
+    let native = NativeOperator::from(running_top_k::RunningTopK::operator());
+    check_updaters("running_top_k", native, serde_json::json!({ "k": 3 }));
+    let native = NativeOperator::from(fraud_pattern::FraudPattern::operator());
+    let config = serde_json::json!({ "small": 40, "large": 60, "within": "400us" });
+    check_updaters("fraud_pattern", native, config);
 }

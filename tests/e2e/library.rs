@@ -13,7 +13,9 @@ use tidemill::operator::native::NativeOperator;
 use tidemill::operator::{Limits, Operator};
 use tidemill::plugin::{Runtime, RuntimeConfig};
 use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode};
-use tidemill::source::{Intake, OpenSource, Receiver, SourceDefinition, SourceEvent};
+use tidemill::source::{
+    BadRows, FileSource, Intake, OpenSource, Receiver, SourceDefinition, SourceEvent, dead_letter_schema,
+};
 use tidemill_tests::{plugin, project};
 
 /// A receiver of a program's own: some lines, then the end, or waiting for a stop.
@@ -274,4 +276,32 @@ fn everything_that_does_not_fit_together_is_told_at_once() {
     assert_eq!(errors.0.len(), 2, "{errors}");
     assert!(errors.to_string().contains("no/such/file.wasm"), "{errors}");
     assert!(errors.to_string().contains("`word`"), "{errors}");
+}
+
+#[test]
+fn a_program_gets_the_rejected_rows_of_a_source() {
+    let place = tidemill_tests::folder();
+    std::fs::write(place.path().join("in.jsonl"), "{\"n\": 1}\nbad\n").expect("a new file");
+    let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, true)]));
+    let file = FileSource {
+        bad_rows: BadRows::DeadLetter("bad-rows".into()),
+        ..FileSource::json(place.path().join("in.jsonl"), schema.clone())
+    };
+    let settings = Settings { trigger: tidemill::job::Trigger::AvailableNow, ..Settings::default() };
+    let context = Context::new(settings).expect("a context");
+    let rows = context.source("rows", Arc::new(file));
+    let seen: Arc<Mutex<Vec<(&'static str, SchemaRef, usize)>>> = Arc::default();
+    let keep = |kind: &'static str| {
+        let seen = seen.clone();
+        move |_: &tidemill::sink::SinkBatch, batches: Vec<RecordBatch>| {
+            let of = |rows: &RecordBatch| (kind, rows.schema(), rows.num_rows());
+            seen.lock().expect("not poisoned").extend(batches.iter().map(of));
+            Ok(())
+        }
+    };
+    rows.foreach_batch(keep("good"));
+    rows.rejected().expect("they are set aside").foreach_batch(keep("bad"));
+    let summary = context.start().expect("a right job").await_termination().expect("it ends");
+    assert_eq!(*seen.lock().expect("not poisoned"), [("good", schema, 1), ("bad", dead_letter_schema(), 1)]);
+    assert_eq!(summary.sources[0].counts.rejected_rows, 1);
 }

@@ -2,8 +2,10 @@
 
 mod cli;
 mod differential;
+mod formats;
 mod golden;
 mod hostile;
 mod library;
+mod nexmark;
 mod socket;
 mod stop;

@@ -17,7 +17,8 @@ pub(crate) fn expand(options: &Options, implementation: &ItemImpl) -> syn::Resul
             "options are for functions: what is implemented here decides for itself",
         ));
     }
-    let roles = "`#[operator]` stands on an `impl` of `Transform`, `Reducer`, `Aggregator` or `Aggregate`";
+    let roles = "`#[operator]` stands on an `impl` of `Aggregate`, `Group`, `CoGroup` or `Update`, or on one of a role: \
+                 `Transform`, `Reducer`, `Aggregator`, `Grouper`, `Updater`";
     let Some((_, path, _)) = &implementation.trait_ else {
         return Err(syn::Error::new_spanned(&implementation.self_ty, roles));
     };
@@ -33,6 +34,11 @@ pub(crate) fn expand(options: &Options, implementation: &ItemImpl) -> syn::Resul
         "Reducer" => ("reducer", quote!(#this)),
         "Aggregator" => ("aggregator", quote!(#this)),
         "Aggregate" => ("aggregator", quote!(#guest::Aggregating<#this>)),
+        "Grouper" => ("grouper", quote!(#this)),
+        "Group" => ("grouper", quote!(#guest::Grouping<#this>)),
+        "CoGroup" => ("grouper", quote!(#guest::CoGrouping<#this>)),
+        "Updater" => ("updater", quote!(#this)),
+        "Update" => ("updater", quote!(#guest::Updating<#this>)),
         _ => return Err(syn::Error::new_spanned(path, roles)),
     };
     let export = format_ident!("export_{role}");

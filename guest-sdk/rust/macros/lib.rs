@@ -31,7 +31,9 @@ pub fn derive_row(input: TokenStream) -> TokenStream {
 /// | `fn(Rows<Row>, out: &mut Emitter<Row>)` | whole batches |
 /// | `fn(Row, Row) -> Row` with `reducer` | reducer |
 /// | `impl Aggregate for T` | aggregator of typed rows |
-/// | `impl Transform`, `impl Reducer`, `impl Aggregator for T` | the role as it is |
+/// | `impl Group for T`, `impl CoGroup for T` | grouper of typed rows, of one input or of two |
+/// | `impl Update for T` | updater of typed rows |
+/// | `impl Transform`, `Reducer`, `Aggregator`, `Grouper`, `Updater for T` | the role as it is |
 ///
 /// The first parameters may be references. After them may stand a configuration, `&C` with a `C` that serde
 /// deserialises, and `&Call`, in any order.

@@ -48,7 +48,7 @@ pub struct Call {
     pub partition: u32,
     /// 0 at the first attempt.
     pub attempt: u32,
-    /// Rows of this partition in the calls before this one.
+    /// Rows of this partition in the calls before this one; for a grouper and an updater, rows and keys.
     pub first_row: u64,
     /// The event-time watermark in microseconds since 1970-01-01 UTC, when the job has one.
     pub watermark_us: Option<i64>,
@@ -247,4 +247,145 @@ pub trait Aggregator {
     ///
     /// A [`Failure`] when the whole call has failed.
     fn finish(&mut self, call: &Call, accumulators: Batch<'_>) -> Result<OwnedBatch, Failure>;
+}
+
+/// What a grouper reads and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrouperPlan {
+    /// For each input, the columns that [`Grouper::process`] gets of it, in this order; `None` sends all.
+    pub reads: Vec<Option<Vec<String>>>,
+    /// The schema of the rows that [`Grouper::process`] returns, without the keys.
+    pub writes: Schema,
+}
+
+/// The rows of one input, cut into groups.
+#[derive(Debug, Clone, Copy)]
+pub struct Grouped<'a> {
+    /// The rows, group by group.
+    pub rows: Batch<'a>,
+    /// The exclusive end of each group. A group may have no rows.
+    pub ends: &'a [u32],
+}
+
+/// What came of one call of a grouper.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GrouperOutput {
+    /// The written columns.
+    pub rows: OwnedBatch,
+    /// For each output row the group it came from; never less than the one before.
+    pub group: Vec<u32>,
+    /// For each input, its rows that cannot be processed. Empty when there are none at all.
+    pub rejected: Vec<Vec<Rejection>>,
+}
+
+/// groupByKey, mapGroups with one input, cogroup with more: all rows of a key at once.
+///
+/// [`crate::Group`] and [`crate::CoGroup`] are the same with typed rows.
+pub trait Grouper {
+    /// Type-checks the step. `inputs` has for each input the columns that are not keys.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] that says what would be right.
+    fn open(step: &Step, keys: &Schema, inputs: &[Schema]) -> Result<(GrouperPlan, Self), Refusal>
+    where
+        Self: Sized;
+
+    /// Processes some groups: row i of `keys` is the key of group i.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when the whole call has failed.
+    fn process(&mut self, call: &Call, keys: Batch<'_>, inputs: &[Grouped<'_>]) -> Result<GrouperOutput, Failure>;
+}
+
+/// Which keys a batch calls an updater for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Calling {
+    /// Those that have rows in the batch, and those that timed out.
+    KeysWithValues,
+    /// Those, and every key that has state: a batch then costs as much as there is state.
+    EveryKey,
+}
+
+/// Which time the timeouts of keys are held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Timeouts {
+    /// Keys do not time out.
+    Never,
+    /// The batch's time: due in the first batch whose time is not before it.
+    BatchTime,
+    /// The watermark: due in the first batch whose watermark is not before it.
+    EventTime,
+}
+
+/// What an updater reads, keeps and writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpdaterPlan {
+    /// The columns that [`Updater::update`] gets, in this order; `None` sends all.
+    pub reads: Option<Vec<String>>,
+    /// The schema of a key's state.
+    pub state: Schema,
+    /// The schema of the rows that [`Updater::update`] returns, without the keys.
+    pub writes: Schema,
+    /// Which keys it is called for.
+    pub calling: Calling,
+    /// What its timeouts are held against.
+    pub timeouts: Timeouts,
+}
+
+/// Some keys, each with its new rows and its state.
+#[derive(Debug, Clone, Copy)]
+pub struct UpdaterInput<'a> {
+    /// Row i is key i.
+    pub keys: Batch<'a>,
+    /// The new rows, key by key.
+    pub values: Batch<'a>,
+    /// The exclusive end of each key's rows. A key may have no rows.
+    pub ends: &'a [u32],
+    /// The state of the keys that have some, in the order of the keys.
+    pub state: Batch<'a>,
+    /// One byte a key: 1 when it has state, or 0.
+    pub has_state: &'a [u8],
+    /// One byte a key: 1 when it timed out, or 0.
+    pub timed_out: &'a [u8],
+}
+
+/// What came of one call of an updater.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct UpdaterOutput {
+    /// One byte a key: 0 keeps its state, 1 puts the next row of `state` in its place, 2 removes it and its timeout.
+    pub changes: Vec<u8>,
+    /// The new states, in the order of the keys.
+    pub state: OwnedBatch,
+    /// When each key times out, in microseconds since 1970-01-01 UTC; `i64::MAX` is never, `i64::MIN` leaves its timeout
+    /// as it is. `None` leaves all as they are.
+    pub timeouts_us: Option<Vec<i64>>,
+    /// The written columns.
+    pub rows: OwnedBatch,
+    /// For each output row the key it came from; never less than the one before.
+    pub group: Vec<u32>,
+    /// Rows of the values that cannot be processed.
+    pub rejected: Vec<Rejection>,
+}
+
+/// updateStateByKey, mapWithState, flatMapGroupsWithState: old state and new rows in, new state and rows out.
+///
+/// [`crate::Update`] is the same with typed rows.
+pub trait Updater {
+    /// Type-checks the step. `values` are the columns that are not keys.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`] that says what would be right.
+    fn open(step: &Step, keys: &Schema, values: &Schema) -> Result<(UpdaterPlan, Self), Refusal>
+    where
+        Self: Sized;
+
+    /// Updates some keys.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] when the whole call has failed.
+    fn update(&mut self, call: &Call, input: &UpdaterInput<'_>) -> Result<UpdaterOutput, Failure>;
 }

@@ -144,10 +144,16 @@ pub fn struct_accepts<R: Row>(field: &Field) -> bool {
 }
 
 /// The rows of a batch as values of `R`, made one by one as they are asked for.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Rows<'a, R: ReadRow<'a>> {
     columns: R::Columns,
     n_rows: usize,
+}
+
+impl<'a, R: ReadRow<'a>> Clone for Rows<'a, R> {
+    fn clone(&self) -> Self {
+        Self { columns: self.columns.clone(), n_rows: self.n_rows }
+    }
 }
 
 impl<'a, R: ReadRow<'a>> Rows<'a, R> {

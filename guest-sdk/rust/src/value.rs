@@ -261,7 +261,7 @@ newtype!(
     DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Timestamp(TimeUnit::Microsecond, _)
 );
 newtype!(
-    /// A length of time in microseconds.
+    /// A length of time in microseconds. In a configuration it is text with a unit, as in a job file: `"1h30m"`.
     DurationUs, [], [], i64,
     DataType::Duration(TimeUnit::Microsecond), DataType::Duration(TimeUnit::Microsecond)
 );

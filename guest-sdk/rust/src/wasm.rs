@@ -49,14 +49,44 @@ pub mod raw {
             },
         });
     }
+    pub mod grouper {
+        wit_bindgen::generate!({
+            world: "grouper-plugin",
+            path: "wit/v0.1",
+            pub_export_macro: true,
+            export_macro_name: "export_grouper",
+            default_bindings_module: "::tidemill_guest::wasm::raw::grouper",
+            with: {
+                "tidemill:operator/arrow@0.1.0": crate::wasm::raw::arrow,
+                "tidemill:operator/types@0.1.0": crate::wasm::raw::types,
+                "tidemill:operator/diagnostics@0.1.0": crate::wasm::raw::diagnostics,
+            },
+        });
+    }
+    pub mod updater {
+        wit_bindgen::generate!({
+            world: "updater-plugin",
+            path: "wit/v0.1",
+            pub_export_macro: true,
+            export_macro_name: "export_updater",
+            default_bindings_module: "::tidemill_guest::wasm::raw::updater",
+            with: {
+                "tidemill:operator/arrow@0.1.0": crate::wasm::raw::arrow,
+                "tidemill:operator/types@0.1.0": crate::wasm::raw::types,
+                "tidemill:operator/diagnostics@0.1.0": crate::wasm::raw::diagnostics,
+            },
+        });
+    }
     pub use transform::tidemill::operator::{arrow, diagnostics, types};
 }
 
 use raw::aggregator::exports::tidemill::operator::aggregator as raw_aggregator;
 use raw::arrow;
+use raw::grouper::exports::tidemill::operator::grouper as raw_grouper;
 use raw::reducer::exports::tidemill::operator::reducer as raw_reducer;
 use raw::transform::exports::tidemill::operator::transform as raw_transform;
 use raw::types;
+use raw::updater::exports::tidemill::operator::updater as raw_updater;
 
 pub(crate) fn log(level: Level, message: &str) {
     let level = match level {
@@ -89,6 +119,22 @@ macro_rules! export_reducer {
 macro_rules! export_aggregator {
     ($type:ty) => {
         $crate::__export_role!($type, Aggregator, aggregator, export_aggregator);
+    };
+}
+
+/// Makes a plugin of a type that implements [`role::Grouper`].
+#[macro_export]
+macro_rules! export_grouper {
+    ($type:ty) => {
+        $crate::__export_role!($type, Grouper, grouper, export_grouper);
+    };
+}
+
+/// Makes a plugin of a type that implements [`role::Updater`].
+#[macro_export]
+macro_rules! export_updater {
+    ($type:ty) => {
+        $crate::__export_role!($type, Updater, updater, export_updater);
     };
 }
 
@@ -157,6 +203,25 @@ pub struct Aggregator<A> {
     accumulator: Schema,
 }
 
+/// A grouper that was opened, and the schemas of the keys and of what it reads of each input.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Grouper<G> {
+    operator: G,
+    keys: Schema,
+    reads: Vec<Schema>,
+}
+
+/// An updater that was opened, and the schemas of the keys, of what it reads and of what it keeps.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Updater<U> {
+    operator: U,
+    keys: Schema,
+    reads: Schema,
+    state: Schema,
+}
+
 fn opened<S: Slot, R>(call: impl FnOnce(&mut S::Instance) -> Result<R, role::Failure>) -> Result<R, types::Failure> {
     S::with(|instance| match instance {
         Some(instance) => call(instance).map_err(failure),
@@ -196,11 +261,10 @@ where
     fn process(call: types::Call, input: arrow::Batch) -> Result<raw_transform::Output, types::Failure> {
         opened::<S, _>(|Transform { operator, reads }| {
             let output = with_batch(reads, &input, |input| operator.process(&read_call(&call), input))?;
-            let rejected = output.rejected.into_iter();
             Ok(raw_transform::Output {
                 rows: write_batch(output.rows),
                 origin: output.origin,
-                rejected: rejected.map(|role::Rejection { row, reason }| types::Rejection { row, reason }).collect(),
+                rejected: write_rejected(output.rejected),
             })
         })
     }
@@ -270,12 +334,117 @@ where
     }
 }
 
+impl<S, G> raw_grouper::Guest for Component<S>
+where
+    S: Slot<Instance = Grouper<G>>,
+    G: role::Grouper + 'static,
+{
+    fn open(
+        step: types::Step,
+        keys: Vec<arrow::Field>,
+        inputs: Vec<Vec<arrow::Field>>,
+    ) -> Result<raw_grouper::Plan, types::Refusal> {
+        let keys = read_schema(keys);
+        let inputs: Vec<_> = inputs.into_iter().map(read_schema).collect();
+        let (plan, operator) = G::open(&read_step(step), &keys, &inputs).map_err(refusal)?;
+        let reads = inputs.into_iter().zip(&plan.reads).map(|(input, reads)| select(input, reads.as_deref()));
+        let reads = reads.collect::<Result<_, _>>().map_err(refusal)?;
+        S::with(|slot| *slot = Some(Grouper { operator, keys, reads }));
+        Ok(raw_grouper::Plan { reads: plan.reads, writes: write_schema(plan.writes) })
+    }
+
+    fn process(
+        call: types::Call,
+        keys: arrow::Batch,
+        inputs: Vec<raw_grouper::Grouped>,
+    ) -> Result<raw_grouper::Output, types::Failure> {
+        opened::<S, _>(|Grouper { operator, keys: key_schema, reads }| {
+            let parts: Vec<_> = inputs.iter().map(|input| (nodes(&input.rows), buffers(&input.rows))).collect();
+            let mut grouped = Vec::with_capacity(inputs.len());
+            for ((input, schema), (nodes, buffers)) in inputs.iter().zip(&*reads).zip(&parts) {
+                // SAFETY: as in `with_batch`.
+                let rows = unsafe { Batch::new(schema, input.rows.rows, nodes, buffers) };
+                grouped.push(role::Grouped { rows, ends: &input.ends });
+            }
+            let output = with_batch(key_schema, &keys, |keys| operator.process(&read_call(&call), keys, &grouped))?;
+            Ok(raw_grouper::Output {
+                rows: write_batch(output.rows),
+                group: output.group,
+                rejected: output.rejected.into_iter().map(write_rejected).collect(),
+            })
+        })
+    }
+}
+
+impl<S, U> raw_updater::Guest for Component<S>
+where
+    S: Slot<Instance = Updater<U>>,
+    U: role::Updater + 'static,
+{
+    fn open(
+        step: types::Step,
+        keys: Vec<arrow::Field>,
+        values: Vec<arrow::Field>,
+    ) -> Result<raw_updater::Plan, types::Refusal> {
+        let (keys, values) = (read_schema(keys), read_schema(values));
+        let (plan, operator) = U::open(&read_step(step), &keys, &values).map_err(refusal)?;
+        let reads = select(values, plan.reads.as_deref()).map_err(refusal)?;
+        S::with(|slot| *slot = Some(Updater { operator, keys, reads, state: plan.state.clone() }));
+        Ok(raw_updater::Plan {
+            reads: plan.reads,
+            state: write_schema(plan.state),
+            writes: write_schema(plan.writes),
+            calling: match plan.calling {
+                role::Calling::KeysWithValues => raw_updater::Calling::KeysWithValues,
+                role::Calling::EveryKey => raw_updater::Calling::EveryKey,
+            },
+            timeouts: match plan.timeouts {
+                role::Timeouts::Never => raw_updater::Timeouts::Never,
+                role::Timeouts::BatchTime => raw_updater::Timeouts::BatchTime,
+                role::Timeouts::EventTime => raw_updater::Timeouts::EventTime,
+            },
+        })
+    }
+
+    fn update(call: types::Call, input: raw_updater::Input) -> Result<raw_updater::Output, types::Failure> {
+        opened::<S, _>(|Updater { operator, keys, reads, state }| {
+            let output = with_batch(keys, &input.keys, |keys| {
+                with_batch(reads, &input.values, |values| {
+                    with_batch(state, &input.state, |state| {
+                        let (ends, has_state, timed_out) = (&*input.ends, &*input.has_state, &*input.timed_out);
+                        let input = role::UpdaterInput { keys, values, ends, state, has_state, timed_out };
+                        operator.update(&read_call(&call), &input)
+                    })
+                })
+            })?;
+            Ok(raw_updater::Output {
+                changes: output.changes,
+                state: write_batch(output.state),
+                timeouts_us: output.timeouts_us,
+                rows: write_batch(output.rows),
+                group: output.group,
+                rejected: write_rejected(output.rejected),
+            })
+        })
+    }
+}
+
+fn nodes(batch: &arrow::Batch) -> Vec<Node> {
+    batch.nodes.iter().map(|node| Node { length: node.length, null_count: node.null_count }).collect()
+}
+
+fn buffers(batch: &arrow::Batch) -> Vec<&[u8]> {
+    batch.buffers.iter().map(Vec::as_slice).collect()
+}
+
 fn with_batch<R>(schema: &Schema, batch: &arrow::Batch, use_it: impl FnOnce(Batch<'_>) -> R) -> R {
-    let nodes: Vec<_> =
-        batch.nodes.iter().map(|node| Node { length: node.length, null_count: node.null_count }).collect();
-    let buffers: Vec<_> = batch.buffers.iter().map(Vec::as_slice).collect();
+    let (nodes, buffers) = (nodes(batch), buffers(batch));
     // SAFETY: the host promises that what it sends follows the contract for the schema that it gave at `open`.
     use_it(unsafe { Batch::new(schema, batch.rows, &nodes, &buffers) })
+}
+
+fn write_rejected(rejected: Vec<role::Rejection>) -> Vec<types::Rejection> {
+    rejected.into_iter().map(|role::Rejection { row, reason }| types::Rejection { row, reason }).collect()
 }
 
 fn write_batch(batch: OwnedBatch) -> arrow::Batch {

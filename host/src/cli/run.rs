@@ -111,6 +111,9 @@ fn in_words(summary: &Summary) -> String {
     if summary.batches_skipped > 0 {
         let _ = writeln!(text, "{} batches were skipped: none of their rows reached a sink", summary.batches_skipped);
     }
+    for step in summary.steps.iter().filter(|step| step.rows_late > 0) {
+        let _ = writeln!(text, "step {}: {} rows came too late", step.step, step.rows_late);
+    }
     for step in summary.steps.iter().filter(|step| step.rows_rejected > 0) {
         let _ = writeln!(text, "step {}: {} rows were rejected", step.step, step.rows_rejected);
     }

@@ -184,7 +184,7 @@ pub(super) fn parse_with(
 }
 
 /// The sections of a job file.
-const SECTIONS: [&str; 5] = ["job", "limits", "source", "step", "sink"];
+const SECTIONS: [&str; 6] = ["job", "limits", "state", "source", "step", "sink"];
 
 fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, Spans) {
     let section = |name: &str| entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
@@ -218,6 +218,9 @@ fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, S
     };
     if let Some(table) = table("limits") {
         job.settings.limits = settings::read_limits(table, &job.settings.limits);
+    }
+    if let Some(table) = table("state") {
+        settings::read_state(table, &mut job.settings.state);
     }
     let mut spans = Spans::default();
     if let Some(table) = table("job") {
@@ -277,6 +280,12 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
         names.add_source(table.reader(), name, table.place("name"), place.clone());
     }
     let spans = table.spans();
+    // Known also when the rest is wrong, so that who reads from it is not wrong too. Sources without the key do not know it.
+    if crate::source::may_have_dead_letter(&mut table)
+        && let Some(dead_letter) = table.name_at("dead-letter")
+    {
+        names.add_dead_letter(table.reader(), &dead_letter, table.place("dead-letter"));
+    }
     let definition = read_type(&mut table, "source", crate::source::SOURCE_TYPES).map(|type_name| {
         let definition = crate::source::parse_definition(&type_name, &mut table);
         if type_name == "file" {

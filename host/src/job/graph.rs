@@ -17,6 +17,8 @@ pub(super) struct Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Source,
+    /// The stream of a source's rejected rows.
+    DeadLetter,
     Step,
     Sink,
 }
@@ -25,6 +27,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Kind::Source => "source",
+            Kind::DeadLetter => "dead letter",
             Kind::Step => "step",
             Kind::Sink => "sink",
         }
@@ -50,6 +53,12 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn add_source(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
         self.add(reader, Part { kind: Kind::Source, name: name.into(), from: Vec::new(), header }, place);
+    }
+
+    /// Adds the stream of a source's rejected rows, which is named at `place`.
+    pub(super) fn add_dead_letter(&mut self, reader: &Reader, name: &str, place: Place) {
+        let part = Part { kind: Kind::DeadLetter, name: name.into(), from: Vec::new(), header: place.clone() };
+        self.add(reader, part, place);
     }
 
     pub(super) fn add_step(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
@@ -129,7 +138,7 @@ impl Names {
             steps.entry(&part.name).or_insert(part);
         }
         // A name that a source has too has been told, and it cannot be said which of them is meant.
-        for part in self.parts.iter().filter(|part| part.kind == Kind::Source) {
+        for part in self.parts.iter().filter(|part| matches!(part.kind, Kind::Source | Kind::DeadLetter)) {
             steps.remove(part.name.as_str());
         }
         loop {
@@ -218,14 +227,19 @@ impl Table<'_> {
 
     /// The `name` of a source, step or sink; a mistake when it is absent or cannot be a name.
     pub(super) fn name(&mut self) -> Option<String> {
+        self.name_at("name")
+    }
+
+    /// A name that stands at `key`.
+    pub(super) fn name_at(&mut self, key: &'static str) -> Option<String> {
         /// Names stand in logs, metrics, paths: long ones are a mistake.
         const CHARS_MAX: usize = 100;
-        let name = self.required_text("name")?;
+        let name = self.required_text(key)?;
         let is_name =
             name.chars().count() <= CHARS_MAX && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_'));
         if !is_name {
             let hint = format!("Names are letters, digits, `-` and `_`, at most {CHARS_MAX} of them.");
-            self.problem("name", format!("`{name}` cannot be a name"), Some(hint));
+            self.problem(key, format!("`{name}` cannot be a name"), Some(hint));
             return None;
         }
         Some(name)

@@ -30,6 +30,7 @@ use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
+use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
 
 /// One pipeline with its settings.
@@ -66,6 +67,8 @@ pub struct Settings {
     pub bytes_per_call: u64,
     /// Limits of every plugin step that does not say otherwise.
     pub limits: Limits,
+    /// Where state is kept.
+    pub state: StateSettings,
     /// What is logged: a level, or a filter as `tracing` takes it.
     pub log_level: String,
     /// How long a graceful stop may take before the command line stops the job at once. A program that embeds the
@@ -86,6 +89,7 @@ impl Default for Settings {
             rows_per_call: 65_536,
             bytes_per_call: 4 << 20,
             limits: Limits::default(),
+            state: StateSettings::default(),
             log_level: "info".into(),
             stop_timeout: Duration::from_secs(60),
         }

@@ -1,4 +1,4 @@
-//! The `[job]` and `[limits]` tables.
+//! The `[job]`, `[limits]` and `[state]` tables.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use super::nearest::suggest;
 use super::table::Table;
 use super::{Settings, Trigger};
 use crate::operator::Limits;
+use crate::state::{self, Backend, StateSettings};
 
 /// More partitions than this are a mistake: each costs a task a batch.
 pub const PARTITIONS_MAX: u64 = 4096;
@@ -83,6 +84,21 @@ pub(super) fn read_limits(mut table: Table<'_>, over: &Limits) -> Limits {
     set(&mut limits.log_bytes_per_call, table.size("log-bytes-per-call"));
     table.finish();
     limits
+}
+
+/// Reads `[state]` over `settings`.
+pub(super) fn read_state(mut table: Table<'_>, settings: &mut StateSettings) {
+    let backends = [("auto", Backend::Auto), ("memory", Backend::Memory), ("lsm", Backend::Lsm)];
+    set(&mut settings.backend, table.choice("backend", &backends));
+    set(&mut settings.memory_bytes, size_within(&mut table, "memory", state::MEMORY_BYTES_MIN, u64::MAX));
+    if let Some(path) = table.path("path") {
+        // It is made when the job starts, if it is not there.
+        if path.exists() && !path.is_dir() {
+            table.problem("path", format!("`path` must be a folder, and `{}` is a file", path.display()), None);
+        }
+        settings.path = Some(path);
+    }
+    table.finish();
 }
 
 fn set<T>(setting: &mut T, value: Option<T>) {

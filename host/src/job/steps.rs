@@ -16,7 +16,8 @@ fn all_kinds() -> impl Iterator<Item = &'static str> {
     KINDS.into_iter().chain(kinds::KINDS.iter().copied())
 }
 
-fn list_of_kinds() -> String {
+/// The keys of all kinds, for people.
+pub(super) fn list_of_kinds() -> String {
     list(&all_kinds().collect::<Vec<_>>())
 }
 

@@ -133,6 +133,19 @@ impl<'a> Table<'a> {
         self.reader.text(node, key)
     }
 
+    /// A text, if the value is one: for a key whose value may be of several kinds. Nothing is a mistake.
+    pub fn text_if_text(&mut self, key: &'static str) -> Option<String> {
+        match &self.node(key)?.value {
+            Value::Text(text) => Some(text.value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Makes a key known without looking at its value, where something else is wrong that it depends on.
+    pub fn know(&mut self, key: &str) {
+        let _ = self.node(key);
+    }
+
     /// A text that must be there and must not be empty.
     pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         match self.node(key) {
@@ -381,10 +394,14 @@ impl<'a> Table<'a> {
         tables.collect()
     }
 
-    /// Whether the value of a key is a table.
-    #[must_use]
-    pub fn is_table(&mut self, key: &'static str) -> bool {
+    /// Whether the value of a key is a table; it is known from now on.
+    pub fn is_table(&mut self, key: &str) -> bool {
         self.node(key).is_some_and(|node| matches!(node.value, Value::Table(_)))
+    }
+
+    /// Whether the value of a key is `true` or `false`; it is known from now on.
+    pub fn is_boolean(&mut self, key: &str) -> bool {
+        self.node(key).is_some_and(|node| matches!(node.value, Value::Boolean(_)))
     }
 
     /// Any value, as JSON. Dates become texts.

@@ -238,6 +238,23 @@ pub enum CallError {
         /// Field and rule, as in "column `word`: offset 3 is 7, less than the one before it, 9".
         rule: String,
     },
+    /// A group that must come in one call is larger than a call may be. The operator was not called.
+    #[error(
+        "{site} was not called: a group of {n_rows} rows and {} does not fit one call, which holds {rows_max} rows and {}",
+        size(*n_bytes), size(*bytes_max)
+    )]
+    GroupTooLarge {
+        /// Where.
+        site: Box<CallSite>,
+        /// Rows of the group, in all inputs together.
+        n_rows: u64,
+        /// Their bytes.
+        n_bytes: u64,
+        /// What `max-rows-per-call` is.
+        rows_max: u64,
+        /// What `max-bytes-per-call` is.
+        bytes_max: u64,
+    },
     /// It said that it failed.
     #[error("{site} failed: {reason}")]
     Failed {
@@ -258,6 +275,7 @@ impl CallError {
             CallError::LimitExceeded { site, .. }
             | CallError::Trapped { site, .. }
             | CallError::Invalid { site, .. }
+            | CallError::GroupTooLarge { site, .. }
             | CallError::Failed { site, .. } => site,
         }
     }
@@ -292,6 +310,16 @@ impl Explain for CallError {
             CallError::Trapped { .. } | CallError::Invalid { .. } => {
                 Some("This is a bug in the plugin: report it to whoever wrote it.".into())
             }
+            CallError::GroupTooLarge { n_rows, n_bytes, rows_max, bytes_max, .. } => {
+                let keys = match (n_rows > rows_max, n_bytes > bytes_max) {
+                    (true, true) => "`max-rows-per-call` and `max-bytes-per-call`",
+                    (true, false) => "`max-rows-per-call`",
+                    _ => "`max-bytes-per-call`",
+                };
+                Some(format!(
+                    "Raise {keys} in the job's `[job]` table, or use a reducer or an aggregator, which take a group in parts."
+                ))
+            }
             CallError::Failed { .. } => None,
         }
     }
@@ -303,5 +331,78 @@ fn raise(limit: Limit, step: &str) -> Option<String> {
             "Raise `{key}` in the `limits` of step `{step}` or in the job's `[limits]`, if the plugin is right to need more."
         )),
         None => Some("This is a bug in the plugin, most likely a recursion without end.".into()),
+    }
+}
+
+/// The columns that an operator was opened with, as [`OpenError::Schema`] shows them: those of its input, or those of the
+/// keys and those of each input.
+pub(crate) fn columns_of(schemas: &[String]) -> String {
+    let shown = |columns: &String| if columns.is_empty() { "none".to_owned() } else { columns.clone() };
+    match schemas {
+        [keys, input] => format!("{} as keys, and {}", shown(keys), shown(input)),
+        [keys, inputs @ ..] if !inputs.is_empty() => {
+            let inputs = inputs.iter().enumerate().map(|(i, input)| format!("in input {i} {}", shown(input)));
+            format!("{} as keys, {}", shown(keys), inputs.collect::<Vec<_>>().join(", "))
+        }
+        _ => schemas.join(", "),
+    }
+}
+
+/// A size as a job file writes it, rounded to a tenth where it is not even.
+pub(crate) fn size(n_bytes: u64) -> String {
+    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.into_iter().find(|(_, unit)| n_bytes >= *unit) {
+        Some((name, unit)) if n_bytes.is_multiple_of(unit) => format!("{}{name}", n_bytes / unit),
+        // Rounded up: what is over a limit must not look as if it were the limit.
+        Some((name, unit)) => format!("{:.1}{name}", (n_bytes as f64 / unit as f64 * 10.0).ceil() / 10.0),
+        None => format!("{n_bytes}B"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(n_bytes: u64, expected: &str) {
+        assert_eq!(size(n_bytes), expected);
+    }
+
+    #[test]
+    fn sizes_are_written_as_in_a_job_file() {
+        check(0, "0B");
+        check(1023, "1023B");
+        check(1024, "1KiB");
+        check(64 << 20, "64MiB");
+        check((64 << 20) + 1, "64.1MiB");
+        check((64 << 20) + (1 << 19), "64.5MiB");
+        check(3 << 30, "3GiB");
+    }
+
+    #[test]
+    fn a_group_too_large_says_what_to_raise_and_what_else_to_use() {
+        let check = |n_rows, n_bytes, keys: &str| {
+            let site = Box::new(CallSite {
+                operator: "p.wasm".into(),
+                step: "s".into(),
+                batch_id: BatchId(3),
+                partition: PartitionId(0),
+                n_rows: 0,
+            });
+            let error = CallError::GroupTooLarge { site, n_rows, n_bytes, rows_max: 65_536, bytes_max: 4 << 20 };
+            assert_eq!(
+                error.to_string(),
+                format!(
+                    "`p.wasm` in step `s`, batch 3, partition 0 was not called: a group of {n_rows} rows and {} does not fit \
+                     one call, which holds 65536 rows and 4MiB",
+                    size(n_bytes)
+                )
+            );
+            let hint = format!("Raise {keys} in the job's `[job]` table, or use a reducer or an aggregator, ");
+            assert!(error.hint().is_some_and(|found| found.starts_with(&hint)), "{:?}", error.hint());
+            assert_eq!(error.retry(), Retry::Never);
+        };
+        check(100_000, 1 << 20, "`max-rows-per-call`");
+        check(10, 5 << 20, "`max-bytes-per-call`");
+        check(100_000, 5 << 20, "`max-rows-per-call` and `max-bytes-per-call`");
     }
 }

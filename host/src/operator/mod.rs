@@ -7,11 +7,15 @@
 //!  Operator ── open_transform ──▶ Transform ── process ──▶ TransformOutput     one instance per (step, partition)
 //!           ── open_reducer ────▶ Reducer   ── reduce ───▶ RecordBatch
 //!           ── open_aggregator ─▶ Aggregator ─ accumulate, merge, finish ─▶ RecordBatch
+//!           ── open_grouper ────▶ Grouper   ── process ──▶ GrouperOutput
+//!           ── open_updater ────▶ Updater   ── update ───▶ UpdaterOutput
 //! ```
 
 mod error;
+mod grouper;
 pub mod layout;
 pub mod native;
+mod updater;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,6 +27,11 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 pub use error::{CallError, CallSite, Limit, OpenError};
+pub(crate) use error::{columns_of, size};
+pub use grouper::{Grouped, Grouper, GrouperOutput, GrouperPlan};
+pub(crate) use grouper::{group_rule, key_rule};
+pub use updater::{Calling, Change, TimeoutChange, Timeouts, Updater, UpdaterInput, UpdaterOutput, UpdaterPlan};
+pub(crate) use updater::{changes, timeout_changes};
 
 use crate::ids::{BatchId, PartitionId};
 
@@ -35,11 +44,15 @@ pub enum Role {
     Reducer,
     /// combineByKey, aggregateByKey.
     Aggregator,
+    /// groupByKey, mapGroups, cogroup.
+    Grouper,
+    /// updateStateByKey, mapWithState, flatMapGroupsWithState.
+    Updater,
 }
 
 impl Role {
     /// Every role, in the contract's order.
-    pub const ALL: [Role; 3] = [Role::Transform, Role::Reducer, Role::Aggregator];
+    pub const ALL: [Role; 5] = [Role::Transform, Role::Reducer, Role::Aggregator, Role::Grouper, Role::Updater];
 
     /// The role's name: that of its interface in the contract.
     #[must_use]
@@ -48,6 +61,8 @@ impl Role {
             Role::Transform => "transform",
             Role::Reducer => "reducer",
             Role::Aggregator => "aggregator",
+            Role::Grouper => "grouper",
+            Role::Updater => "updater",
         }
     }
 }
@@ -155,7 +170,7 @@ pub struct Call {
     pub partition: PartitionId,
     /// 0 at the first attempt.
     pub attempt: u32,
-    /// Rows of this partition in the calls before this one.
+    /// Rows of this partition in the calls before this one; for a grouper and an updater, rows of all inputs and keys.
     pub first_row: u64,
     /// The watermark in microseconds since 1970-01-01 UTC.
     pub watermark_us: Option<i64>,
@@ -349,4 +364,28 @@ pub trait Operator: Send + Sync + fmt::Debug {
     ///
     /// See [`OpenError`].
     fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError>;
+
+    /// Opens it as a grouper. `keys` is the schema of the keys; `inputs` has for each input that of the other columns.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    fn open_grouper(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        inputs: &[SchemaRef],
+    ) -> Result<Box<dyn Grouper>, OpenError>;
+
+    /// Opens it as an updater. `keys` is the schema of the keys, `values` that of the other columns.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    fn open_updater(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        values: &SchemaRef,
+    ) -> Result<Box<dyn Updater>, OpenError>;
 }

@@ -3,6 +3,8 @@
 //! They get what a plugin gets, except that nothing is copied on the way in, and what they return is checked as a
 //! plugin's answer is. They are trusted with time and memory: only the limits on output hold.
 
+mod grouped;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -11,11 +13,13 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use tidemill_guest as guest;
 
+use self::grouped::{NativeGrouper, NativeUpdater};
 use crate::error::Retry;
 use crate::operator::layout::{self, FlatField, FlatType};
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Carried, Limit, OpenError, Operator, Reducer, ReducerPlan,
-    Rejection, Role, StepInfo, Transform, TransformOutput, TransformPlan,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Carried, Grouper, GrouperPlan, Limit, OpenError, Operator,
+    Reducer, ReducerPlan, Rejection, Role, StepInfo, Transform, TransformOutput, TransformPlan, Updater, UpdaterPlan,
+    columns_of, key_rule,
 };
 
 /// An operator of the Rust SDK as one of the host's: `my_plugin::my_function::operator().into()`.
@@ -40,14 +44,14 @@ impl NativeOperator {
         Instance { name: self.name.clone(), step: step.clone(), operator: Some(operator) }
     }
 
-    /// Opens the operator, and turns its refusal, or its panic, into an error.
+    /// Opens the operator with these schemas, and turns its refusal, or its panic, into an error.
     fn open<P>(
         &self,
         step: &StepInfo,
-        input: &SchemaRef,
-        open: fn(&guest::Step, &guest::Schema) -> Result<P, guest::Refusal>,
-    ) -> Result<(P, guest::Schema), OpenError> {
-        let schema = to_guest_schema(step, input)?;
+        inputs: &[&SchemaRef],
+        open: impl FnOnce(&guest::Step, &[guest::Schema]) -> Result<P, guest::Refusal>,
+    ) -> Result<(P, Vec<guest::Schema>), OpenError> {
+        let schemas = inputs.iter().map(|input| to_guest_schema(step, input)).collect::<Result<Vec<_>, _>>()?;
         let guest_step = guest::Step {
             job: step.job.clone(),
             step: step.step.clone(),
@@ -55,11 +59,13 @@ impl NativeOperator {
             config: step.config.to_string(),
         };
         let (operator, step) = (self.name.clone(), step.step.clone());
-        match catch_unwind(|| open(&guest_step, &schema)) {
-            Ok(Ok(opened)) => Ok((opened, schema)),
+        // Unwind safe: after a panic nothing of what it was called with is used.
+        match catch_unwind(AssertUnwindSafe(|| open(&guest_step, &schemas))) {
+            Ok(Ok(opened)) => Ok((opened, schemas)),
             Ok(Err(guest::Refusal::Config(reason))) => Err(OpenError::Config { operator, step, reason }),
             Ok(Err(guest::Refusal::Schema(reason))) => {
-                Err(OpenError::Schema { operator, step, reason, input: schema.to_string() })
+                let input = columns_of(&schemas.iter().map(guest::Schema::to_string).collect::<Vec<_>>());
+                Err(OpenError::Schema { operator, step, reason, input })
             }
             Ok(Err(guest::Refusal::Other(reason))) => Err(OpenError::Refused { operator, step, reason }),
             Err(panic) => Err(OpenError::Trapped { operator, step, reason: panic_text(&*panic) }),
@@ -68,6 +74,24 @@ impl NativeOperator {
 
     fn invalid(&self, step: &StepInfo, rule: String) -> OpenError {
         OpenError::Invalid { operator: self.name.clone(), step: step.step.clone(), rule }
+    }
+
+    /// Opens the operator with the schema of its one input.
+    fn open_one<P>(
+        &self,
+        step: &StepInfo,
+        input: &SchemaRef,
+        open: fn(&guest::Step, &guest::Schema) -> Result<P, guest::Refusal>,
+    ) -> Result<(P, guest::Schema), OpenError> {
+        let (opened, mut schemas) = self.open(step, &[input], |step, schemas| open(step, &schemas[0]))?;
+        Ok((opened, schemas.swap_remove(0)))
+    }
+
+    /// The schema that a grouper or an updater writes, beside the keys.
+    fn written(&self, step: &StepInfo, writes: &guest::Schema, keys: &SchemaRef) -> Result<SchemaRef, OpenError> {
+        let writes = from_guest_schema(writes).map_err(|rule| self.invalid(step, rule))?;
+        key_rule(&writes, keys).map_err(|rule| self.invalid(step, rule))?;
+        Ok(writes)
     }
 }
 
@@ -87,13 +111,15 @@ impl Operator for NativeOperator {
             Role::Transform => self.operator.as_transform().is_some(),
             Role::Reducer => self.operator.as_reducer().is_some(),
             Role::Aggregator => self.operator.as_aggregator().is_some(),
+            Role::Grouper => self.operator.as_grouper().is_some(),
+            Role::Updater => self.operator.as_updater().is_some(),
         };
         Role::ALL.into_iter().filter(has).collect()
     }
 
     fn open_transform(&self, step: &StepInfo, input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
         let open = self.operator.as_transform().ok_or_else(|| self.missing(step, Role::Transform))?;
-        let ((plan, operator), schema) = self.open(step, input, open)?;
+        let ((plan, operator), schema) = self.open_one(step, input, open)?;
         let (reads, read_schema) = select(plan.reads.as_deref(), schema).map_err(|rule| self.invalid(step, rule))?;
         let writes = from_guest_schema(&plan.writes).map_err(|rule| self.invalid(step, rule))?;
         let carries = match plan.carries {
@@ -115,7 +141,7 @@ impl Operator for NativeOperator {
 
     fn open_reducer(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
         let open = self.operator.as_reducer().ok_or_else(|| self.missing(step, Role::Reducer))?;
-        let ((invertible, operator), schema) = self.open(step, values, open)?;
+        let ((invertible, operator), schema) = self.open_one(step, values, open)?;
         Ok(Box::new(NativeReducer {
             instance: self.instance(step, operator),
             plan: ReducerPlan { invertible },
@@ -126,7 +152,7 @@ impl Operator for NativeOperator {
 
     fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         let open = self.operator.as_aggregator().ok_or_else(|| self.missing(step, Role::Aggregator))?;
-        let ((plan, operator), schema) = self.open(step, values, open)?;
+        let ((plan, operator), schema) = self.open_one(step, values, open)?;
         let (reads, read_schema) = select(plan.reads.as_deref(), schema).map_err(|rule| self.invalid(step, rule))?;
         let accumulator = from_guest_schema(&plan.accumulator).map_err(|rule| self.invalid(step, rule))?;
         let result = from_guest_schema(&plan.result).map_err(|rule| self.invalid(step, rule))?;
@@ -135,6 +161,56 @@ impl Operator for NativeOperator {
             plan: AggregatorPlan { reads, accumulator, result },
             reads: read_schema,
             accumulator: plan.accumulator,
+        }))
+    }
+
+    fn open_grouper(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        inputs: &[SchemaRef],
+    ) -> Result<Box<dyn Grouper>, OpenError> {
+        let open = self.operator.as_grouper().ok_or_else(|| self.missing(step, Role::Grouper))?;
+        let schemas: Vec<_> = std::iter::once(keys).chain(inputs).collect();
+        let ((plan, operator), mut schemas) =
+            self.open(step, &schemas, |step, schemas| open(step, &schemas[0], &schemas[1..]))?;
+        let inputs = schemas.split_off(1);
+        if plan.reads.len() != inputs.len() {
+            let rule = format!("`reads` is for {} inputs, and there are {}", plan.reads.len(), inputs.len());
+            return Err(self.invalid(step, rule));
+        }
+        let read = inputs.into_iter().zip(&plan.reads).map(|(input, reads)| select(reads.as_deref(), input));
+        let read = read.collect::<Result<Vec<_>, _>>().map_err(|rule| self.invalid(step, rule))?;
+        let (reads, read_schemas) = read.into_iter().unzip();
+        let writes = self.written(step, &plan.writes, keys)?;
+        Ok(Box::new(NativeGrouper {
+            instance: self.instance(step, operator),
+            plan: GrouperPlan { reads, writes },
+            keys: schemas.swap_remove(0),
+            reads: read_schemas,
+        }))
+    }
+
+    fn open_updater(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        values: &SchemaRef,
+    ) -> Result<Box<dyn Updater>, OpenError> {
+        let open = self.operator.as_updater().ok_or_else(|| self.missing(step, Role::Updater))?;
+        let ((plan, operator), mut schemas) =
+            self.open(step, &[keys, values], |step, schemas| open(step, &schemas[0], &schemas[1]))?;
+        let (reads, read_schema) =
+            select(plan.reads.as_deref(), schemas.swap_remove(1)).map_err(|rule| self.invalid(step, rule))?;
+        let state = from_guest_schema(&plan.state).map_err(|rule| self.invalid(step, rule))?;
+        let writes = self.written(step, &plan.writes, keys)?;
+        let (calling, timeouts) = (grouped::calling(plan.calling), grouped::timeouts(plan.timeouts));
+        Ok(Box::new(NativeUpdater {
+            instance: self.instance(step, operator),
+            plan: UpdaterPlan { reads, state, writes, calling, timeouts },
+            keys: schemas.swap_remove(0),
+            reads: read_schema,
+            state: plan.state,
         }))
     }
 }
@@ -546,7 +622,7 @@ mod tests {
         Count { n: whole.n - part.n }
     }
 
-    fn step() -> StepInfo {
+    pub(super) fn step() -> StepInfo {
         let limits = Limits { output_rows: 5, ..Limits::default() };
         StepInfo {
             job: "job".into(),
@@ -558,12 +634,12 @@ mod tests {
         }
     }
 
-    fn call() -> Call {
+    pub(super) fn call() -> Call {
         let (batch_id, partition) = (BatchId(7), PartitionId(3));
         Call { batch_id, batch_time_us: 0, partition, attempt: 0, first_row: 0, watermark_us: None }
     }
 
-    fn batch(name: &str, column: impl Array + 'static) -> RecordBatch {
+    pub(super) fn batch(name: &str, column: impl Array + 'static) -> RecordBatch {
         RecordBatch::try_from_iter([(name, Arc::new(column) as ArrayRef)]).unwrap()
     }
 

@@ -13,11 +13,12 @@ use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::describe::describe_schema;
 use crate::plan::{
-    Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink, PlannedSource,
-    PlannedStep, Stage,
+    DeadLetter, Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink,
+    PlannedSource, PlannedStep, Stage,
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
+use crate::source::dead_letter_schema;
 use crate::state::StepState;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
@@ -25,6 +26,7 @@ use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
 use crate::step::keyed::KeyedStep;
 use crate::step::observe::Observe;
 use crate::step::reduce::ReduceSpec;
+use crate::step::rejected::{Keep, KeepRows};
 use crate::step::transform::{CallBounds, TransformStep};
 use crate::step::{KeyedOpenError, StepFactory};
 use crate::task::pipeline::{Node, NodeKind, Pipeline};
@@ -100,6 +102,10 @@ struct Builder<'a> {
 /// A node of the graph that stages are cut from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Physical {
+    /// Keeps the good rows of the source of this index, which sets rejected ones aside.
+    Good(usize),
+    /// Keeps the rejected rows of the source.
+    Rejected(usize),
     /// Follows the event time of the source of this index.
     Observe(usize),
     /// The step of this index in the order of the flow: all of it, or what it does behind its shuffles.
@@ -116,7 +122,9 @@ impl Physical {
     /// Orders nodes as rows flow.
     fn order(self) -> (usize, usize, usize) {
         match self {
-            Physical::Observe(source) => (0, source, 0),
+            Physical::Good(source) => (0, source, 0),
+            Physical::Rejected(source) => (0, source, 1),
+            Physical::Observe(source) => (0, source, 2),
             Physical::Prepare(step, side) => (step + 1, 0, side),
             Physical::Write(step, side) => (step + 1, 1, side),
             Physical::Step(step) => (step + 1, 2, 0),
@@ -160,7 +168,7 @@ impl<'a> Builder<'a> {
         if !self.problems.is_empty() {
             return None;
         }
-        let stages = self.cut_stages(&steps, &planned, &sinks);
+        let stages = self.cut_stages(&sources, &steps, &planned, &sinks);
         let stop = self.stop.clone();
         Some(Plan {
             settings: job.settings.clone(),
@@ -205,7 +213,12 @@ impl<'a> Builder<'a> {
                         }
                     }
                 }
-                Some(PlannedSource { name: source.name.clone(), definition: source.definition.clone(), schema })
+                let dead_letter = source.definition.dead_letter().map(|name| {
+                    self.schemas.insert(name.to_owned(), dead_letter_schema());
+                    DeadLetter { name: name.to_owned(), meter: Arc::new(StepMeter::default()) }
+                });
+                let (name, definition) = (source.name.clone(), source.definition.clone());
+                Some(PlannedSource { name, definition, schema, dead_letter })
             }
             Err(error) => {
                 self.problem(Part::Source, &source.name, "schema", error.to_string(), error.hint());
@@ -232,7 +245,8 @@ impl<'a> Builder<'a> {
     /// The steps, every one after those it gets rows from; those in a cycle, or after a name that is not there, are
     /// problems and left out.
     fn in_flow_order(&mut self) -> Vec<&'a Step> {
-        let mut known: Vec<&str> = self.job.sources.iter().map(|source| source.name.as_str()).collect();
+        let of_source = |source: &'a Source| [Some(source.name.as_str()), source.definition.dead_letter()];
+        let mut known: Vec<&str> = self.job.sources.iter().flat_map(of_source).flatten().collect();
         let mut ordered = Vec::new();
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
@@ -538,8 +552,8 @@ impl<'a> Builder<'a> {
 
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {
         for from in &sink.from {
-            let exists = self.job.sources.iter().any(|source| source.name == *from)
-                || self.job.steps.iter().any(|step| step.name == *from);
+            let is_of = |source: &Source| source.name == *from || source.definition.dead_letter() == Some(from);
+            let exists = self.job.sources.iter().any(is_of) || self.job.steps.iter().any(|step| step.name == *from);
             if !exists {
                 self.problem(Part::Sink, &sink.name, "from", format!("there is no source or step `{from}`"), None);
             }
@@ -558,12 +572,19 @@ impl<'a> Builder<'a> {
     }
 
     /// Cuts the graph at its shuffles.
-    fn cut_stages(&self, steps: &[&Step], planned: &[PlannedStep], sinks: &[PlannedSink]) -> Vec<Stage> {
-        let graph = Graph { builder: self, steps, planned, sinks };
+    fn cut_stages(
+        &self,
+        sources: &[PlannedSource],
+        steps: &[&Step],
+        planned: &[PlannedStep],
+        sinks: &[PlannedSink],
+    ) -> Vec<Stage> {
+        let graph = Graph { builder: self, sources, steps, planned, sinks };
         let mut entries: Vec<(Entry, Vec<Physical>)> = Vec::new();
         for (index, source) in self.job.sources.iter().enumerate() {
-            let roots = match self.observed.get(&source.name) {
-                Some(_) => vec![Physical::Observe(index)],
+            let roots = match graph.sources[index].dead_letter {
+                Some(_) => vec![Physical::Good(index), Physical::Rejected(index)],
+                None if self.observed.contains_key(&source.name) => vec![Physical::Observe(index)],
                 None => graph.consumers(&source.name),
             };
             entries.push((Entry::Source(index), roots));
@@ -611,6 +632,7 @@ impl<'a> Builder<'a> {
 /// The job as a graph of physical nodes.
 struct Graph<'a> {
     builder: &'a Builder<'a>,
+    sources: &'a [PlannedSource],
     steps: &'a [&'a Step],
     planned: &'a [PlannedStep],
     sinks: &'a [PlannedSink],
@@ -656,7 +678,13 @@ impl Graph<'_> {
 
     fn children(&self, node: Physical) -> Vec<Physical> {
         match node {
-            Physical::Observe(source) => self.consumers(&self.builder.job.sources[source].name),
+            Physical::Good(source) if self.builder.observed.contains_key(&self.sources[source].name) => {
+                vec![Physical::Observe(source)]
+            }
+            Physical::Good(source) | Physical::Observe(source) => self.consumers(&self.sources[source].name),
+            Physical::Rejected(source) => {
+                self.sources[source].dead_letter.as_ref().map_or(Vec::new(), |letter| self.consumers(&letter.name))
+            }
             Physical::Step(step) => self.consumers(&self.steps[step].name),
             Physical::Prepare(step, side) => vec![Physical::Write(step, side)],
             Physical::Write(..) | Physical::Sink(_) => Vec::new(),
@@ -682,6 +710,10 @@ impl Graph<'_> {
             kind: self.node_kind(node),
             meter: match node {
                 Physical::Observe(_) => Arc::default(),
+                Physical::Good(source) | Physical::Rejected(source) => {
+                    let letter = self.sources[source].dead_letter.as_ref();
+                    letter.map(|letter| letter.meter.clone()).unwrap_or_default()
+                }
                 Physical::Sink(sink) => self.sinks[sink].meter.clone(),
                 Physical::Step(step) | Physical::Prepare(step, _) | Physical::Write(step, _) => {
                     self.planned[step].meter.clone()
@@ -693,7 +725,11 @@ impl Graph<'_> {
                     PhysicalKind::Gathered(gathered) => gathered.sides[side].prepare.is_none(),
                     _ => true,
                 },
-                Physical::Observe(_) | Physical::Prepare(..) | Physical::Sink(_) => true,
+                Physical::Good(_)
+                | Physical::Rejected(_)
+                | Physical::Observe(_)
+                | Physical::Prepare(..)
+                | Physical::Sink(_) => true,
             },
             counts_out: matches!(node, Physical::Step(_)),
             children: places(&self.children(node)),
@@ -703,8 +739,14 @@ impl Graph<'_> {
 
     fn node_kind(&self, node: Physical) -> NodeKind {
         match node {
-            Physical::Observe(source) => {
-                NodeKind::Step(self.builder.observed[&self.builder.job.sources[source].name].clone())
+            Physical::Observe(source) => NodeKind::Step(self.builder.observed[&self.sources[source].name].clone()),
+            Physical::Good(source) => {
+                let keep = Keep::Good(self.sources[source].schema.clone());
+                NodeKind::Step(Arc::new(KeepRows(keep)))
+            }
+            Physical::Rejected(source) => {
+                let keep = Keep::Rejected(self.sources[source].name.clone());
+                NodeKind::Step(Arc::new(KeepRows(keep)))
             }
             Physical::Sink(sink) => NodeKind::Sink(sink),
             Physical::Write(step, side) => NodeKind::Shuffle(self.shuffle_of(step, side)),
@@ -725,7 +767,9 @@ impl Graph<'_> {
 
     fn label(&self, node: Physical) -> String {
         match node {
-            Physical::Observe(source) => format!("event time of {}", self.builder.job.sources[source].name),
+            Physical::Observe(source) => format!("event time of {}", self.sources[source].name),
+            Physical::Good(source) => format!("{} (good rows)", self.sources[source].name),
+            Physical::Rejected(source) => format!("{} (rejected rows)", self.sources[source].name),
             Physical::Step(step) => self.steps[step].name.clone(),
             Physical::Prepare(step, _) => {
                 let word = if self.planned[step].is_combined() { "combine" } else { "prepare" };

@@ -6,6 +6,7 @@ use arrow::datatypes::{DataType, Schema};
 use serde::Serialize;
 
 use crate::plan::{Entry, Plan};
+use crate::source::dead_letter_schema;
 
 /// A schema in one line, as in ``{word: utf8, count: int64?}``; `?` marks what may be null.
 #[must_use]
@@ -57,6 +58,18 @@ pub struct EndDescription {
     pub type_name: String,
     /// What it reads or writes.
     pub what: String,
+    /// The schema of its rows.
+    pub schema: String,
+    /// The stream of its rejected rows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterDescription>,
+}
+
+/// The stream of a source's rejected rows.
+#[derive(Debug, Clone, Serialize)]
+pub struct DeadLetterDescription {
+    /// What `from` calls it.
+    pub name: String,
     /// The schema of its rows.
     pub schema: String,
 }
@@ -115,12 +128,17 @@ impl Plan {
             type_name: source.definition.type_name().to_owned(),
             what: source.definition.describe(),
             schema: describe_schema(&source.schema),
+            dead_letter: source.dead_letter.as_ref().map(|dead_letter| DeadLetterDescription {
+                name: dead_letter.name.clone(),
+                schema: describe_schema(&dead_letter_schema()),
+            }),
         });
         let sinks = self.sinks.iter().map(|sink| EndDescription {
             name: sink.name.clone(),
             type_name: sink.definition.type_name().to_owned(),
             what: sink.definition.describe(),
             schema: describe_schema(&sink.schema),
+            dead_letter: None,
         });
         let steps = self.steps.iter().map(|step| StepDescription {
             name: step.name.clone(),
@@ -163,6 +181,9 @@ impl fmt::Display for PlanDescription {
         writeln!(f, "job {}", self.job)?;
         for source in &self.sources {
             writeln!(f, "  source {}: {} {} {}", source.name, source.type_name, source.what, source.schema)?;
+            if let Some(dead_letter) = &source.dead_letter {
+                writeln!(f, "    rejected rows {} {}", dead_letter.name, dead_letter.schema)?;
+            }
         }
         for step in &self.steps {
             writeln!(f, "  step {}: {} of {} {}", step.name, step.kind, step.from.join(", "), step.output)?;

@@ -27,7 +27,7 @@ use crate::metrics::StepMeter;
 use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
-use crate::source::SourceDefinition;
+use crate::source::{SourceDefinition, physical_schema};
 use crate::state::StepState;
 use crate::task::pipeline::Pipeline;
 
@@ -63,6 +63,24 @@ pub struct PlannedSource {
     pub definition: Arc<dyn SourceDefinition>,
     /// The schema of its rows.
     pub schema: SchemaRef,
+    /// The stream of its rejected rows, if it sets them aside.
+    pub dead_letter: Option<DeadLetter>,
+}
+
+impl PlannedSource {
+    /// The schema of what the source gives, rejected rows among it.
+    #[must_use]
+    pub fn physical_schema(&self) -> SchemaRef {
+        if self.dead_letter.is_some() { physical_schema(&self.schema) } else { self.schema.clone() }
+    }
+}
+
+/// The stream of the rejected rows of a source.
+pub struct DeadLetter {
+    /// What `from` calls it.
+    pub name: String,
+    /// What is counted of the two narrow steps that split the source's rows.
+    pub meter: Arc<StepMeter>,
 }
 
 /// A step of a plan.

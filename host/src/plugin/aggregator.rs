@@ -30,13 +30,13 @@ impl OpenRole for AsAggregator {
         export: &Self::Export,
         store: &mut GuestStore,
         step: &StepInfo,
-        values: &[FlatField],
+        inputs: &[Vec<FlatField>],
     ) -> Answer<RawAggregatorPlan, Refusal> {
-        export.open(store, step, values)
+        export.open(store, step, &inputs[0])
     }
 
-    fn check(raw: RawAggregatorPlan, values: &SchemaRef) -> Result<AggregatorPlan, String> {
-        check::aggregator_plan(raw, values)
+    fn check(raw: RawAggregatorPlan, inputs: &[SchemaRef]) -> Result<AggregatorPlan, String> {
+        check::aggregator_plan(raw, &inputs[0])
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::Retry;
-use crate::operator::{CallError, CallSite, Limit, Limits, OpenError};
+use crate::operator::{CallError, CallSite, Limit, Limits, OpenError, columns_of, size};
 use crate::plugin::contract::{Failure, Refusal};
 use crate::plugin::engine::WASM_STACK_BYTES;
 use crate::plugin::guest::{Guest, Stopped};
@@ -190,15 +191,19 @@ impl From<Failure> for Breach {
 
 impl Refusal {
     /// As an error of `open`, with the input that was refused.
-    pub(crate) fn into_open_error(self, operator: &str, step: &str, input: &arrow::datatypes::Schema) -> OpenError {
+    pub(crate) fn into_open_error(self, operator: &str, step: &str, inputs: &[SchemaRef]) -> OpenError {
         let (operator, step) = (operator.to_owned(), step.to_owned());
         let shown = |reason: String| text::one_line(&reason).into_owned();
         match self {
             Refusal::Config(reason) => OpenError::Config { operator, step, reason: shown(reason) },
             Refusal::Schema(reason) => {
-                let columns: Vec<_> =
-                    input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type())).collect();
-                OpenError::Schema { operator, step, reason: shown(reason), input: columns.join(", ") }
+                let columns = |input: &SchemaRef| {
+                    let fields =
+                        input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type()));
+                    fields.collect::<Vec<_>>().join(", ")
+                };
+                let input = columns_of(&inputs.iter().map(columns).collect::<Vec<_>>());
+                OpenError::Schema { operator, step, reason: shown(reason), input }
             }
             Refusal::Other(reason) => OpenError::Refused { operator, step, reason: shown(reason) },
         }
@@ -220,17 +225,6 @@ fn with_last_words(what: String, guest: &Guest) -> String {
     }
 }
 
-/// A size as a job file writes it, rounded to a tenth where it is not even.
-pub(crate) fn size(n_bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| n_bytes >= *unit) {
-        Some((name, unit)) if n_bytes.is_multiple_of(unit) => format!("{}{name}", n_bytes / unit),
-        // Rounded up: what is over a limit must not look as if it were the limit.
-        Some((name, unit)) => format!("{:.1}{name}", (n_bytes as f64 / unit as f64 * 10.0).ceil() / 10.0),
-        None => format!("{n_bytes}B"),
-    }
-}
-
 /// A duration as a job file writes it.
 fn duration(duration: Duration) -> String {
     format!("{duration:?}")
@@ -239,21 +233,6 @@ fn duration(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(n_bytes: u64, expected: &str) {
-        assert_eq!(size(n_bytes), expected);
-    }
-
-    #[test]
-    fn sizes_are_written_as_in_a_job_file() {
-        check(0, "0B");
-        check(1023, "1023B");
-        check(1024, "1KiB");
-        check(64 << 20, "64MiB");
-        check((64 << 20) + 1, "64.1MiB");
-        check((64 << 20) + (1 << 19), "64.5MiB");
-        check(3 << 30, "3GiB");
-    }
 
     #[test]
     fn durations_are_written_as_in_a_job_file() {

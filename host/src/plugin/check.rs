@@ -7,9 +7,15 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::operator::layout::{self, FlatField};
-use crate::operator::{AggregatorPlan, Carried, Limits, Rejection, TransformOutput, TransformPlan};
+use crate::operator::{
+    self, AggregatorPlan, Carried, GrouperOutput, GrouperPlan, Limits, Rejection, TransformOutput, TransformPlan,
+    UpdaterInput, UpdaterOutput, UpdaterPlan,
+};
 use crate::plugin::breach::Breach;
-use crate::plugin::contract::{RawAggregatorPlan, RawBatch, RawOutput, RawTransformPlan};
+use crate::plugin::contract::{
+    RawAggregatorPlan, RawBatch, RawGrouperOutput, RawGrouperPlan, RawOutput, RawTransformPlan, RawUpdaterOutput,
+    RawUpdaterPlan,
+};
 use crate::plugin::text;
 
 /// How many names of columns a message lists.
@@ -39,6 +45,32 @@ pub(crate) fn aggregator_plan(raw: RawAggregatorPlan, values: &Schema) -> Result
         accumulator: schema("accumulator", &raw.accumulator)?,
         result: schema("result", &raw.result)?,
     })
+}
+
+/// Checks a grouper's plan against the schemas of its keys and inputs.
+pub(crate) fn grouper_plan(raw: RawGrouperPlan, keys: &Schema, inputs: &[SchemaRef]) -> Result<GrouperPlan, String> {
+    if raw.reads.len() != inputs.len() {
+        return Err(format!("`reads` is for {} inputs, and there are {}", raw.reads.len(), inputs.len()));
+    }
+    let reads = raw.reads.into_iter().zip(inputs).map(|(reads, input)| columns_read(reads, input));
+    let reads = reads.collect::<Result<_, _>>()?;
+    let writes = schema("writes", &raw.writes)?;
+    shown(operator::key_rule(&writes, keys))?;
+    Ok(GrouperPlan { reads, writes })
+}
+
+/// Checks an updater's plan against the schemas of its keys and values.
+pub(crate) fn updater_plan(raw: RawUpdaterPlan, keys: &Schema, values: &Schema) -> Result<UpdaterPlan, String> {
+    let RawUpdaterPlan { reads, state, writes, calling, timeouts } = raw;
+    let (reads, state) = (columns_read(reads, values)?, schema("state", &state)?);
+    let writes = schema("writes", &writes)?;
+    shown(operator::key_rule(&writes, keys))?;
+    Ok(UpdaterPlan { reads, state, writes, calling, timeouts })
+}
+
+/// A rule that has names of the guest's in it, fit to be shown.
+fn shown(rule: Result<(), String>) -> Result<(), String> {
+    rule.map_err(|rule| text::one_line(&rule).into_owned())
 }
 
 fn columns_read(reads: Option<Vec<String>>, input: &Schema) -> Result<Vec<usize>, String> {
@@ -84,9 +116,8 @@ pub(crate) fn transform_output(
     limits: &Limits,
 ) -> Result<(TransformOutput, u64), Breach> {
     let RawOutput { rows, origin, rejected } = raw;
-    let n_bytes = batch_bytes(&rows)
-        + origin.as_ref().map_or(0, |origin| 4 * origin.len() as u64)
-        + rejected.iter().map(|rejection| 4 + rejection.reason.len() as u64).sum::<u64>();
+    let n_bytes =
+        batch_bytes(&rows) + origin.as_ref().map_or(0, |origin| 4 * origin.len() as u64) + rejected_bytes(&rejected);
     bounded(&rows, n_bytes, limits)?;
     match &origin {
         Some(origin) => check_origin(origin, rows.rows, n_rows)?,
@@ -99,11 +130,75 @@ pub(crate) fn transform_output(
         None => {}
     }
     let rejected = check_rejected(rejected, n_rows)?;
-    let rows = match rows {
-        RawBatch { rows: 0, nodes, buffers } if nodes.is_empty() && buffers.is_empty() => nothing.clone(),
-        rows => lift(&plan.writes, rows)?,
-    };
+    let rows = lift_or(nothing, rows)?;
     Ok((TransformOutput { rows, origin, rejected }, n_bytes))
+}
+
+/// Checks what a grouper returned for `n_groups` groups of inputs with so many rows. Gives the bytes that came back as well.
+/// `nothing` is a batch without rows of the schema that the plan writes.
+pub(crate) fn grouper_output(
+    raw: RawGrouperOutput,
+    nothing: &RecordBatch,
+    n_groups: usize,
+    n_rows: &[usize],
+    limits: &Limits,
+) -> Result<(GrouperOutput, u64), Breach> {
+    let RawGrouperOutput { rows, group, mut rejected } = raw;
+    let n_bytes = batch_bytes(&rows)
+        + 4 * group.len() as u64
+        + rejected.iter().map(|rejected| rejected_bytes(rejected)).sum::<u64>();
+    bounded(&rows, n_bytes, limits)?;
+    operator::group_rule(&group, rows.rows, n_groups, "groups").map_err(Breach::Invalid)?;
+    if rejected.is_empty() {
+        rejected.resize_with(n_rows.len(), Vec::new);
+    }
+    if rejected.len() != n_rows.len() {
+        let (n, n_inputs) = (rejected.len(), n_rows.len());
+        return Err(Breach::Invalid(format!("`rejected` is for {n} inputs, and there are {n_inputs}")));
+    }
+    let rejected = rejected.into_iter().zip(n_rows).enumerate().map(|(input, (rejected, n_rows))| {
+        check_rejected(rejected, *n_rows as u32).map_err(|breach| match breach {
+            Breach::Invalid(rule) => Breach::Invalid(format!("input {input}: {rule}")),
+            other => other,
+        })
+    });
+    let rejected = rejected.collect::<Result<_, _>>()?;
+    Ok((GrouperOutput { rows: lift_or(nothing, rows)?, group, rejected }, n_bytes))
+}
+
+/// Checks what an updater returned for `input`. Gives the bytes that came back as well. `no_rows` and `no_state` are batches
+/// without rows of the schemas of the plan.
+pub(crate) fn updater_output(
+    raw: RawUpdaterOutput,
+    plan: &UpdaterPlan,
+    no_rows: &RecordBatch,
+    no_state: &RecordBatch,
+    input: &UpdaterInput<'_>,
+    limits: &Limits,
+) -> Result<(UpdaterOutput, u64), Breach> {
+    let RawUpdaterOutput { changes, state, timeouts_us, rows, group, rejected } = raw;
+    let n_bytes = batch_bytes(&rows)
+        + batch_bytes(&state)
+        + changes.len() as u64
+        + timeouts_us.as_ref().map_or(0, |timeouts| 8 * timeouts.len() as u64)
+        + 4 * group.len() as u64
+        + rejected_bytes(&rejected);
+    bounded(&rows, n_bytes, limits)?;
+    let n_keys = input.keys.num_rows();
+    let changes = operator::changes(&changes, n_keys, state.rows).map_err(Breach::Invalid)?;
+    let timeouts = operator::timeout_changes(timeouts_us.as_deref(), &changes, input.has_state, plan.timeouts);
+    let timeouts = timeouts.map_err(Breach::Invalid)?;
+    operator::group_rule(&group, rows.rows, n_keys, "keys").map_err(Breach::Invalid)?;
+    let rejected = check_rejected(rejected, input.values.num_rows() as u32)?;
+    let state = lift_or(no_state, state).map_err(|breach| match breach {
+        Breach::Invalid(rule) => Breach::Invalid(format!("`state`: {rule}")),
+        other => other,
+    })?;
+    Ok((UpdaterOutput { changes, state, timeouts, rows: lift_or(no_rows, rows)?, group, rejected }, n_bytes))
+}
+
+fn rejected_bytes(rejected: &[Rejection]) -> u64 {
+    rejected.iter().map(|rejection| 4 + rejection.reason.len() as u64).sum()
 }
 
 fn carries_anything(carries: &Carried) -> bool {
@@ -166,6 +261,14 @@ pub(crate) fn answer(
         return Err(Breach::Invalid(format!("it has {} rows, and there are {n_expected} {what}", raw.rows)));
     }
     Ok((lift(schema, raw)?, n_bytes))
+}
+
+/// The rows, of the schema of `nothing`, which is what they are when there are none.
+fn lift_or(nothing: &RecordBatch, raw: RawBatch) -> Result<RecordBatch, Breach> {
+    match raw {
+        RawBatch { rows: 0, nodes, buffers } if nodes.is_empty() && buffers.is_empty() => Ok(nothing.clone()),
+        raw => lift(nothing.schema_ref(), raw),
+    }
 }
 
 fn lift(schema: &SchemaRef, raw: RawBatch) -> Result<RecordBatch, Breach> {

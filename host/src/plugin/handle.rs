@@ -7,15 +7,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::datatypes::SchemaRef;
 
 use crate::operator::{
-    Aggregator, AggregatorPlan, OpenError, Operator, Reducer, ReducerPlan, Role, StepInfo, Transform, TransformPlan,
+    Aggregator, AggregatorPlan, Grouper, GrouperPlan, OpenError, Operator, Reducer, ReducerPlan, Role, StepInfo,
+    Transform, TransformPlan, Updater, UpdaterPlan,
 };
 use crate::plugin::aggregator::PluginAggregator;
+use crate::plugin::grouper::PluginGrouper;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::metrics::{GuestMetrics, MetricValue};
 use crate::plugin::reducer::PluginReducer;
 use crate::plugin::runtime::{Code, InstanceMode};
 use crate::plugin::seat::Seat;
 use crate::plugin::transform::PluginTransform;
+use crate::plugin::updater::PluginUpdater;
 
 /// A component file that was loaded. A clone is the same plugin.
 #[derive(Clone)]
@@ -47,7 +50,7 @@ pub(crate) struct StepShared {
 struct Answered {
     config: serde_json::Value,
     partitions: u32,
-    input: SchemaRef,
+    inputs: Vec<SchemaRef>,
     plan: AnyPlan,
 }
 
@@ -60,6 +63,10 @@ pub(crate) enum AnyPlan {
     Reducer(ReducerPlan),
     /// Of an aggregator.
     Aggregator(AggregatorPlan),
+    /// Of a grouper.
+    Grouper(GrouperPlan),
+    /// Of an updater.
+    Updater(UpdaterPlan),
 }
 
 impl AnyPlan {
@@ -68,24 +75,26 @@ impl AnyPlan {
             AnyPlan::Transform(_) => Role::Transform,
             AnyPlan::Reducer(_) => Role::Reducer,
             AnyPlan::Aggregator(_) => Role::Aggregator,
+            AnyPlan::Grouper(_) => Role::Grouper,
+            AnyPlan::Updater(_) => Role::Updater,
         }
     }
 }
 
 impl StepShared {
     /// Whether an instance answered `open` as the first one did that was asked the same. A new question is a new first.
-    pub(crate) fn is_same_plan(&self, step: &StepInfo, input: &SchemaRef, plan: AnyPlan) -> bool {
+    pub(crate) fn is_same_plan(&self, step: &StepInfo, inputs: &[SchemaRef], plan: AnyPlan) -> bool {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(first) = plans.get(&plan.role())
             && first.config == step.config
             && first.partitions == step.partitions
-            && first.input == *input
+            && first.inputs == inputs
         {
             return first.plan == plan;
         }
         plans.insert(
             plan.role(),
-            Answered { config: step.config.clone(), partitions: step.partitions, input: input.clone(), plan },
+            Answered { config: step.config.clone(), partitions: step.partitions, inputs: inputs.to_vec(), plan },
         );
         true
     }
@@ -142,15 +151,34 @@ impl Operator for Plugin {
     }
 
     fn open_transform(&self, step: &StepInfo, input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
-        Ok(Box::new(PluginTransform::new(Seat::open(&self.shared, step, input)?)))
+        Ok(Box::new(PluginTransform::new(Seat::open(&self.shared, step, &[input])?)))
     }
 
     fn open_reducer(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
-        Ok(Box::new(PluginReducer(Seat::open(&self.shared, step, values)?)))
+        Ok(Box::new(PluginReducer(Seat::open(&self.shared, step, &[values])?)))
     }
 
     fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
-        Ok(Box::new(PluginAggregator(Seat::open(&self.shared, step, values)?)))
+        Ok(Box::new(PluginAggregator(Seat::open(&self.shared, step, &[values])?)))
+    }
+
+    fn open_grouper(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        inputs: &[SchemaRef],
+    ) -> Result<Box<dyn Grouper>, OpenError> {
+        let schemas: Vec<_> = std::iter::once(keys).chain(inputs).collect();
+        Ok(Box::new(PluginGrouper::new(Seat::open(&self.shared, step, &schemas)?)))
+    }
+
+    fn open_updater(
+        &self,
+        step: &StepInfo,
+        keys: &SchemaRef,
+        values: &SchemaRef,
+    ) -> Result<Box<dyn Updater>, OpenError> {
+        Ok(Box::new(PluginUpdater::new(Seat::open(&self.shared, step, &[keys, values])?)))
     }
 }
 

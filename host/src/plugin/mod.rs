@@ -38,6 +38,7 @@ mod contract;
 mod engine;
 mod error;
 mod file;
+mod grouper;
 mod guest;
 mod guest_log;
 mod handle;
@@ -52,6 +53,7 @@ mod seat;
 mod tests;
 mod text;
 mod transform;
+mod updater;
 mod wasi;
 
 pub use code_cache::CODE_CACHE_BYTES_MAX;

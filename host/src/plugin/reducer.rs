@@ -30,12 +30,12 @@ impl OpenRole for AsReducer {
         export: &Self::Export,
         store: &mut GuestStore,
         step: &StepInfo,
-        values: &[FlatField],
+        inputs: &[Vec<FlatField>],
     ) -> Answer<bool, Refusal> {
-        export.open(store, step, values)
+        export.open(store, step, &inputs[0])
     }
 
-    fn check(invertible: bool, _values: &SchemaRef) -> Result<ReducerPlan, String> {
+    fn check(invertible: bool, _inputs: &[SchemaRef]) -> Result<ReducerPlan, String> {
         Ok(ReducerPlan { invertible })
     }
 }
@@ -55,7 +55,7 @@ impl Reducer for PluginReducer {
     }
 
     fn reduce(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
-        let schema = SchemaRef::clone(self.0.input());
+        let schema = SchemaRef::clone(&self.0.inputs()[0]);
         self.0.run(call, values.num_rows(), |turn| {
             let lowered = turn.lower(values)?;
             let raw = turn.call(|export, store, call| export.reduce(store, call, &lowered, ends))?;
@@ -66,7 +66,7 @@ impl Reducer for PluginReducer {
     }
 
     fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError> {
-        let schema = SchemaRef::clone(self.0.input());
+        let schema = SchemaRef::clone(&self.0.inputs()[0]);
         self.0.run(call, whole.num_rows(), |turn| {
             let (lowered_whole, lowered_part) = (turn.lower(whole)?, turn.lower(part)?);
             let raw = turn.call(|export, store, call| export.invert(store, call, &lowered_whole, &lowered_part))?;

@@ -53,11 +53,11 @@ pub(crate) trait OpenRole: 'static {
         export: &Self::Export,
         store: &mut GuestStore,
         step: &StepInfo,
-        input: &[FlatField],
+        inputs: &[Vec<FlatField>],
     ) -> Answer<Self::RawPlan, Refusal>;
 
-    /// Checks the plan against the schema of the input.
-    fn check(raw: Self::RawPlan, input: &SchemaRef) -> Result<Self::Plan, String>;
+    /// Checks the plan against the schemas that `open` was given, in the same order.
+    fn check(raw: Self::RawPlan, inputs: &[SchemaRef]) -> Result<Self::Plan, String>;
 }
 
 /// A plugin opened in the role `R` for one partition of a step.
@@ -75,9 +75,9 @@ pub(crate) struct Seat<R: OpenRole> {
 struct Opener {
     plugin: Arc<PluginShared>,
     step: StepInfo,
-    /// The input's schema as the guest sees it.
-    input: SchemaRef,
-    fields: Vec<FlatField>,
+    /// The schemas that `open` is given, as the guest sees them: the input's, or those of the keys and of each input.
+    inputs: Vec<SchemaRef>,
+    fields: Vec<Vec<FlatField>>,
 }
 
 /// An instance in its store, with the functions of its role.
@@ -87,8 +87,8 @@ struct Live<R: OpenRole> {
 }
 
 impl<R: OpenRole> Seat<R> {
-    /// Opens `plugin` for a partition of a step whose input has the schema `input`.
-    pub(crate) fn open(plugin: &Arc<PluginShared>, step: &StepInfo, input: &SchemaRef) -> Result<Self, OpenError> {
+    /// Opens `plugin` for a partition of a step, with the schemas that the role's `open` is given, in its order.
+    pub(crate) fn open(plugin: &Arc<PluginShared>, step: &StepInfo, inputs: &[&SchemaRef]) -> Result<Self, OpenError> {
         let roles = &plugin.code.inspection().roles;
         if roles.iter().all(|export| export.role != R::ROLE) {
             return Err(OpenError::MissingRole {
@@ -98,13 +98,16 @@ impl<R: OpenRole> Seat<R> {
                 has: roles.iter().map(|export| export.role).collect(),
             });
         }
-        let fields = layout::flatten(input).map_err(|unsupported| OpenError::UnsupportedType {
-            step: step.step.clone(),
-            column: unsupported.column,
-            data_type: unsupported.data_type,
-        })?;
-        let input = layout::contract_schema(input);
-        let opener = Opener { plugin: Arc::clone(plugin), step: step.clone(), input, fields };
+        let flatten = |input: &&SchemaRef| {
+            layout::flatten(input).map_err(|unsupported| OpenError::UnsupportedType {
+                step: step.step.clone(),
+                column: unsupported.column,
+                data_type: unsupported.data_type,
+            })
+        };
+        let fields = inputs.iter().map(flatten).collect::<Result<_, _>>()?;
+        let inputs = inputs.iter().map(|input| layout::contract_schema(input)).collect();
+        let opener = Opener { plugin: Arc::clone(plugin), step: step.clone(), inputs, fields };
         let (live, plan) = opener.open::<R>()?;
         Ok(Self { opener, plan, live: Some(live), used_for: None, crossed: Crossed::default() })
     }
@@ -114,9 +117,9 @@ impl<R: OpenRole> Seat<R> {
         &self.plan
     }
 
-    /// The schema of the input as the guest sees it.
-    pub(crate) fn input(&self) -> &SchemaRef {
-        &self.opener.input
+    /// The schemas that `open` was given, as the guest sees them.
+    pub(crate) fn inputs(&self) -> &[SchemaRef] {
+        &self.opener.inputs
     }
 
     /// What has crossed so far.
@@ -224,7 +227,7 @@ impl<R: OpenRole> Turn<'_, R> {
 impl Opener {
     /// A new instance, opened, its plan the same as that of the others.
     fn open<R: OpenRole>(&self) -> Result<(Live<R>, R::Plan), OpenError> {
-        let Opener { plugin, step, input, fields } = self;
+        let Opener { plugin, step, inputs, fields } = self;
         let (operator, name) = (&*plugin.name, &*step.step);
         let step_shared = plugin.step(step);
         let limits = &step.limits;
@@ -266,9 +269,9 @@ impl Opener {
         };
         store.data_mut().log.lock().end_call();
         let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
-        let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, input))?;
-        let plan = R::check(raw, input).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;
-        if !step_shared.is_same_plan(step, input, plan.clone().into()) {
+        let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, inputs))?;
+        let plan = R::check(raw, inputs).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;
+        if !step_shared.is_same_plan(step, inputs, plan.clone().into()) {
             return Err(OpenError::PlanChanged { operator: operator.into(), step: name.into() });
         }
         store.set_hostcall_fuel(bytes(limits.output_bytes.saturating_add(LIFT_SLACK_BYTES)));

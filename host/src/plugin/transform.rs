@@ -32,13 +32,13 @@ impl OpenRole for AsTransform {
         export: &Self::Export,
         store: &mut GuestStore,
         step: &StepInfo,
-        input: &[FlatField],
+        inputs: &[Vec<FlatField>],
     ) -> Answer<RawTransformPlan, Refusal> {
-        export.open(store, step, input)
+        export.open(store, step, &inputs[0])
     }
 
-    fn check(raw: RawTransformPlan, input: &SchemaRef) -> Result<TransformPlan, String> {
-        check::transform_plan(raw, input)
+    fn check(raw: RawTransformPlan, inputs: &[SchemaRef]) -> Result<TransformPlan, String> {
+        check::transform_plan(raw, &inputs[0])
     }
 }
 

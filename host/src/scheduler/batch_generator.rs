@@ -157,6 +157,9 @@ impl BatchGenerator {
             if self.control.sleep(wait) != Stop::No {
                 return Ok(());
             }
+            if self.has_failed() {
+                return Ok(());
+            }
             // Before the batch is made: what a source pushed before it ended is in it.
             let ended = self.have_ended();
             if self.control.n_in_flight() >= BATCHES_IN_FLIGHT_MAX {
@@ -182,6 +185,9 @@ impl BatchGenerator {
             if self.control.wait_until_idle() != Stop::No {
                 return Ok(());
             }
+            if self.has_failed() {
+                return Ok(());
+            }
             let ended = self.have_ended();
             let (inputs, has_rows) = self.take()?;
             if has_rows {
@@ -203,7 +209,17 @@ impl BatchGenerator {
     fn have_ended(&self) -> bool {
         self.sources.iter().all(|source| match source {
             LiveSource::Receiver(receiver) => receiver.is_finished(),
-            LiveSource::Replayable { drained, .. } => *drained && self.settings.trigger == Trigger::AvailableNow,
+            LiveSource::Replayable { source, drained } => {
+                source.has_ended() || (*drained && self.settings.trigger == Trigger::AvailableNow)
+            }
+        })
+    }
+
+    /// Whether a source has failed for good: the job ends, with what was received until then.
+    fn has_failed(&self) -> bool {
+        self.sources.iter().any(|source| match source {
+            LiveSource::Receiver(receiver) => receiver.has_failed(),
+            LiveSource::Replayable { .. } => false,
         })
     }
 

@@ -20,6 +20,7 @@ use crate::scheduler::run_batch::BatchRunner;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
+use crate::state::{StateError, StateStore};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::{WorkerPool, panicked};
 
@@ -60,6 +61,9 @@ pub enum StartError {
         #[source]
         source: Error,
     },
+    /// The place for the steps' state could not be opened.
+    #[error("the state of the job could not be opened")]
+    State(#[source] StateError),
     /// The system gave no thread.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -69,6 +73,7 @@ impl Explain for StartError {
     fn fault(&self) -> Fault {
         match self {
             StartError::Open { source, .. } => source.fault(),
+            StartError::State(source) => source.fault(),
             StartError::Thread(_) => Fault::External,
         }
     }
@@ -76,6 +81,7 @@ impl Explain for StartError {
     fn hint(&self) -> Option<String> {
         match self {
             StartError::Open { source, .. } => source.hint(),
+            StartError::State(source) => source.hint(),
             StartError::Thread(_) => None,
         }
     }
@@ -282,6 +288,16 @@ fn step_counts(plan: &Plan) -> Vec<StepCounts> {
     steps.chain(plan.sinks.iter().map(|sink| sink.meter.snapshot(&sink.name))).collect()
 }
 
+/// Opens what the steps of a plan keep from batch to batch; `None`: they keep nothing.
+fn open_state(plan: &Plan) -> Result<Option<StateStore>, StateError> {
+    if plan.states.is_empty() {
+        return Ok(None);
+    }
+    let store = StateStore::open(&plan.settings.state)?;
+    plan.states.iter().for_each(|state| store.attach(state));
+    Ok(Some(store))
+}
+
 /// Tells listeners what happens to a source.
 fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver {
     Arc::new(move |event| listeners.iter().for_each(|listener| listener.on_source_event(&source, event)))
@@ -310,6 +326,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
             source: error,
         })?);
     }
+    let state = open_state(&plan).map_err(StartError::State)?;
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
         state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
@@ -332,7 +349,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
                     job: plan.settings.name.clone(),
                     source: planned.name.clone(),
                     index,
-                    schema: planned.schema.clone(),
+                    schema: planned.physical_schema(),
                     store: store.clone(),
                     clock: clock.clone(),
                     observer: Some(tell_of(planned.name.clone(), listeners.clone())),
@@ -367,6 +384,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let runner = Runner {
         batches: BatchRunner {
             watermarks: Mutex::new(Watermarks::new(plan.event_times.clone(), plan.clocks.clone())),
+            state,
             plan: plan.clone(),
             pool,
             store,

@@ -21,6 +21,7 @@ use crate::scheduler::watermarks::Watermarks;
 use crate::shuffle::Shuffle;
 use crate::sink::{Prepared, Sink, SinkBatch};
 use crate::source::{OffsetRange, RangeReader};
+use crate::state::StateStore;
 use crate::task::pipeline::{Cancelled, Outputs, Pipeline, RunningPipeline, TaskOutput};
 use crate::task::pool::WorkerPool;
 use crate::task::{PartFailed, TaskContext};
@@ -29,6 +30,8 @@ use crate::task::{PartFailed, TaskContext};
 pub(crate) struct BatchRunner {
     pub(crate) plan: Arc<Plan>,
     pub(crate) watermarks: Mutex<Watermarks>,
+    /// What steps keep from batch to batch; `None`: nothing.
+    pub(crate) state: Option<StateStore>,
     pub(crate) pool: WorkerPool,
     pub(crate) store: Arc<BlockStore>,
     /// The open sinks with their names.
@@ -97,7 +100,11 @@ impl BatchRunner {
                 Box::new(move || Ok(state.commit(PartitionId(partition))?)) as Commit
             })
         });
-        self.pool.run(partitions.collect()).into_iter().collect()
+        self.pool.run(partitions.collect()).into_iter().collect::<Result<(), Error>>()?;
+        match &self.state {
+            Some(state) => Ok(state.maintain()?),
+            None => Ok(()),
+        }
     }
 
     fn run_stages(&self, batch: &Batch, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
@@ -129,6 +136,7 @@ impl BatchRunner {
                         batch_id: batch.batch_id,
                         batch_time_us: batch.batch_time_us,
                         partition: PartitionId(base + partition),
+                        stage_partition: PartitionId(partition),
                         attempt: 0,
                         times: times.clone(),
                         cancelled: cancelled.clone(),

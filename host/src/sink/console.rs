@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::json::LineDelimitedWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use chrono::DateTime;
 
 use super::error::SinkError;
+use super::json_lines::write_lines;
 use super::table::{Cell, Column, draw, printable};
 use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
 use crate::error::Error;
@@ -139,7 +139,7 @@ pub(super) fn check_json(schema: &SchemaRef) -> Result<(), Error> {
         // The writer looks at types when there are rows.
         let nullable = Arc::new(arrow::datatypes::Schema::new(vec![field.as_ref().clone().with_nullable(true)]));
         let row = RecordBatch::try_new(nullable, vec![new_null_array(field.data_type(), 1)]);
-        let written = row.and_then(|row| LineDelimitedWriter::new(io::sink()).write(&row));
+        let written = row.and_then(|row| write_lines(&row, &mut Vec::new()));
         if let Err(error) = written {
             let reason = format!("column `{}`: {}", field.name(), describe(&error));
             let hint = "Leave the column out, or make a text of it.".into();
@@ -287,9 +287,7 @@ impl PartitionWriter for ConsoleWriter {
                     .map_err(|source| SinkError::Format { format: "a table", source })?;
             }
             Shown::Json(lines) => {
-                let mut writer = LineDelimitedWriter::new(lines);
-                let written = writer.write(&rows).and_then(|()| writer.finish());
-                written.map_err(|source| SinkError::Format { format: "JSON", source })?;
+                write_lines(&rows, lines).map_err(|source| SinkError::Format { format: "JSON", source })?;
             }
         }
         Ok(())

@@ -18,10 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
-use arrow::json::LineDelimitedWriter;
 
 use super::console::check_json;
 use super::error::SinkError;
+use super::json_lines::write_lines;
 use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
 use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
@@ -60,7 +60,8 @@ pub struct FileSink {
 /// How rows are written to files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FileSinkFormat {
-    /// An object a line; nulls are left out. Files end in `.jsonl`.
+    /// An object a line; nulls are left out, but in lists and maps. A file source with the rows' schema reads them back.
+    /// Files end in `.jsonl`.
     #[default]
     Json,
     /// A line a row, of its only column, `utf8`; null is an empty line. Line ends in values are written as they are.
@@ -322,8 +323,7 @@ impl PartitionWriter for FileWriter {
         }
         match self.format {
             FileSinkFormat::Json => {
-                let mut writer = LineDelimitedWriter::new(&mut self.buffer);
-                let written = writer.write(rows).and_then(|()| writer.finish());
+                let written = write_lines(rows, &mut self.buffer);
                 written.map_err(|source| SinkError::Format { format: "JSON", source })?;
             }
             FileSinkFormat::Text => {

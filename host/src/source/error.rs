@@ -90,6 +90,45 @@ pub enum SourceError {
         /// The file.
         path: PathBuf,
     },
+    /// A row cannot be read, and the source is to fail then.
+    #[error("the row at {} cannot be read: {}{reason}", place(.object, *.position, *.line),
+        .shown.as_ref().map(|shown| format!("`{shown}`: ")).unwrap_or_default())]
+    BadRow {
+        /// The file or the peer.
+        object: String,
+        /// Bytes before the row.
+        position: u64,
+        /// Its line, counted from 1, where that can be told.
+        line: Option<u64>,
+        /// The start of the row, where it is to be had.
+        shown: Option<String>,
+        /// Why.
+        reason: String,
+    },
+    /// A file is not what its source reads, or is broken.
+    #[error("`{object}` cannot be read: {reason}")]
+    BadFile {
+        /// The file or the peer.
+        object: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A schema is to be found in the files, and there is none yet, or none that says it.
+    #[error("the schema of `{path}` cannot be told: {reason}")]
+    NoSchema {
+        /// The path of the source.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The first file has not the columns that are declared.
+    #[error("the declared columns are not those of `{object}`: {reason}")]
+    OtherColumns {
+        /// The file.
+        object: String,
+        /// Which, and why.
+        reason: String,
+    },
     /// A range of another source, or a broken one.
     #[error("`{object}` has no range from {start} to {end}")]
     Range {
@@ -99,6 +138,12 @@ pub enum SourceError {
         start: u64,
         /// Exclusive end.
         end: u64,
+    },
+    /// A range of a generator that had other options, and so other rows.
+    #[error("`{object}` was planned with other options than the generator has now")]
+    OtherOptions {
+        /// What is to be read.
+        object: String,
     },
     /// The code of a receiver panicked.
     #[error("the receiver panicked: {message}")]
@@ -115,13 +160,24 @@ pub enum SourceError {
     },
 }
 
+/// Where a row stands, in words.
+fn place(object: &str, position: u64, line: Option<u64>) -> String {
+    match line {
+        Some(line) => format!("line {line} of `{object}`"),
+        None => format!("byte {position} of `{object}`"),
+    }
+}
+
 impl Explain for SourceError {
     fn fault(&self) -> Fault {
         match self {
             Self::Option { .. }
+            | Self::NoSchema { .. }
+            | Self::OtherColumns { .. }
             | Self::Missing { .. }
             | Self::Irregular { .. }
             | Self::Compressed { .. }
+            | Self::OtherOptions { .. }
             | Self::Panicked { .. } => Fault::User,
             Self::Range { .. } => Fault::Host,
             _ => Fault::External,
@@ -154,6 +210,24 @@ impl Explain for SourceError {
             Self::Irregular { .. } => {
                 Some("Write `type = \"stdin\"` for a stream, and direct it to the standard input.".into())
             }
+            Self::OtherOptions { .. } => {
+                Some("Give the source the options back that it had when the batch was planned.".into())
+            }
+            Self::BadRow { .. } => Some(
+                "Mend the row, or write `on-error = \"drop\"` to leave such rows out, or `\"dead-letter\"` to set them aside."
+                    .into(),
+            ),
+            Self::BadFile { .. } => Some(
+                "Mend the file or leave it out with a pattern in `path`; or write `on-error = \"drop\"` to leave such files \
+                 out, or `\"dead-letter\"` to set the reason aside."
+                    .into(),
+            ),
+            Self::NoSchema { .. } => Some(
+                "Write the columns and their types, as in `schema = { word = \"utf8\", n = \"int64\" }`, or put a file there \
+                 before the job is checked."
+                    .into(),
+            ),
+            Self::OtherColumns { .. } => Some("Mend `schema`, or let `path` name files that fit it.".into()),
             Self::Compressed { .. } => Some("Decompress it first, or leave it out with a pattern in `path`.".into()),
             _ => None,
         }

@@ -12,6 +12,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use memchr::{memchr, memchr_iter, memrchr};
 
 use super::counters::{SourceCounters, SourceNote};
+use super::format::{LineFormat, refuse};
 use crate::error::{Error, Internal};
 use crate::job::table::Table;
 
@@ -62,38 +63,97 @@ impl LineOptions {
     }
 }
 
+impl LineOptions {
+    /// Reads the keys `max-line-bytes` and `invalid`, of which the latter is for text alone.
+    pub(super) fn parse_for(table: &mut Table<'_>, format: Option<&LineFormat>) -> Self {
+        let options = Self::parse(table);
+        match format {
+            None | Some(LineFormat::Text) => {}
+            Some(LineFormat::Json(_)) => {
+                refuse(table, &["invalid"], "json", "lines of JSON that are not valid UTF-8 are always rejected");
+            }
+            Some(LineFormat::Csv(..)) => {
+                refuse(table, &["invalid"], "csv", "records of CSV that are not valid UTF-8 are always rejected");
+            }
+        }
+        options
+    }
+}
+
 /// The schema of lines of text: one column, `value: utf8`, without nulls.
 #[must_use]
 pub fn text_schema() -> SchemaRef {
     Arc::new(Schema::new(vec![Field::new("value", DataType::Utf8, false)]))
 }
 
-/// Where whole lines go: a run of them, each with its line end.
-pub(super) type Run<'a> = dyn FnMut(&[u8]) -> Result<(), Error> + 'a;
+/// Where whole lines go: a run of them, each with its line end, and the offset of the first byte.
+pub(super) type Run<'a> = dyn FnMut(u64, &[u8]) -> Result<(), Error> + 'a;
 
 /// Where rows go.
 pub(super) type EmitRows<'a> = dyn FnMut(RecordBatch) -> Result<(), Error> + 'a;
 
+/// What some editors put before a text to say that it is UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Cuts a stream of bytes behind line ends. Holds no more than one line.
+///
+/// A byte order mark at the very start is no part of the first line.
 #[derive(Debug)]
 pub(super) struct LineCutter {
     line_bytes_max: usize,
+    /// The offset of the next byte that comes.
+    position: u64,
+    /// How much of a byte order mark has come; `None` where none can stand any more.
+    mark: Option<usize>,
     /// The start of a line whose end has not come.
     partial: Vec<u8>,
+    /// Its offset.
+    partial_start: u64,
     /// Whether the present line is too long and its rest is passed over.
     passing_over: bool,
-    /// Lines passed over so far.
-    n_passed_over: u64,
+    /// The offsets of lines passed over and not yet told: two a piece, at most.
+    passed_over: Vec<u64>,
 }
 
 impl LineCutter {
     pub(super) fn new(options: &LineOptions) -> Self {
         let line_bytes_max = options.line_bytes_max.min(LINE_BYTES_LIMIT) as usize;
-        Self { line_bytes_max, partial: Vec::new(), passing_over: false, n_passed_over: 0 }
+        Self {
+            line_bytes_max,
+            position: 0,
+            mark: Some(0),
+            partial: Vec::new(),
+            partial_start: 0,
+            passing_over: false,
+            passed_over: Vec::new(),
+        }
+    }
+
+    /// Says where the first byte that comes stands.
+    pub(super) fn start_at(&mut self, position: u64) {
+        self.position = position;
+        self.mark = (position == 0).then_some(0);
     }
 
     /// Takes a piece, and gives the lines that end in it, in order.
     pub(super) fn cut(&mut self, mut bytes: &[u8], run: &mut Run<'_>) -> Result<(), Error> {
+        if let Some(n_seen) = self.mark {
+            let left = &BYTE_ORDER_MARK[n_seen..];
+            let n_same = left.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+            if n_same == left.len() {
+                self.mark = None;
+                self.position += n_same as u64;
+                bytes = &bytes[n_same..];
+            } else if n_same == bytes.len() {
+                self.mark = Some(n_seen + n_same);
+                self.position += n_same as u64;
+                return Ok(());
+            } else {
+                self.mark = None;
+                self.position -= n_seen as u64;
+                self.keep(&BYTE_ORDER_MARK[..n_seen]);
+            }
+        }
         if self.passing_over || !self.partial.is_empty() {
             let Some(end) = memchr(b'\n', bytes) else {
                 self.keep(bytes);
@@ -101,13 +161,14 @@ impl LineCutter {
             };
             let (rest, next) = bytes.split_at(end + 1);
             self.keep(&rest[..end]);
+            self.position += 1;
             bytes = next;
             if self.passing_over {
                 self.passing_over = false;
             } else {
                 let mut line = std::mem::take(&mut self.partial);
                 line.push(b'\n');
-                run(&line)?;
+                run(self.partial_start, &line)?;
                 // Its allocation serves the next one.
                 line.clear();
                 self.partial = line;
@@ -115,7 +176,9 @@ impl LineCutter {
         }
         let whole = memrchr(b'\n', bytes).map_or(0, |end| end + 1);
         if whole > 0 {
-            run(&bytes[..whole])?;
+            let start = self.position;
+            self.position += whole as u64;
+            run(start, &bytes[..whole])?;
         }
         self.keep(&bytes[whole..]);
         Ok(())
@@ -123,13 +186,17 @@ impl LineCutter {
 
     /// The stream has ended properly: its last line is a line, even without a line end.
     pub(super) fn finish(&mut self, run: &mut Run<'_>) -> Result<(), Error> {
+        if let Some(n_seen) = self.mark.take() {
+            self.position -= n_seen as u64;
+            self.keep(&BYTE_ORDER_MARK[..n_seen]);
+        }
         self.passing_over = false;
         if self.partial.is_empty() {
             return Ok(());
         }
         let mut line = std::mem::take(&mut self.partial);
         line.push(b'\n');
-        run(&line)
+        run(self.partial_start, &line)
     }
 
     /// The stream has broken: forgets the line it broke in. Whether there was one.
@@ -140,9 +207,9 @@ impl LineCutter {
         within
     }
 
-    /// Lines passed over since this was last asked.
-    pub(super) fn take_passed_over(&mut self) -> u64 {
-        std::mem::take(&mut self.n_passed_over)
+    /// The offsets of the lines passed over since this was last asked.
+    pub(super) fn take_passed_over(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.passed_over)
     }
 
     /// Whether the present line is too long.
@@ -151,14 +218,19 @@ impl LineCutter {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
+        let start = self.position;
+        self.position += bytes.len() as u64;
         if self.passing_over {
             return;
+        }
+        if self.partial.is_empty() {
+            self.partial_start = start;
         }
         // One more than the longest line, for a carriage return; whoever gets the line looks at its length again.
         if self.partial.len() + bytes.len() > self.line_bytes_max + 1 {
             self.partial = Vec::new();
             self.passing_over = true;
-            self.n_passed_over += 1;
+            self.passed_over.push(self.partial_start);
         } else {
             self.partial.extend_from_slice(bytes);
         }
@@ -232,18 +304,61 @@ impl TextRows {
 
 /// Makes rows of whole lines.
 pub(super) trait LineRows {
-    /// Takes whole lines, each with its line end; gives batches that are full.
-    fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error>;
+    /// Takes whole lines, each with its line end, of which the first starts at the offset `start`; gives batches that
+    /// are full.
+    fn add(&mut self, start: u64, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error>;
+
+    /// A line that starts at `start` was longer than allowed, and is not to be had.
+    fn pass_over(&mut self, start: u64) {
+        let _ = start;
+        self.counters().note(SourceNote::LineTooLong);
+    }
 
     /// Gives what there is.
     fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error>;
+
+    /// No more lines come: gives the rest.
+    fn finish(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        self.flush(emit)
+    }
+
+    /// No more lines come, because the stream broke: forgets a row that lacks some of its lines. Whether there was one.
+    fn break_off(&mut self) -> bool {
+        false
+    }
 
     /// Where lines that make no row are counted.
     fn counters(&self) -> &SourceCounters;
 }
 
+impl LineRows for Box<dyn LineRows> {
+    fn add(&mut self, start: u64, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        (**self).add(start, run, emit)
+    }
+
+    fn pass_over(&mut self, start: u64) {
+        (**self).pass_over(start);
+    }
+
+    fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        (**self).flush(emit)
+    }
+
+    fn finish(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
+        (**self).finish(emit)
+    }
+
+    fn break_off(&mut self) -> bool {
+        (**self).break_off()
+    }
+
+    fn counters(&self) -> &SourceCounters {
+        (**self).counters()
+    }
+}
+
 impl LineRows for TextRows {
-    fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
+    fn add(&mut self, _: u64, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
         // Line ends are characters of their own in UTF-8: a run is valid exactly if each of its lines is.
         let valid = simdutf8::basic::from_utf8(run).is_ok();
         let mut start = 0;
@@ -304,9 +419,14 @@ impl<R: LineRows> LineStream<R> {
     /// Takes a piece. What is full is given; the rest waits for [`flush`](Self::flush).
     pub(super) fn add(&mut self, bytes: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
         let rows = &mut self.rows;
-        self.cutter.cut(bytes, &mut |run| rows.add(run, emit))?;
-        self.note_passed_over();
+        self.cutter.cut(bytes, &mut |start, run| rows.add(start, run, emit))?;
+        self.pass_over();
         Ok(())
+    }
+
+    /// Says where the first byte that comes stands; 0 when it is not said.
+    pub(super) fn start_at(&mut self, position: u64) {
+        self.cutter.start_at(position);
     }
 
     /// Gives all whole lines so far.
@@ -317,13 +437,15 @@ impl<R: LineRows> LineStream<R> {
     /// The stream has ended properly: gives the rest, an unended last line too.
     pub(super) fn finish(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
         let rows = &mut self.rows;
-        self.cutter.finish(&mut |run| rows.add(run, emit))?;
-        self.rows.flush(emit)
+        self.cutter.finish(&mut |start, run| rows.add(start, run, emit))?;
+        self.rows.finish(emit)
     }
 
     /// The stream has broken, or is left: gives all whole lines, and counts the one that is cut.
     pub(super) fn break_off(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
-        if self.cutter.break_off() {
+        // Of a row of several lines, or of one, what is there is no row.
+        let (of_line, of_row) = (self.cutter.break_off(), self.rows.break_off());
+        if of_line || of_row {
             self.rows.counters().note(SourceNote::LineCut);
         }
         self.rows.flush(emit)
@@ -334,9 +456,9 @@ impl<R: LineRows> LineStream<R> {
         self.cutter.is_passing_over()
     }
 
-    fn note_passed_over(&mut self) {
-        for _ in 0..self.cutter.take_passed_over() {
-            self.rows.counters().note(SourceNote::LineTooLong);
+    fn pass_over(&mut self) {
+        for start in self.cutter.take_passed_over() {
+            self.rows.pass_over(start);
         }
     }
 }

@@ -19,10 +19,12 @@ use crate::job::table::Table;
 
 pub use counters::{SourceCounters, SourceNote, SourceSnapshot};
 pub use error::SourceError;
-pub use file::{FileFormat, FileSource};
+pub use file::{Columns, FileFormat, FileSource, Fingerprint, Inferred, TableRead, fingerprint, read_table};
+pub use format::{CsvOptions, LineFormat};
 pub use generator::{GeneratorKind, GeneratorSource};
 pub use intake::{Intake, PushError};
 pub use lines::{InvalidUtf8, LINE_BYTES_LIMIT, LineOptions, text_schema};
+pub use reject::{BadRows, REJECTED, VALUE_BYTES_MAX, dead_letter_schema, physical_schema};
 pub use socket::SocketSource;
 pub use stdin::StdinSource;
 pub use supervisor::{BACKOFF_MAX, BACKOFF_MIN, ReceiverHandle, ReceiverSettings, SourceEvent, SourceObserver};
@@ -30,9 +32,11 @@ pub use supervisor::{BACKOFF_MAX, BACKOFF_MIN, ReceiverHandle, ReceiverSettings,
 mod counters;
 mod error;
 mod file;
+mod format;
 pub mod generator;
 mod intake;
 mod lines;
+mod reject;
 pub mod schema;
 mod socket;
 mod stdin;
@@ -57,6 +61,12 @@ pub fn parse_definition(type_name: &str, table: &mut Table<'_>) -> Option<Arc<dy
     }
 }
 
+/// Whether a table is that of a source of a type that sets rejected rows aside, and names the stream that has them.
+pub(crate) fn may_have_dead_letter(table: &mut Table<'_>) -> bool {
+    let reads_rows = matches!(table.text_if_text("type").as_deref(), Some("socket" | "file" | "stdin"));
+    reads_rows && table.has("dead-letter")
+}
+
 /// What a job says about a source: its options, checked, and how to open it.
 ///
 /// Implement it for a source of your own and give it to `Context::source`.
@@ -70,6 +80,12 @@ pub trait SourceDefinition: Send + Sync + fmt::Debug {
     ///
     /// When the options do not say what it is.
     fn schema(&self) -> Result<SchemaRef, Error>;
+
+    /// The name of the stream that gets rows that could not be read, if they are set aside. What the source gives then has
+    /// [`physical_schema`] of its [`schema`](Self::schema).
+    fn dead_letter(&self) -> Option<&str> {
+        None
+    }
 
     /// One line for people, as in `127.0.0.1:9999`.
     fn describe(&self) -> String;
@@ -179,6 +195,11 @@ pub trait Replayable: Send + Sync {
 
     /// A reader of ranges, shared by the tasks of all batches.
     fn reader(&self) -> Arc<dyn RangeReader>;
+
+    /// Whether nothing will ever be added to what was planned, so that the source has ended whatever the trigger.
+    fn has_ended(&self) -> bool {
+        false
+    }
 
     /// What was seen while planning and reading, if it is counted.
     fn counters(&self) -> Option<Arc<SourceCounters>> {

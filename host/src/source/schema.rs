@@ -41,6 +41,19 @@ const SIMPLE: &[(&str, DataType)] = &[
 /// Names of types with parameters, for suggestions.
 const COMPOSED: &[&str] = &["timestamp", "decimal", "list", "struct", "map"];
 
+/// The type `timestamp`.
+#[must_use]
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))
+}
+
+/// The type `map<utf8, T>`.
+#[must_use]
+pub fn map_of(value: DataType) -> DataType {
+    let entries = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
+}
+
 /// A type that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
@@ -117,7 +130,7 @@ impl Parser<'_> {
         }
         let name = self.word()?;
         match name.as_str() {
-            "timestamp" => Ok(DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into()))),
+            "timestamp" => Ok(timestamp()),
             "decimal" => self.decimal(),
             "list" => {
                 self.expect('<')?;
@@ -178,8 +191,7 @@ impl Parser<'_> {
         self.expect(',')?;
         let value = self.data_type(depth + 1)?;
         self.expect('>')?;
-        let entries = Fields::from(vec![Field::new("key", key, false), Field::new("value", value, true)]);
-        Ok(DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false))
+        Ok(map_of(value))
     }
 
     fn space(&mut self) {

@@ -1,8 +1,7 @@
-//! Lines of text from a TCP server: what Spark calls `socketLineStream`.
+//! Lines from a TCP server: what Spark calls `socketLineStream`.
 
 use std::io::{self, ErrorKind, Read};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +10,9 @@ use arrow::datatypes::SchemaRef;
 
 use super::counters::SourceNote;
 use super::error::SourceError;
-use super::lines::{LineCutter, LineOptions, LineStream, TextRows, text_schema};
+use super::format::{BatchBounds, LineFormat};
+use super::lines::LineOptions;
+use super::reject::BadRows;
 use super::{Intake, OpenSource, Receiver, SourceDefinition};
 use crate::error::Error;
 use crate::job::table::Table;
@@ -19,18 +20,15 @@ use crate::job::table::Table;
 /// Bytes of one read. A busy socket gives 64 to 256 KiB at a time, and what one read gives is pushed at once.
 const READ_BYTES: usize = 256 << 10;
 
-/// Rows of a batch that is pushed, at most.
-const ROWS_MAX: usize = 65_536;
-
-/// Bytes of a batch that is pushed; those of one read are always fewer.
-const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Rows and bytes of a batch that is pushed, at most; the bytes of one read are always fewer.
+const BATCH: BatchBounds = BatchBounds { rows_max: 65_536, bytes_max: 4 << 20 };
 
 /// How often a silent socket is left to look whether the job stops.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
-/// Lines of text from a TCP server that the job connects to.
+/// Lines from a TCP server that the job connects to.
 ///
-/// Each line is a row of one column, `value: utf8`. Lines end in `\n`; a `\r` before it is no part of them. When the
+/// Each line is a row, of one column, `value: utf8`, or as `format` says. Lines end in `\n`; a `\r` before it is no part of them. When the
 /// server closes the connection, its last line counts even without a line end; when the connection breaks, that line
 /// is left out and counted. Nothing can be read again: lines received and not yet processed are lost in a crash.
 ///
@@ -52,8 +50,12 @@ pub struct SocketSource {
     pub reconnect: bool,
     /// How long the server may take to answer one attempt to connect.
     pub connect_timeout: Duration,
+    /// What a line is. A header of CSV stands at the start of every connection.
+    pub format: LineFormat,
     /// How lines are read.
     pub lines: LineOptions,
+    /// What is done with lines that are no rows.
+    pub bad_rows: BadRows,
 }
 
 impl SocketSource {
@@ -64,11 +66,14 @@ impl SocketSource {
             address: address.into(),
             reconnect: true,
             connect_timeout: Duration::from_secs(5),
+            format: LineFormat::Text,
             lines: LineOptions::default(),
+            bad_rows: BadRows::Drop,
         }
     }
 
-    /// Reads the options `address`, `reconnect`, `connect-timeout`, `max-line-bytes` and `invalid`.
+    /// Reads the options `address`, `reconnect`, `connect-timeout`, `format`, `schema`, those of CSV, `max-line-bytes`,
+    /// `invalid`, `on-error` and `dead-letter`.
     pub fn parse(table: &mut Table<'_>) -> Option<Self> {
         let address = table.required_text("address");
         if let Some(SourceError::Option { message, hint }) =
@@ -84,7 +89,10 @@ impl SocketSource {
             }
             timeout => source.connect_timeout = timeout.unwrap_or(source.connect_timeout),
         }
-        source.lines = LineOptions::parse(table);
+        let (format, bad_rows) = LineFormat::parse(table);
+        source.lines = LineOptions::parse_for(table, format.as_ref());
+        source.bad_rows = bad_rows;
+        source.format = format?;
         address.map(|_| source)
     }
 }
@@ -116,7 +124,11 @@ impl SourceDefinition for SocketSource {
     }
 
     fn schema(&self) -> Result<SchemaRef, Error> {
-        Ok(text_schema())
+        Ok(self.format.schema())
+    }
+
+    fn dead_letter(&self) -> Option<&str> {
+        self.bad_rows.dead_letter()
     }
 
     fn describe(&self) -> String {
@@ -129,7 +141,7 @@ impl SourceDefinition for SocketSource {
 
     fn open(&self) -> Result<OpenSource, Error> {
         check_address(&self.address)?;
-        Ok(OpenSource::Receiver(Box::new(SocketReceiver { options: self.clone() })))
+        Ok(OpenSource::Receiver(Box::new(SocketReceiver { options: self.clone(), has_failed: false })))
     }
 }
 
@@ -137,6 +149,8 @@ impl SourceDefinition for SocketSource {
 #[derive(Debug)]
 struct SocketReceiver {
     options: SocketSource,
+    /// Whether a row has come that the job is to fail for.
+    has_failed: bool,
 }
 
 /// How a connection ended.
@@ -158,7 +172,13 @@ impl Receiver for SocketReceiver {
             return Ok(());
         };
         intake.note(SourceNote::Connected);
-        let error = match receive(stream, &self.options.lines, intake)? {
+        let received = receive(stream, &self.options, intake).inspect_err(|error| {
+            self.has_failed = matches!(
+                error.downcast_ref::<SourceError>(),
+                Some(SourceError::BadRow { .. } | SourceError::BadFile { .. })
+            );
+        });
+        let error = match received? {
             End::Stopping => return Ok(()),
             End::Closed => SourceError::Closed { address: address.clone() },
             End::Broken(source) => SourceError::Read { what: format!("`{address}`"), source },
@@ -172,13 +192,15 @@ impl Receiver for SocketReceiver {
         }
         Ok(())
     }
+
+    fn can_run_again(&self) -> bool {
+        !self.has_failed
+    }
 }
 
 /// Reads until the connection ends or the job stops; pushes what there is after every read.
-fn receive(mut stream: TcpStream, options: &LineOptions, intake: &Intake) -> Result<End, Error> {
-    let counters = Arc::clone(intake.counters());
-    let rows = TextRows::new(options.clone(), Arc::clone(intake.schema()), counters, ROWS_MAX, BATCH_BYTES_MAX);
-    let mut text = LineStream::new(LineCutter::new(options), rows);
+fn receive(mut stream: TcpStream, options: &SocketSource, intake: &Intake) -> Result<End, Error> {
+    let mut text = options.format.stream(&options.address, &options.lines, &options.bad_rows, BATCH, intake.counters());
     let mut emit = |rows| Ok(intake.push(rows)?);
     if let Err(error) = stream.set_read_timeout(Some(STOP_POLL)) {
         return Ok(End::Broken(error));

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::AsArray;
 
@@ -109,6 +109,31 @@ fn it_reconnects_and_waits_for_a_server_that_is_down() {
 }
 
 #[test]
+fn lines_may_be_json_and_a_bad_one_may_end_the_source() {
+    let (listener, address) = listen();
+    let schema = crate::source::schema::parse_schema(&[("value".into(), "utf8".into())]).expect("a right type");
+    let format = LineFormat::Json(schema);
+    let source = SocketSource { format: format.clone(), ..SocketSource::new(&address) };
+    let running = Running::start(&source, 1 << 20);
+    let mut server = accept(&listener);
+    server.write_all(b"{\"value\": \"one\"}\nnonsense\n{\"value\": \"two\"}\n").expect("sent");
+    assert_eq!(running.take(2), ["one", "two"]);
+    assert_eq!(running.handle.counters().snapshot().rejected_rows, 1);
+    running.handle.stop();
+    assert!(running.handle.join(PATIENCE));
+
+    let source = SocketSource { format, bad_rows: BadRows::Fail, ..SocketSource::new(&address) };
+    let running = Running::start(&source, 1 << 20);
+    let mut server = accept(&listener);
+    server.write_all(b"{\"value\": \"one\"}\n").expect("sent");
+    assert_eq!(running.take(1), ["one"]);
+    server.write_all(b"nonsense\n").expect("sent");
+    assert!(running.handle.join(PATIENCE), "it is not run again");
+    let error = running.handle.take_failure().expect("a row was bad").to_string();
+    assert_eq!(error, format!("the row at byte 17 of `{address}` cannot be read: `nonsense`: it is no JSON object"));
+}
+
+#[test]
 fn a_long_line_is_refused_and_the_next_one_is_not_lost() {
     let (listener, address) = listen();
     let lines = LineOptions { line_bytes_max: 1_000, ..LineOptions::default() };
@@ -184,6 +209,7 @@ fn options_are_read() {
         reconnect: false,
         connect_timeout: Duration::from_secs(2),
         lines: LineOptions { line_bytes_max: 4096, invalid: super::super::lines::InvalidUtf8::Drop },
+        ..SocketSource::new("")
     };
     assert_eq!(read(all), Ok(Some(expected)));
     let problems = read("address = 'a'\nreconect = true\nmax-line-bytes = '1GiB'").expect_err("three mistakes");

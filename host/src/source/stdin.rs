@@ -1,7 +1,7 @@
-//! Lines of text from standard input.
+//! Lines from standard input.
 
 use std::io::{self, Read};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -9,7 +9,9 @@ use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{RecvTimeoutError, TryRecvError, bounded};
 
 use super::error::SourceError;
-use super::lines::{LineCutter, LineOptions, LineStream, TextRows, text_schema};
+use super::format::{BatchBounds, LineFormat};
+use super::lines::LineOptions;
+use super::reject::BadRows;
 use super::{Intake, OpenSource, Receiver, SourceDefinition};
 use crate::error::Error;
 use crate::job::table::Table;
@@ -20,29 +22,35 @@ const READ_BYTES: usize = 64 << 10;
 /// Pieces read and not yet taken: half a megabyte, so that reading and cutting overlap.
 const PIECES_WAITING_MAX: usize = 8;
 
-/// Rows of a batch that is pushed, at most.
-const ROWS_MAX: usize = 65_536;
+/// Rows and bytes of a batch that is pushed, at most.
+const BATCH: BatchBounds = BatchBounds { rows_max: 65_536, bytes_max: 1 << 20 };
 
-/// Bytes of a batch that is pushed.
-const BATCH_BYTES_MAX: usize = 1 << 20;
+/// What messages and dead letters call the input.
+const NAME: &str = "standard input";
 
 /// How often a silent input is left to look whether the job stops.
 const STOP_POLL: Duration = Duration::from_millis(50);
 
-/// Lines of text from the standard input of the process.
+/// Lines from the standard input of the process.
 ///
 /// Rows are as those of [`SocketSource`](super::SocketSource). The source ends with its input. A process has one
 /// standard input: of several such sources each gets a part, so a job should have one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct StdinSource {
+    /// What a line is.
+    pub format: LineFormat,
     /// How lines are read.
     pub lines: LineOptions,
+    /// What is done with lines that are no rows.
+    pub bad_rows: BadRows,
 }
 
 impl StdinSource {
-    /// Reads the options `max-line-bytes` and `invalid`.
+    /// Reads the options `format`, `schema`, those of CSV, `max-line-bytes`, `invalid`, `on-error` and `dead-letter`.
     pub fn parse(table: &mut Table<'_>) -> Option<Self> {
-        Some(Self { lines: LineOptions::parse(table) })
+        let (format, bad_rows) = LineFormat::parse(table);
+        let lines = LineOptions::parse_for(table, format.as_ref());
+        Some(Self { format: format?, lines, bad_rows })
     }
 }
 
@@ -52,11 +60,15 @@ impl SourceDefinition for StdinSource {
     }
 
     fn schema(&self) -> Result<SchemaRef, Error> {
-        Ok(text_schema())
+        Ok(self.format.schema())
+    }
+
+    fn dead_letter(&self) -> Option<&str> {
+        self.bad_rows.dead_letter()
     }
 
     fn describe(&self) -> String {
-        "standard input".into()
+        NAME.into()
     }
 
     fn ends(&self) -> bool {
@@ -72,7 +84,7 @@ impl SourceDefinition for StdinSource {
             Some(pieces) => pieces.clone(),
             None => shared.insert(read_pieces(io::stdin())?).clone(),
         };
-        Ok(OpenSource::Receiver(Box::new(PieceReceiver { pieces, lines: self.lines.clone(), has_failed: false })))
+        Ok(OpenSource::Receiver(Box::new(PieceReceiver { pieces, options: self.clone(), has_failed: false })))
     }
 }
 
@@ -105,16 +117,28 @@ fn read_pieces(mut input: impl Read + Send + 'static) -> Result<Pieces, SourceEr
 #[derive(Debug)]
 struct PieceReceiver {
     pieces: Pieces,
-    lines: LineOptions,
-    /// Whether reading has failed: nothing more comes, and that is no end.
+    options: StdinSource,
+    /// Whether reading has failed: nothing more comes, and that is no end. Or a row has come that the job is to fail for.
     has_failed: bool,
 }
 
 impl Receiver for PieceReceiver {
     fn run(&mut self, intake: &Intake) -> Result<(), Error> {
-        let counters = Arc::clone(intake.counters());
-        let rows = TextRows::new(self.lines.clone(), Arc::clone(intake.schema()), counters, ROWS_MAX, BATCH_BYTES_MAX);
-        let mut text = LineStream::new(LineCutter::new(&self.lines), rows);
+        self.receive(intake).inspect_err(|error| {
+            // Nothing of it can be had again.
+            self.has_failed = error.downcast_ref::<SourceError>().is_some();
+        })
+    }
+
+    fn can_run_again(&self) -> bool {
+        !self.has_failed
+    }
+}
+
+impl PieceReceiver {
+    fn receive(&self, intake: &Intake) -> Result<(), Error> {
+        let options = &self.options;
+        let mut text = options.format.stream(NAME, &options.lines, &options.bad_rows, BATCH, intake.counters());
         let mut emit = |rows| Ok(intake.push(rows)?);
         loop {
             if intake.is_stopping() {
@@ -136,16 +160,11 @@ impl Receiver for PieceReceiver {
             match piece {
                 Ok(piece) => text.add(&piece, &mut emit)?,
                 Err(source) => {
-                    self.has_failed = true;
                     text.break_off(&mut emit)?;
-                    return Err(SourceError::Read { what: "standard input".into(), source }.into());
+                    return Err(SourceError::Read { what: NAME.into(), source }.into());
                 }
             }
         }
-    }
-
-    fn can_run_again(&self) -> bool {
-        !self.has_failed
     }
 }
 
@@ -155,11 +174,12 @@ mod tests {
 
     use super::*;
     use crate::source::intake::test_intake;
+    use crate::source::text_schema;
 
     fn receive(input: impl Read + Send + 'static) -> (Vec<String>, Result<(), Error>) {
         let (intake, store, _) = test_intake(text_schema(), 64 << 20);
         let pieces = read_pieces(input).expect("threads can be started");
-        let outcome = PieceReceiver { pieces, lines: LineOptions::default(), has_failed: false }.run(&intake);
+        let outcome = PieceReceiver { pieces, options: StdinSource::default(), has_failed: false }.run(&intake);
         let mut lines = Vec::new();
         for meta in store.allocate(0, u64::MAX) {
             let rows = store.get(meta.id).expect("allocated");
@@ -195,7 +215,7 @@ mod tests {
         let (intake, _, signal) = test_intake(text_schema(), 1 << 20);
         let pieces = read_pieces(reader).expect("threads can be started");
         let running = thread::spawn(move || {
-            PieceReceiver { pieces, lines: LineOptions::default(), has_failed: false }.run(&intake)
+            PieceReceiver { pieces, options: StdinSource::default(), has_failed: false }.run(&intake)
         });
         signal.stop();
         running.join().expect("does not panic").expect("stopped");

@@ -181,6 +181,12 @@ impl ReceiverHandle {
         self.finished.failure.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
+    /// Whether it ended with an error that [`take_failure`](Self::take_failure) has not given yet.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.finished.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// Stops it at once: a push that waits for room fails, and nobody waits for the thread.
     pub fn abandon(&self) {
         self.signal.abandon();

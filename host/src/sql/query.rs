@@ -300,6 +300,7 @@ impl Query {
             batch_id: BatchId(0),
             batch_time_us: 0,
             partition: PartitionId(0),
+            stage_partition: PartitionId(0),
             attempt: 0,
             times: Arc::default(),
             cancelled: Arc::default(),

@@ -12,19 +12,47 @@
 //! ```
 //!
 //! Reading never sees the batch's own changes: a step writes a key at most once a batch, when it has made up its mind.
+//!
+//! A [`StateStore`] is the state of the whole job. It makes the tables, as [`StateSettings`] say:
+//!
+//! | backend | tables |
+//! | --- | --- |
+//! | `memory` | [`MemoryTable`]: about 30 bytes an entry of two numbers |
+//! | `lsm` | [`LsmTable`]: on disk, however many there are; a reading costs some microseconds |
+//! | `auto` | in memory until the budget is exceeded, then the largest move to disk |
+//!
+//! All of them hold the same entries in the same order, so what a job puts out does not depend on the backend.
 
+mod auto;
 mod changes;
+mod error;
+mod folder;
+mod lsm;
 mod memory;
 mod row_codec;
+mod settings;
 mod step_state;
+mod store;
+#[cfg(test)]
+mod tests;
 
 pub use changes::{Change, Changes};
+pub use error::StateError;
+pub use lsm::{LsmStore, LsmTable};
 pub use memory::MemoryTable;
 pub use row_codec::{EncodedRows, RowCodec};
-pub use step_state::{StateError, StateTask, StepState};
+pub use settings::{Backend, MEMORY_BYTES_MIN, StateSettings};
+pub use step_state::{OpenTable, StateTask, StepState};
+pub use store::StateStore;
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks a mutex. What it guards is changed in one go: a panic of another thread leaves nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// What a scan does with an entry: slot, key, value. It ends early when it answers `false`.
 pub type Visit<'a> = dyn FnMut(i64, &[u8], &[u8]) -> Result<bool, StateError> + 'a;
@@ -38,8 +66,8 @@ pub trait StateTable: Send {
     /// What could not be read.
     fn get(&self, slot: i64, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, StateError>;
 
-    /// Every entry of a range of slots, slot by slot in ascending order; within a slot in an order that depends only on what
-    /// was written, not on the process.
+    /// Every entry of a range of slots, slot by slot in ascending order; within a slot in ascending order of the keys. So the
+    /// order depends only on what the table holds: not on the backend, and not on how it came to hold it.
     ///
     /// # Errors
     ///
@@ -57,7 +85,7 @@ pub trait StateTable: Send {
     ///
     /// # Errors
     ///
-    /// What could not be written; the job fails with it.
+    /// What could not be written; the job fails with it, and nobody reads the table again.
     fn apply(&mut self, changes: &Changes) -> Result<(), StateError>;
 
     /// How many entries there are.
@@ -65,4 +93,18 @@ pub trait StateTable: Send {
 
     /// Bytes that they take, in memory or on disk.
     fn n_bytes(&self) -> u64;
+
+    /// Bytes of memory that moving the table to disk would free: zero where it cannot move, or has.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
+    /// Moves a table to disk that has [memory](StateTable::memory_bytes) to free. It holds the same entries afterwards.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written; the job fails with it.
+    fn move_to_disk(&mut self) -> Result<(), StateError> {
+        Ok(())
+    }
 }

@@ -1,48 +1,10 @@
 //! The state of one step: its partitions' tables, lent to tasks, changed when a batch has been published.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use super::{Changes, StateTable};
-use crate::error::{Explain, Fault};
+use super::{Changes, StateError, StateTable, locked};
 use crate::ids::PartitionId;
-
-/// State could not be read or written.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StateError {
-    /// The store on disk failed.
-    #[error("the state of step `{step}` could not be {doing}")]
-    Store {
-        /// The step.
-        step: String,
-        /// `read`, `written`, `opened`.
-        doing: &'static str,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// What was read is not what was written.
-    #[error("the state of step `{step}` is damaged: {what}")]
-    Damaged {
-        /// The step.
-        step: String,
-        /// What is wrong with it.
-        what: String,
-    },
-}
-
-impl Explain for StateError {
-    fn fault(&self) -> Fault {
-        Fault::External
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            StateError::Store { .. } => Some("Check the disk that `state.path` is on: space, rights, faults.".into()),
-            StateError::Damaged { .. } => None,
-        }
-    }
-}
 
 /// The tables of one partition.
 type Tables = Vec<Box<dyn StateTable>>;
@@ -54,7 +16,7 @@ struct Partition {
     pending: Option<Vec<Changes>>,
 }
 
-/// Makes the tables of a partition when they are first wanted: number of the table, partition.
+/// Makes the tables of a partition when they are first wanted: step, number of the table, partition.
 pub type OpenTable = dyn Fn(&str, usize, u32) -> Result<Box<dyn StateTable>, StateError> + Send + Sync;
 
 /// What a step keeps from batch to batch.
@@ -63,6 +25,8 @@ pub struct StepState {
     n_tables: usize,
     open: Mutex<Option<Arc<OpenTable>>>,
     partitions: Vec<Mutex<Partition>>,
+    /// Whether the job has ended: tables that a task still has are not taken back.
+    is_closed: AtomicBool,
 }
 
 impl std::fmt::Debug for StepState {
@@ -72,16 +36,18 @@ impl std::fmt::Debug for StepState {
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl StepState {
     /// The state of a step with some tables a partition; in memory until [`StepState::open_with`] says otherwise.
     #[must_use]
     pub fn new(step: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
         let partitions = (0..n_partitions).map(|_| Mutex::default()).collect();
-        Arc::new(Self { step: step.into(), n_tables, open: Mutex::new(None), partitions })
+        Arc::new(Self {
+            step: step.into(),
+            n_tables,
+            open: Mutex::new(None),
+            partitions,
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// The step.
@@ -151,6 +117,31 @@ impl StepState {
         self.partitions.iter().for_each(|partition| locked(partition).pending = None);
     }
 
+    /// The tables that could move to disk and that no task has: partition, table, bytes that would be free.
+    pub(super) fn tables_in_memory(&self) -> Vec<(u32, usize, u64)> {
+        let mut found = Vec::new();
+        for (partition, slot) in (0..).zip(&self.partitions) {
+            let slot = locked(slot);
+            let tables = slot.tables.iter().flatten().enumerate();
+            let sizes = tables.map(|(index, table)| (partition, index, table.memory_bytes()));
+            found.extend(sizes.filter(|(.., n_bytes)| *n_bytes > 0));
+        }
+        found
+    }
+
+    /// Moves a table to disk, unless a task has it.
+    pub(super) fn move_to_disk(&self, partition: u32, table: usize) -> Result<(), StateError> {
+        let mut slot = locked(&self.partitions[partition as usize]);
+        slot.tables.as_mut().map_or(Ok(()), |tables| tables[table].move_to_disk())
+    }
+
+    /// Drops all tables, and those that tasks have when they give them back. The job has ended.
+    pub(super) fn close(&self) {
+        self.is_closed.store(true, Ordering::SeqCst);
+        *locked(&self.open) = None;
+        self.partitions.iter().for_each(|partition| *locked(partition) = Partition::default());
+    }
+
     /// How many partitions there are.
     #[must_use]
     pub fn n_partitions(&self) -> u32 {
@@ -208,6 +199,8 @@ impl StateTask {
 
 impl Drop for StateTask {
     fn drop(&mut self) {
-        locked(&self.state.partitions[self.partition]).tables = self.tables.take();
+        let mut slot = locked(&self.state.partitions[self.partition]);
+        // Read under the lock: whoever closes the state looks at every partition after it has said so.
+        slot.tables = self.tables.take().filter(|_| !self.state.is_closed.load(Ordering::SeqCst));
     }
 }

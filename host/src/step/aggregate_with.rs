@@ -62,6 +62,8 @@ impl AggregateWithSpec {
             keys,
             bounds,
             meter,
+            invert: None,
+            instances: Arc::default(),
             open: Box::new(move || {
                 let instance = operator.open_aggregator(&info, &schema)?;
                 if *instance.plan() == plan {

@@ -25,6 +25,7 @@ use crate::step::chunks::{Chunks, batch_bytes};
 use crate::step::instances::Instances;
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, SpecProblem, batch_of, emit_in_chunks, internal, plain_field};
+use crate::step::partials::PartialOps;
 use crate::step::transform::CallBounds;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
@@ -69,7 +70,12 @@ enum Fold {
     Accumulate,
     Merge,
     Finish,
+    /// Of rows that have the columns of two partials: the whole and the part that is taken away.
+    Invert,
 }
+
+/// One partial a row: `whole` without `part`.
+pub(crate) type Invert<T> = fn(&mut T, &Call, &RecordBatch, &RecordBatch) -> Result<RecordBatch, CallError>;
 
 /// Opens an instance, and checks that it is the one the job was checked with.
 pub(crate) type Open<T> = Box<dyn Fn() -> Result<Box<T>, OpenError> + Send + Sync>;
@@ -93,6 +99,10 @@ pub(crate) struct FoldSpec<T: ?Sized> {
     pub(crate) output: SchemaRef,
     pub(crate) bounds: CallBounds,
     pub(crate) meter: Arc<StepMeter>,
+    /// Takes partials out of others, row by row; `None` when it cannot be done.
+    pub(crate) invert: Option<Invert<T>>,
+    /// Those of [`FoldOps`], from batch to batch.
+    pub(crate) instances: Arc<Instances<T>>,
     pub(crate) open: Open<T>,
 }
 
@@ -146,16 +156,7 @@ impl<T: ?Sized + Folds + 'static> FoldFactory<T> {
 
 impl<T: ?Sized + Folds + 'static> StepFactory for FoldFactory<T> {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        let types: Vec<DataType> = self.spec.keys.fields.iter().map(|field| field.data_type().clone()).collect();
-        let folding = Folding {
-            spec: self.spec.clone(),
-            instances: self.instances.clone(),
-            instance: None,
-            task: task.clone(),
-            first_row: 0,
-            table: KeyTable::new(&types),
-            groups: Vec::new(),
-        };
+        let folding = Folding::new(&self.spec, &self.instances, task);
         let pending = Pending { batches: Vec::new(), calls: 0.0, calls_max: PENDING_CALLS_MAX };
         if self.is_merge {
             return Ok(Box::new(Merge { folding, pending }));
@@ -181,6 +182,19 @@ struct Folding<T: ?Sized> {
 }
 
 impl<T: ?Sized + Folds> Folding<T> {
+    fn new(spec: &Arc<FoldSpec<T>>, instances: &Arc<Instances<T>>, task: &TaskContext) -> Self {
+        let types: Vec<DataType> = spec.keys.fields.iter().map(|field| field.data_type().clone()).collect();
+        Self {
+            spec: spec.clone(),
+            instances: instances.clone(),
+            instance: None,
+            task: task.clone(),
+            first_row: 0,
+            table: KeyTable::new(&types),
+            groups: Vec::new(),
+        }
+    }
+
     /// Folds rows of keys and values into one row a key, in the order in which keys first appear.
     fn fold(&mut self, fold: Fold, rows: &RecordBatch) -> Result<RecordBatch, Error> {
         let spec = self.spec.clone();
@@ -255,17 +269,52 @@ impl<T: ?Sized + Folds> Folding<T> {
     /// Results of partials.
     fn finish(&mut self, partials: &RecordBatch) -> Result<RecordBatch, Error> {
         let (keys, values) = self.split(partials)?;
-        let limit = self.rows_of_call(&values);
-        let mut results = Vec::new();
+        let spec = self.spec.clone();
+        self.row_by_row(Fold::Finish, keys, &values, (&spec.result_values, &spec.output))
+    }
+
+    /// Partials without others, whose keys are those of the same rows.
+    fn invert(&mut self, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, Error> {
+        let (keys, whole) = self.split(whole)?;
+        let (_, part) = self.split(part)?;
+        let spec = self.spec.clone();
+        let fields = spec.partial_values.fields();
+        let both = Arc::new(Schema::new(fields.iter().chain(fields).cloned().collect::<Vec<_>>()));
+        let columns = whole.columns().iter().chain(part.columns()).cloned().collect();
+        let doing = format!("pairing the partials of step `{}`", spec.step);
+        let both = batch_of(both, columns, whole.num_rows()).map_err(internal(doing))?;
+        self.row_by_row(Fold::Invert, keys, &both, (&spec.partial_values, &spec.partial))
+    }
+
+    /// One row for each row, over as many calls as the bounds ask for; of a schema without and with keys.
+    fn row_by_row(
+        &mut self,
+        fold: Fold,
+        keys: Vec<ArrayRef>,
+        values: &RecordBatch,
+        (answered, keyed): (&SchemaRef, &SchemaRef),
+    ) -> Result<RecordBatch, Error> {
+        let limit = self.rows_of_call(values);
+        let mut answers = Vec::new();
         for start in (0..values.num_rows()).step_by(limit) {
             let rows = values.slice(start, limit.min(values.num_rows() - start));
             let ends: Vec<u32> = (1..=rows.num_rows() as u32).collect();
-            results.extend(self.call(Fold::Finish, &rows, &ends)?);
+            answers.extend(self.call(fold, &rows, &ends)?);
         }
         let doing = || internal(format!("putting the output of step `{}` together", self.spec.step));
-        let results = concat_batches(&self.spec.result_values, &results).map_err(doing())?;
-        let columns = keys.into_iter().chain(results.columns().iter().cloned()).collect();
-        batch_of(self.spec.output.clone(), columns, partials.num_rows()).map_err(doing())
+        let answers = concat_batches(answered, &answers).map_err(doing())?;
+        let columns = keys.into_iter().chain(answers.columns().iter().cloned()).collect();
+        batch_of(keyed.clone(), columns, values.num_rows()).map_err(doing())
+    }
+
+    /// The two halves of the columns of rows to invert.
+    fn halves(&self, both: &RecordBatch) -> Result<(RecordBatch, RecordBatch), Error> {
+        let n_values = self.spec.partial_values.fields().len();
+        let half = |columns: std::ops::Range<usize>| {
+            batch_of(self.spec.partial_values.clone(), both.columns()[columns].to_vec(), both.num_rows())
+                .map_err(internal(format!("taking the partials of step `{}` apart", self.spec.step)))
+        };
+        Ok((half(0..n_values)?, half(n_values..2 * n_values)?))
     }
 
     /// How many rows like these one call gets.
@@ -295,6 +344,10 @@ impl<T: ?Sized + Folds> Folding<T> {
             Fold::Accumulate => Some(instance.accumulate(&call, rows, ends)),
             Fold::Merge => Some(instance.merge(&call, rows, ends)),
             Fold::Finish => instance.finish(&call, rows),
+            Fold::Invert => {
+                let (whole, part) = self.halves(rows)?;
+                spec.invert.map(|invert| invert(&mut instance, &call, &whole, &part))
+            }
         };
         let Some(answer) = answer else {
             self.instance = Some(instance);
@@ -337,7 +390,7 @@ impl<T: ?Sized + Folds> Folding<T> {
         answer: &RecordBatch,
     ) -> Result<RecordBatch, CallError> {
         let expected = match fold {
-            Fold::Accumulate | Fold::Merge => &self.spec.partial_values,
+            Fold::Accumulate | Fold::Merge | Fold::Invert => &self.spec.partial_values,
             Fold::Finish => &self.spec.result_values,
         };
         let invalid = |rule: String| CallError::Invalid {
@@ -488,6 +541,47 @@ impl<T: ?Sized + Folds> PipelineStep for Merge<T> {
     }
 }
 
+/// Partials outside of the two halves. Its instance is kept for the next task on its partition.
+pub(crate) struct FoldOps<T: ?Sized + Folds>(Folding<T>);
+
+impl<T: ?Sized + Folds> FoldOps<T> {
+    pub(crate) fn new(spec: &Arc<FoldSpec<T>>, task: &TaskContext) -> Self {
+        Self(Folding::new(spec, &spec.instances, task))
+    }
+}
+
+impl<T: ?Sized + Folds> PartialOps for FoldOps<T> {
+    fn merge(&mut self, partials: &[RecordBatch]) -> Result<RecordBatch, Error> {
+        let spec = self.0.spec.clone();
+        let joined = concat_batches(&spec.partial, partials)
+            .map_err(internal(format!("joining the partials of step `{}`", spec.step)))?;
+        self.0.fold(Fold::Merge, &joined)
+    }
+
+    fn finish(&mut self, partials: &RecordBatch) -> Result<RecordBatch, Error> {
+        self.0.finish(partials)
+    }
+
+    fn invert(&mut self, whole: &RecordBatch, part: &RecordBatch) -> Option<Result<RecordBatch, Error>> {
+        self.is_invertible().then(|| self.0.invert(whole, part))
+    }
+
+    fn is_invertible(&self) -> bool {
+        self.0.spec.invert.is_some()
+    }
+
+    /// An operator that says it is invertible is so exactly.
+    fn drifts(&self) -> bool {
+        false
+    }
+}
+
+impl<T: ?Sized + Folds> Drop for FoldOps<T> {
+    fn drop(&mut self) {
+        self.0.put_back();
+    }
+}
+
 macro_rules! keyed_step_of_fold {
     ($spec:ty) => {
         impl $crate::step::keyed::KeyedStep for $spec {
@@ -509,6 +603,13 @@ macro_rules! keyed_step_of_fold {
 
             fn merge(&self) -> std::sync::Arc<dyn $crate::step::StepFactory> {
                 $crate::step::fold::FoldFactory::merge(&self.0)
+            }
+
+            fn partial_ops(
+                &self,
+                task: &$crate::task::TaskContext,
+            ) -> Result<Box<dyn $crate::step::partials::PartialOps>, $crate::error::Error> {
+                Ok(Box::new($crate::step::fold::FoldOps::new(&self.0, task)))
             }
         }
     };

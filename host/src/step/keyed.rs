@@ -9,7 +9,9 @@ use arrow::error::ArrowError;
 
 use crate::error::{Error, Internal};
 use crate::shuffle::key_encoding::{is_key_type, plain_type};
+use crate::step::partials::PartialOps;
 use crate::step::{Emit, StepFactory};
+use crate::task::TaskContext;
 
 /// Rows of one batch that a keyed step gives on, at most: what a step after it gets in one call by default.
 pub const OUTPUT_ROWS_MAX: usize = 65_536;
@@ -21,7 +23,8 @@ pub const OUTPUT_ROWS_MAX: usize = 65_536;
 /// ```
 ///
 /// The law: what comes out, over all partitions, depends on the rows alone, not on how they were cut into pushes and
-/// partitions; except for the rounding of floating-point sums.
+/// partitions; except for the rounding of floating-point sums, within the error of approximate aggregates, and for what is
+/// asked to depend on the order of rows.
 pub trait KeyedStep: Send + Sync + fmt::Debug {
     /// The schema between the halves: the keys first.
     fn partial_schema(&self) -> SchemaRef;
@@ -42,6 +45,13 @@ pub trait KeyedStep: Send + Sync + fmt::Debug {
 
     /// The half behind the shuffle. Called once a plan.
     fn merge(&self) -> Arc<dyn StepFactory>;
+
+    /// What a task does with partials that outlive a batch.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started: an operator that does not open.
+    fn partial_ops(&self, task: &TaskContext) -> Result<Box<dyn PartialOps>, Error>;
 }
 
 /// One mistake in how a step by key is written.

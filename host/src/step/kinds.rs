@@ -5,17 +5,48 @@ use std::sync::Arc;
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::step::cast::CastDefinition;
+use crate::step::count::Count;
+use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
+use crate::step::distinct::Distinct;
 use crate::step::drop::DropDefinition;
 use crate::step::filter::FilterDefinition;
+use crate::step::group::Group;
+use crate::step::limit::Limit;
 use crate::step::rename::RenameDefinition;
+use crate::step::sample::Sample;
 use crate::step::select::SelectDefinition;
+use crate::step::sort::Sort;
 use crate::step::sql::SqlDefinition;
+use crate::step::top_k::TopK;
+use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
+use crate::step::window::Window;
 use crate::step::with::WithDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
-pub const KINDS: &[&str] = &["filter", "with", "select", "rename", "cast", "drop", "sql", "watermark"];
+pub(crate) const KINDS: &[&str] = &[
+    "filter",
+    "with",
+    "select",
+    "rename",
+    "cast",
+    "drop",
+    "sql",
+    "group",
+    "cogroup",
+    "update-state",
+    "window",
+    "watermark",
+    "count",
+    "count-by-value",
+    "distinct",
+    "dedup",
+    "top-k",
+    "sort",
+    "limit",
+    "sample",
+];
 
 /// What was read of a step.
 #[derive(Default)]
@@ -59,7 +90,19 @@ pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parse
         "cast" => Parsed::of(CastDefinition::parse(table)),
         "drop" => Parsed::of(DropDefinition::parse(table)),
         "sql" => Parsed { keeps_inputs_apart: true, ..Parsed::of(SqlDefinition::parse(table, limits)) },
+        "group" => Group::parse("group", table, limits),
+        "cogroup" => Group::parse("cogroup", table, limits),
+        "update-state" => Parsed::of(UpdateState::parse(table, limits)),
+        "window" => Window::parse(table),
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
+        "count" => Parsed::of(Count::Rows.parse(table)),
+        "count-by-value" => Parsed::of(Count::ByValue.parse(table)),
+        "distinct" => Parsed::of(Distinct::parse(table)),
+        "dedup" => Parsed::of(Dedup::parse(table)),
+        "top-k" => Parsed::of(TopK::parse(table)),
+        "sort" => Parsed::of(Sort::parse(table)),
+        "limit" => Parsed::of(Limit::parse(table)),
+        "sample" => Parsed::of(Sample::parse(table)),
         _ => Parsed::default(),
     }
 }

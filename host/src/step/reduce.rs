@@ -52,6 +52,8 @@ impl ReduceSpec {
             output,
             bounds,
             meter,
+            invert: if plan.invertible { Some(|it, call, whole, part| it.invert(call, whole, part)) } else { None },
+            instances: Arc::default(),
             open: Box::new(move || {
                 let instance = operator.open_reducer(&info, &schema)?;
                 if instance.plan() == plan {

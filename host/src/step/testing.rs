@@ -9,14 +9,19 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRe
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::Error;
+use crate::event_time::{BatchTimes, ClockId, Watermark};
 use crate::ids::{BatchId, PartitionId};
+use crate::job::Settings;
+use crate::metrics::StepMeter;
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
-    StepInfo, Transform,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Grouper, Limit, OpenError, Operator, Reducer, ReducerPlan,
+    Role, StepInfo, Transform, Updater,
 };
+use crate::plugin::{Runtime, RuntimeConfig};
 use crate::shuffle::{Partitioning, Shuffle};
 use crate::step::StepFactory;
-use crate::step::keyed::KeyedStep;
+use crate::step::definition::{Body, Built, PlanContext, Side, StepDefinition};
+use crate::step::keyed::{KeyedStep, SpecProblem};
 use crate::step::transform::CallBounds;
 use crate::task::TaskContext;
 
@@ -49,6 +54,7 @@ pub(crate) fn task(partition: u32) -> TaskContext {
         batch_id: BatchId(7),
         batch_time_us: 7_000_000,
         partition: PartitionId(partition),
+        stage_partition: PartitionId(partition),
         attempt: 0,
         times: Arc::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
@@ -100,6 +106,152 @@ pub(crate) fn run_keyed(
         .collect()
 }
 
+/// What the rows of one side are read from: map tasks, each with its pushes.
+pub(crate) type MapTasks = Vec<Vec<RecordBatch>>;
+
+/// One batch of a [`DefinitionRun`].
+#[derive(Debug, Clone, Default)]
+pub(crate) struct TestBatch {
+    pub(crate) time_us: i64,
+    /// The readings of the clock that all sides follow.
+    pub(crate) watermark: Watermark,
+    /// Whether it is the last batch of a job whose sources have ended. (Its clock has to say so too.)
+    pub(crate) closes: bool,
+    /// The rows of each side.
+    pub(crate) sides: Vec<MapTasks>,
+}
+
+/// A step that plans itself, run over several batches as a job would run it: what it keeps is committed, or not.
+pub(crate) struct DefinitionRun {
+    pub(crate) built: Built,
+    pub(crate) meter: Arc<StepMeter>,
+    next_batch: u64,
+}
+
+impl DefinitionRun {
+    /// Plans the step on sides of these schemas; `clock` says whether they have an event time.
+    pub(crate) fn plan(
+        definition: &dyn StepDefinition,
+        sides: &[SchemaRef],
+        settings: &Settings,
+        clock: bool,
+    ) -> Result<Self, Vec<SpecProblem>> {
+        static RUNTIME: std::sync::LazyLock<Runtime> =
+            std::sync::LazyLock::new(|| Runtime::new(RuntimeConfig::default()).expect("a runtime"));
+        let clock = clock.then_some(ClockId(0));
+        let side = |(index, schema): (usize, &SchemaRef)| Side {
+            names: vec![format!("side-{index}")],
+            schema: schema.clone(),
+            clock,
+        };
+        let sides: Vec<_> = sides.iter().enumerate().map(side).collect();
+        let meter = Arc::new(StepMeter::default());
+        let context = PlanContext {
+            step: "totals",
+            settings,
+            sides: &sides,
+            clock,
+            new_watermark: 0,
+            meter: meter.clone(),
+            runtime: &RUNTIME,
+            stop: &Default::default(),
+        };
+        Ok(Self { built: definition.plan(&context)?, meter, next_batch: 0 })
+    }
+
+    /// Runs a batch and publishes it. The result has one list of rows for each partition, of the schema that was planned.
+    pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
+        let results = self.attempt(batch)?;
+        if let Body::Gather(gather) = &self.built.body {
+            for state in &gather.state {
+                (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
+            }
+        }
+        self.next_batch += 1;
+        Ok(results)
+    }
+
+    /// Runs a batch and gives it up at the end: nothing of it is kept.
+    pub(crate) fn failed_batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
+        let results = self.attempt(batch)?;
+        if let Body::Gather(gather) = &self.built.body {
+            gather.state.iter().for_each(|state| state.abort());
+        }
+        Ok(results)
+    }
+
+    /// Entries and bytes of what the step keeps.
+    pub(crate) fn state_size(&self) -> (u64, u64) {
+        match &self.built.body {
+            Body::Gather(gather) => gather.state.as_ref().map_or((0, 0), |state| state.size()),
+            Body::Narrow(_) => (0, 0),
+        }
+    }
+
+    fn attempt(&self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
+        let times = Arc::new(BatchTimes::new(vec![batch.watermark], 1, batch.closes));
+        // Stages that share a step are numbered through: nothing may depend on where that begins.
+        let context = |partition: u32| TaskContext {
+            batch_id: BatchId(self.next_batch),
+            batch_time_us: batch.time_us,
+            partition: PartitionId(partition + 1000),
+            stage_partition: PartitionId(partition),
+            times: times.clone(),
+            ..task(partition)
+        };
+        let run = |factory: &dyn StepFactory, partition: u32, sides: Vec<Vec<RecordBatch>>| {
+            let mut given = Vec::new();
+            let mut emit = |rows: RecordBatch| {
+                given.push(rows);
+                Ok(())
+            };
+            let mut step = factory.start(&context(partition))?;
+            for (side, pushes) in sides.into_iter().enumerate() {
+                pushes.into_iter().try_for_each(|rows| step.push_side(side, rows, &mut emit))?;
+            }
+            step.finish(&mut emit)?;
+            drop(step);
+            Ok::<_, Error>(given)
+        };
+        let results = match &self.built.body {
+            Body::Narrow(factory) => {
+                let tasks = batch.sides.first().into_iter().flatten().enumerate();
+                let run =
+                    |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
+                tasks.map(run).collect::<Result<Vec<_>, _>>()?
+            }
+            Body::Gather(gather) => {
+                let mut shuffles = Vec::new();
+                for (index, side) in gather.sides.iter().enumerate() {
+                    let shuffle = Arc::new(Shuffle::new(side.partitioning.clone(), gather.n_partitions));
+                    let tasks = batch.sides.get(index).map(Vec::as_slice).unwrap_or_default();
+                    for (index, pushes) in tasks.iter().enumerate() {
+                        let mut writer = shuffle.writer(index);
+                        let prepared = match &side.prepare {
+                            Some(prepare) => run(&**prepare, index as u32, vec![pushes.clone()])?,
+                            None => pushes.clone(),
+                        };
+                        prepared.into_iter().try_for_each(|rows| writer.push(rows))?;
+                        writer.finish()?;
+                    }
+                    shuffles.push(shuffle);
+                }
+                let has_rows = |partition| shuffles.iter().any(|shuffle| shuffle.rows_of(PartitionId(partition)) > 0);
+                let run = |partition| {
+                    if !gather.runs_when_empty && !has_rows(partition) {
+                        return Ok(Vec::new());
+                    }
+                    let sides = shuffles.iter().map(|shuffle| shuffle.read(PartitionId(partition))).collect();
+                    run(&*gather.factory, partition, sides)
+                };
+                (0..gather.n_partitions).map(run).collect::<Result<Vec<_>, Error>>()?
+            }
+        };
+        results.iter().flatten().for_each(|rows| assert_eq!(rows.schema(), self.built.output));
+        Ok(results)
+    }
+}
+
 pub(crate) fn info() -> StepInfo {
     StepInfo {
         job: "test".into(),
@@ -123,6 +275,8 @@ pub(crate) struct SumJoinMean {
     pub(crate) groups_max: usize,
     /// Whether it answers with a row too few.
     pub(crate) lies: bool,
+    /// Whether it says as a reducer that it can be inverted.
+    pub(crate) invertible: bool,
     /// How often it was opened.
     pub(crate) opened: AtomicU32,
     /// Rows of all calls that went well.
@@ -136,6 +290,7 @@ impl SumJoinMean {
         Self {
             groups_max: usize::MAX,
             lies: false,
+            invertible: true,
             opened: AtomicU32::new(0),
             rows_seen: AtomicU64::new(0),
             rows_max_seen: AtomicU64::new(0),
@@ -197,6 +352,14 @@ impl Operator for Registered {
     fn open_aggregator(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Ok(self.opened(values))
     }
+
+    fn open_grouper(&self, _: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        self.refused(Role::Grouper)
+    }
+
+    fn open_updater(&self, _: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        self.refused(Role::Updater)
+    }
 }
 
 impl Opened {
@@ -237,7 +400,7 @@ fn sums(column: &ArrayRef, ends: &[u32]) -> ArrayRef {
 
 impl Reducer for Opened {
     fn plan(&self) -> ReducerPlan {
-        ReducerPlan { invertible: false }
+        ReducerPlan { invertible: self.operator.invertible }
     }
 
     fn reduce(&mut self, call: &Call, values: &RecordBatch, ends: &[u32]) -> Result<RecordBatch, CallError> {
@@ -254,8 +417,25 @@ impl Reducer for Opened {
         Ok(RecordBatch::try_new(self.values.clone(), columns.collect()).expect("the schema of the values"))
     }
 
-    fn invert(&mut self, _: &Call, whole: &RecordBatch, _: &RecordBatch) -> Result<RecordBatch, CallError> {
-        Ok(whole.clone())
+    /// Subtracts numbers, and takes the text of `part` from the start of the whole's.
+    fn invert(&mut self, call: &Call, whole: &RecordBatch, part: &RecordBatch) -> Result<RecordBatch, CallError> {
+        assert!(self.operator.invertible, "it said that it cannot");
+        let ends: Vec<u32> = (1..=whole.num_rows() as u32).collect();
+        self.enter(call, whole, &ends)?;
+        assert_eq!(part.schema(), whole.schema());
+        let columns = whole.columns().iter().zip(part.columns()).map(|(whole, part)| match whole.data_type() {
+            DataType::Int64 => {
+                let (whole, part) = (whole.as_primitive::<Int64Type>(), part.as_primitive::<Int64Type>());
+                Arc::new(whole.iter().zip(part).map(|(whole, part)| Some(whole? - part?)).collect::<Int64Array>())
+                    as ArrayRef
+            }
+            _ => {
+                let (whole, part) = (whole.as_string::<i32>(), part.as_string::<i32>());
+                let rest = whole.iter().zip(part).map(|(whole, part)| whole?.strip_prefix(part?));
+                Arc::new(rest.collect::<StringArray>())
+            }
+        });
+        Ok(RecordBatch::try_new(self.values.clone(), columns.collect()).expect("the schema of the values"))
     }
 }
 

@@ -47,8 +47,11 @@ pub struct TaskContext {
     pub batch_id: BatchId,
     /// The batch's time in microseconds since 1970-01-01 UTC.
     pub batch_time_us: i64,
-    /// The partition.
+    /// The partition, by a number that no other task of the steps it runs has: stages that share a step or sink are
+    /// numbered through.
     pub partition: PartitionId,
+    /// The partition's number within its stage, from 0: behind a shuffle, where its state is.
+    pub stage_partition: PartitionId,
     /// 0 at the first attempt.
     pub attempt: u32,
     /// The batch's clocks of event time.

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures Tidemill, against a native program and against Spark. docs/benchmarks.md says what each is.
+//! `cargo xtask bench`: measures Tidemill, against native programs, DataFusion and Spark. docs/benchmarks.md says what each is.
 
 mod back_pressure;
 mod figures;
@@ -6,6 +6,7 @@ mod intervals;
 mod job_file;
 mod live;
 mod measure;
+mod nexmark;
 mod spark;
 mod word_count;
 
@@ -48,10 +49,13 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 7] = [
+const BENCHMARKS: [Benchmark; 10] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "word-count", run: word_count::run },
+    Benchmark { name: "running-word-count", run: word_count::run_running },
+    Benchmark { name: "nexmark", run: nexmark::run },
     Benchmark { name: "latency", run: intervals::latency },
     Benchmark { name: "interval", run: intervals::held },
     Benchmark { name: "start", run: intervals::start },

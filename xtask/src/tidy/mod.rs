@@ -43,7 +43,7 @@ struct Rule {
     find: fn(&Tree) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         name: "a Rust file opens with one sentence",
         instruction: "Start the file with `//! ` and a sentence that says what it holds.",

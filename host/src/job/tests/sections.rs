@@ -1,10 +1,11 @@
-//! Syntax, sections, `[job]`, `[limits]`, sources and sinks.
+//! Syntax, sections, `[job]`, `[limits]`, `[state]`, sources and sinks.
 
 use std::time::Duration;
 
 use super::{check, job};
 use crate::job::{Settings, Trigger};
 use crate::operator::Limits;
+use crate::state::{Backend, StateSettings};
 
 /// A job without steps, to put lines in front of.
 const PLAIN: &str = "
@@ -45,7 +46,7 @@ fn sections_have_names() {
     check_before("[jbo]", "1:2 unknown section `jbo`; Did you mean `job`?\n");
     check_before(
         "[settings]",
-        "1:2 unknown section `settings`; Sections: `job`, `limits`, `source`, `step`, `sink`.\n",
+        "1:2 unknown section `settings`; Sections: `job`, `limits`, `state`, `source`, `step`, `sink`.\n",
     );
     check_before("[[steps]]\nname = 'x'", "1:3 unknown section `steps`; Write `[[step]]` once for each.\n");
     check_before("[[job]]", "1:1 `job` must be one table, not a list; Write `[job]`.\n");
@@ -80,6 +81,7 @@ stop-timeout = '5s'
         rows_per_call: 1000,
         bytes_per_call: 1 << 20,
         limits: Limits::default(),
+        state: StateSettings::default(),
         log_level: "info,tidemill::plugin=debug".into(),
         stop_timeout: Duration::from_secs(5),
     };
@@ -185,6 +187,46 @@ fn every_limit_that_messages_name_is_a_key() {
         let key = limit.key().expect("a setting");
         let shown = super::mistakes(&format!("limits.{key} = false{PLAIN}"), &[]);
         assert!(shown.contains(&format!("`{key}` must be")), "{shown}");
+    }
+}
+
+#[test]
+fn state_is_read_and_checked() {
+    let state = |lines: &str| job(&format!("{lines}{PLAIN}"), &[]).settings.state;
+    let path = Some(std::path::PathBuf::from("/var/lib/state"));
+    assert_eq!(
+        state("[state]\nbackend = 'lsm'\nmemory = '64MiB'\npath = '/var/lib/state'"),
+        StateSettings { backend: Backend::Lsm, memory_bytes: 64 << 20, path }
+    );
+    assert_eq!(state("[state]\nbackend = 'memory'").backend, Backend::Memory);
+    assert_eq!(state("[state]\nbackend = 'auto'"), StateSettings::default());
+    assert_eq!(state(""), StateSettings { backend: Backend::Auto, memory_bytes: 512 << 20, path: None });
+    let size = "Sizes are a number and `B`, `KiB`, `MiB`, `GiB`, `kB`, `MB` or `GB`.";
+    check_before("state = 5", "1:9 `state` must be one table, not a whole number; Write `[state]`.\n");
+    check_before("[[state]]", "1:1 `state` must be one table, not a list; Write `[state]`.\n");
+    check_before("[state]\nbakend = 'lsm'", "2:1 unknown key `bakend` in `[state]`; Did you mean `backend`?\n");
+    check_before("state.backend = 'disk'", "1:17 `backend` cannot be `disk`; Choices: `auto`, `memory`, `lsm`.\n");
+    check_before("state.backend = true", "1:17 `backend` must be one of `auto`, `memory`, `lsm`, not true or false\n");
+    check_before("state.memory = '1KiB'", "1:16 `memory` must be at least 1MiB\n");
+    check_before("state.memory = 'much'", &format!("1:16 `much` is not a size; {size}\n"));
+    check_before(
+        "state.memory = 64",
+        "1:16 `memory` must be a size with a unit; Write it with its unit, as in `memory = \"64B\"`.\n",
+    );
+    check_before("state.path = 5", "1:14 `path` must be a text, not a whole number; Put it in quotes.\n");
+    check_before("state.path = ''", "1:14 `path` is empty; Write `.` for the job file's folder.\n");
+    check_before("state.path = 'words.wasm'", "1:14 `path` must be a folder, and `DIR/words.wasm` is a file\n");
+    check_before("state.path = 'folder'", "");
+    check_before("state.path = 'folder/new'", "");
+    check_before(
+        "state.path = 's3://bucket/state'",
+        "1:14 `path` is a URL of kind `s3:`, and this version reads and writes local files only; \
+         Write a path, or a URL that starts with `file:`.\n",
+    );
+    assert_eq!(job(PLAIN, &["state.backend=lsm", "state.memory=2MiB"]).settings.state.memory_bytes, 2 << 20);
+    for key in ["backend", "memory"] {
+        let shown = super::mistakes(&format!("state.{key} = '${{SECRET}}'{PLAIN}"), &[]);
+        assert!(!shown.contains("hunter2") && !shown.is_empty(), "{shown}");
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use wasmtime::component::{Instance, Linker};
 
 use crate::operator::layout::{FlatField, Lowered, Node};
-use crate::operator::{Call, Carried, Rejection, StepInfo};
+use crate::operator::{Call, Calling, Carried, Rejection, StepInfo, Timeouts};
 use crate::plugin::guest::Guest;
 use crate::plugin::guest::GuestStore;
 
@@ -100,6 +100,75 @@ pub(crate) struct RawAggregatorPlan {
     pub(crate) result: Vec<FlatField>,
 }
 
+/// A grouper's plan as it came from a guest: not checked.
+#[derive(Debug)]
+pub(crate) struct RawGrouperPlan {
+    /// For each input, the columns it reads; `None` is all.
+    pub(crate) reads: Vec<Option<Vec<String>>>,
+    /// The schema it writes.
+    pub(crate) writes: Vec<FlatField>,
+}
+
+/// A grouper's output as it came from a guest: not checked.
+#[derive(Debug)]
+pub(crate) struct RawGrouperOutput {
+    /// The written columns.
+    pub(crate) rows: RawBatch,
+    /// The group of each output row.
+    pub(crate) group: Vec<u32>,
+    /// For each input, rows that cannot be processed.
+    pub(crate) rejected: Vec<Vec<Rejection>>,
+}
+
+/// An updater's plan as it came from a guest: not checked.
+#[derive(Debug)]
+pub(crate) struct RawUpdaterPlan {
+    /// The columns it reads; `None` is all.
+    pub(crate) reads: Option<Vec<String>>,
+    /// The schema of state.
+    pub(crate) state: Vec<FlatField>,
+    /// The schema it writes.
+    pub(crate) writes: Vec<FlatField>,
+    /// Which keys it is called for.
+    pub(crate) calling: Calling,
+    /// What timeouts are held against.
+    pub(crate) timeouts: Timeouts,
+}
+
+/// What an updater is called with, laid out.
+#[derive(Debug)]
+pub(crate) struct LoweredUpdate<'a> {
+    /// The keys.
+    pub(crate) keys: Lowered<'a>,
+    /// Their new rows.
+    pub(crate) values: Lowered<'a>,
+    /// The end of each key's rows.
+    pub(crate) ends: &'a [u32],
+    /// The state of those that have some.
+    pub(crate) state: Lowered<'a>,
+    /// A byte a key: whether it has state.
+    pub(crate) has_state: Vec<u8>,
+    /// A byte a key: whether it timed out.
+    pub(crate) timed_out: Vec<u8>,
+}
+
+/// An updater's output as it came from a guest: not checked.
+#[derive(Debug)]
+pub(crate) struct RawUpdaterOutput {
+    /// A byte a key.
+    pub(crate) changes: Vec<u8>,
+    /// The new states.
+    pub(crate) state: RawBatch,
+    /// A number a key, or none at all.
+    pub(crate) timeouts_us: Option<Vec<i64>>,
+    /// The written columns.
+    pub(crate) rows: RawBatch,
+    /// The key of each output row.
+    pub(crate) group: Vec<u32>,
+    /// Rows of the values that cannot be processed.
+    pub(crate) rejected: Vec<Rejection>,
+}
+
 /// Why a guest declined to open.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -184,6 +253,47 @@ pub(crate) trait AggregatorExport: Send {
     fn finish(&self, store: &mut GuestStore, call: &Call, accumulators: &Lowered<'_>) -> Answer<RawBatch, Failure>;
 }
 
+/// The functions of a guest's grouper.
+pub(crate) trait GrouperExport: Send {
+    /// `open`.
+    fn open(
+        &self,
+        store: &mut GuestStore,
+        step: &StepInfo,
+        keys: &[FlatField],
+        inputs: &[Vec<FlatField>],
+    ) -> Answer<RawGrouperPlan, Refusal>;
+
+    /// `process`: the rows and ends of each input.
+    fn process(
+        &self,
+        store: &mut GuestStore,
+        call: &Call,
+        keys: &Lowered<'_>,
+        inputs: &[(Lowered<'_>, &[u32])],
+    ) -> Answer<RawGrouperOutput, Failure>;
+}
+
+/// The functions of a guest's updater.
+pub(crate) trait UpdaterExport: Send {
+    /// `open`.
+    fn open(
+        &self,
+        store: &mut GuestStore,
+        step: &StepInfo,
+        keys: &[FlatField],
+        values: &[FlatField],
+    ) -> Answer<RawUpdaterPlan, Refusal>;
+
+    /// `update`.
+    fn update(
+        &self,
+        store: &mut GuestStore,
+        call: &Call,
+        input: &LoweredUpdate<'_>,
+    ) -> Answer<RawUpdaterOutput, Failure>;
+}
+
 /// Offers what a plugin of any version may import of the contract.
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     v0_1::add_to_linker(linker)
@@ -214,4 +324,22 @@ pub(crate) fn reducer(store: &mut GuestStore, instance: &Instance) -> wasmtime::
 /// As [`transform`].
 pub(crate) fn aggregator(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<Box<dyn AggregatorExport>> {
     Ok(Box::new(v0_1::aggregator(store, instance)?))
+}
+
+/// The grouper of an instance.
+///
+/// # Errors
+///
+/// As [`transform`].
+pub(crate) fn grouper(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<Box<dyn GrouperExport>> {
+    Ok(Box::new(v0_1::grouper(store, instance)?))
+}
+
+/// The updater of an instance.
+///
+/// # Errors
+///
+/// As [`transform`].
+pub(crate) fn updater(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<Box<dyn UpdaterExport>> {
+    Ok(Box::new(v0_1::updater(store, instance)?))
 }

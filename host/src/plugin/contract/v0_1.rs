@@ -9,11 +9,12 @@ use wasmtime::component::{HasSelf, Instance, Linker};
 use self::generated::exports::tidemill::operator as exports;
 use self::generated::tidemill::operator::{arrow, diagnostics, types};
 use super::{
-    AggregatorExport, Answer, Failure, RawAggregatorPlan, RawBatch, RawOutput, RawTransformPlan, ReducerExport,
-    Refusal, TransformExport,
+    AggregatorExport, Answer, Failure, GrouperExport, LoweredUpdate, RawAggregatorPlan, RawBatch, RawGrouperOutput,
+    RawGrouperPlan, RawOutput, RawTransformPlan, RawUpdaterOutput, RawUpdaterPlan, ReducerExport, Refusal,
+    TransformExport, UpdaterExport,
 };
 use crate::operator::layout::{FlatField, FlatType, Lowered, Node};
-use crate::operator::{self, Carried, Rejection, StepInfo};
+use crate::operator::{self, Calling, Carried, Rejection, StepInfo, Timeouts};
 use crate::plugin::guest::{Guest, GuestStore};
 use crate::plugin::guest_log::Level;
 
@@ -29,6 +30,8 @@ mod generated {
                 export tidemill:operator/transform@0.1.0;
                 export tidemill:operator/reducer@0.1.0;
                 export tidemill:operator/aggregator@0.1.0;
+                export tidemill:operator/grouper@0.1.0;
+                export tidemill:operator/updater@0.1.0;
             }
         ",
         world: "tidemill:host/every-role",
@@ -84,6 +87,16 @@ pub(super) fn aggregator(store: &mut GuestStore, instance: &Instance) -> wasmtim
     indices.load(store, instance)
 }
 
+pub(super) fn grouper(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<exports::grouper::Guest> {
+    let indices = exports::grouper::GuestIndices::new(&instance.instance_pre(&*store))?;
+    indices.load(store, instance)
+}
+
+pub(super) fn updater(store: &mut GuestStore, instance: &Instance) -> wasmtime::Result<exports::updater::Guest> {
+    let indices = exports::updater::GuestIndices::new(&instance.instance_pre(&*store))?;
+    indices.load(store, instance)
+}
+
 impl TransformExport for exports::transform::Guest {
     fn open(&self, store: &mut GuestStore, step: &StepInfo, input: &[FlatField]) -> Answer<RawTransformPlan, Refusal> {
         let config = step.config.to_string();
@@ -110,11 +123,7 @@ impl TransformExport for exports::transform::Guest {
         Ok(answer.map_err(Failure::from).map(|output| RawOutput {
             rows: output.rows.into(),
             origin: output.origin,
-            rejected: output
-                .rejected
-                .into_iter()
-                .map(|types::Rejection { row, reason }| Rejection { row, reason })
-                .collect(),
+            rejected: lift_rejected(output.rejected),
         }))
     }
 }
@@ -193,6 +202,95 @@ impl AggregatorExport for exports::aggregator::Guest {
     }
 }
 
+impl GrouperExport for exports::grouper::Guest {
+    fn open(
+        &self,
+        store: &mut GuestStore,
+        step: &StepInfo,
+        keys: &[FlatField],
+        inputs: &[Vec<FlatField>],
+    ) -> Answer<RawGrouperPlan, Refusal> {
+        let config = step.config.to_string();
+        let inputs: Vec<_> = inputs.iter().map(|input| lower_schema(input)).collect();
+        let inputs: Vec<_> = inputs.iter().map(Vec::as_slice).collect();
+        let answer = self.call_open(store, lower_step(step, &config), &lower_schema(keys), &inputs)?;
+        let plan = answer.map_err(Refusal::from);
+        Ok(plan.map(|plan| RawGrouperPlan { reads: plan.reads, writes: lift_schema(plan.writes) }))
+    }
+
+    fn process(
+        &self,
+        store: &mut GuestStore,
+        call: &operator::Call,
+        keys: &Lowered<'_>,
+        inputs: &[(Lowered<'_>, &[u32])],
+    ) -> Answer<RawGrouperOutput, Failure> {
+        let inputs: Vec<_> = inputs.iter().map(|(rows, ends)| (Borrowed::of(rows), *ends)).collect();
+        let inputs: Vec<_> =
+            inputs.iter().map(|(rows, ends)| exports::grouper::Grouped { rows: rows.batch(), ends }).collect();
+        let answer = self.call_process(store, call.into(), Borrowed::of(keys).batch(), &inputs)?;
+        Ok(answer.map_err(Failure::from).map(|output| RawGrouperOutput {
+            rows: output.rows.into(),
+            group: output.group,
+            rejected: output.rejected.into_iter().map(lift_rejected).collect(),
+        }))
+    }
+}
+
+impl UpdaterExport for exports::updater::Guest {
+    fn open(
+        &self,
+        store: &mut GuestStore,
+        step: &StepInfo,
+        keys: &[FlatField],
+        values: &[FlatField],
+    ) -> Answer<RawUpdaterPlan, Refusal> {
+        let config = step.config.to_string();
+        let answer = self.call_open(store, lower_step(step, &config), &lower_schema(keys), &lower_schema(values))?;
+        Ok(answer.map_err(Refusal::from).map(|plan| RawUpdaterPlan {
+            reads: plan.reads,
+            state: lift_schema(plan.state),
+            writes: lift_schema(plan.writes),
+            calling: match plan.calling {
+                exports::updater::Calling::KeysWithValues => Calling::KeysWithValues,
+                exports::updater::Calling::EveryKey => Calling::EveryKey,
+            },
+            timeouts: match plan.timeouts {
+                exports::updater::Timeouts::Never => Timeouts::Never,
+                exports::updater::Timeouts::BatchTime => Timeouts::BatchTime,
+                exports::updater::Timeouts::EventTime => Timeouts::EventTime,
+            },
+        }))
+    }
+
+    fn update(
+        &self,
+        store: &mut GuestStore,
+        call: &operator::Call,
+        input: &LoweredUpdate<'_>,
+    ) -> Answer<RawUpdaterOutput, Failure> {
+        let (keys, values, state) =
+            (Borrowed::of(&input.keys), Borrowed::of(&input.values), Borrowed::of(&input.state));
+        let input = exports::updater::Input {
+            keys: keys.batch(),
+            values: values.batch(),
+            ends: input.ends,
+            state: state.batch(),
+            has_state: &input.has_state,
+            timed_out: &input.timed_out,
+        };
+        let answer = self.call_update(store, call.into(), input)?;
+        Ok(answer.map_err(Failure::from).map(|output| RawUpdaterOutput {
+            changes: output.changes,
+            state: output.state.into(),
+            timeouts_us: output.timeouts_us,
+            rows: output.rows.into(),
+            group: output.group,
+            rejected: lift_rejected(output.rejected),
+        }))
+    }
+}
+
 /// A lowered batch with its lists in the shape that the bindings borrow.
 struct Borrowed<'a> {
     rows: u32,
@@ -220,6 +318,10 @@ impl<'a> Borrowed<'a> {
 
 fn lift(answer: Answer<arrow::BatchResult, types::Failure>) -> Answer<RawBatch, Failure> {
     Ok(answer?.map(RawBatch::from).map_err(Failure::from))
+}
+
+fn lift_rejected(rejected: Vec<types::Rejection>) -> Vec<Rejection> {
+    rejected.into_iter().map(|types::Rejection { row, reason }| Rejection { row, reason }).collect()
 }
 
 impl From<arrow::BatchResult> for RawBatch {

@@ -72,13 +72,15 @@ const ROLES: &str = r#"
 "#;
 
 static PLUGIN: LazyLock<Plugin> = LazyLock::new(|| {
-    let text = include_str!("guest.wat").replace("(;FUNCTIONS;)", FUNCTIONS).replace("(;ROLES;)", ROLES);
+    let functions = format!("{FUNCTIONS}{}", keyed::FUNCTIONS);
+    let roles = format!("{ROLES}{}", keyed::ROLES);
+    let text = include_str!("guest.wat").replace("(;FUNCTIONS;)", &functions).replace("(;ROLES;)", &roles);
     let folder = tempfile::tempdir().unwrap();
     let path = write(folder.path(), &wat::parse_str(text).unwrap());
     RUNTIME.load("guest.wasm", &path, &LoadOptions::default()).unwrap()
 });
 
-fn numbers(numbers: &[i64]) -> RecordBatch {
+pub(super) fn numbers(numbers: &[i64]) -> RecordBatch {
     RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers.to_vec())) as arrow::array::ArrayRef)]).unwrap()
 }
 

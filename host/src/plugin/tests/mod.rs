@@ -3,6 +3,7 @@
 mod groups;
 mod hostile;
 mod identity;
+mod keyed;
 mod load;
 
 use std::path::{Path, PathBuf};

@@ -18,11 +18,13 @@ const RANGE_BYTES_MIN: u64 = 1 << 20;
 /// A cut that would leave less than this part of a range on one side is made at the end of the file instead.
 const SLIVER_DIVISOR: u64 = 16;
 
-/// How much a batch may take.
+/// How much a batch may take, and how it is cut.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) files_max: Option<u64>,
     pub(super) bytes_max: Option<u64>,
+    /// Whether a file may be cut into ranges.
+    pub(super) is_cut: bool,
 }
 
 /// Plans batches of files.
@@ -124,7 +126,8 @@ impl Replayable for FilePlanner {
             self.counters.note(SourceNote::Failed { error });
         }
         let files = self.take();
-        Ok(PlannedRead { ranges: cut(&files, limit.partitions), drained: self.n_initial == 0 })
+        let ranges = if self.limits.is_cut { cut(&files, limit.partitions) } else { whole(&files) };
+        Ok(PlannedRead { ranges, drained: self.n_initial == 0 })
     }
 
     fn reader(&self) -> Arc<dyn RangeReader> {
@@ -150,6 +153,17 @@ fn is_current(file: &mut FoundFile, seen: &mut HashSet<u128>) -> bool {
     file.key = key;
     file.n_bytes = metadata.len();
     true
+}
+
+/// A range for each file.
+fn whole(files: &[FoundFile]) -> Vec<OffsetRange> {
+    let range = |file: &FoundFile| OffsetRange {
+        object: file.path.clone(),
+        start: 0,
+        end: file.n_bytes,
+        identity: Some(file.key),
+    };
+    files.iter().filter(|file| file.n_bytes > 0).map(range).collect()
 }
 
 /// Cuts files into ranges, so that so many tasks get the same number of bytes when neighbours stay together.
@@ -221,6 +235,13 @@ mod tests {
             ],
         );
         check(&[2 * MIB, 6 * MIB], 2, &[("0", 0, 2 * MIB), ("1", 0, 2 * MIB), ("1", 2 * MIB, 6 * MIB)]);
+    }
+
+    #[test]
+    fn files_that_cannot_be_cut_are_ranges() {
+        let ranges = whole(&files(&[0, 7, 40 * MIB]));
+        let ranges: Vec<_> = ranges.iter().map(|range| (range.object.as_str(), range.start, range.end)).collect();
+        assert_eq!(ranges, [("1", 0, 7), ("2", 0, 40 * MIB)]);
     }
 
     proptest! {

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::buffer::{Buffer, OffsetBuffer, ScalarBuffer};
@@ -12,21 +11,22 @@ use super::error::SourceError;
 use super::lines::text_schema;
 use super::schema::UTC;
 use super::{Intake, OpenSource, Receiver, SourceDefinition};
+use crate::clock::SystemClock;
 use crate::error::{Error, Internal};
 use crate::job::table::Table;
 
+pub use nexmark::{Nexmark, NexmarkEvents, NexmarkOptions};
+
+use nexmark::NexmarkPlanner;
+use pace::{Due, Pace};
 use text::{ZipfOptions, ZipfText};
 
+mod nexmark;
+mod pace;
 pub mod text;
 
 /// Rows of a batch that is pushed, at most: half a megabyte of text.
 const ROWS_MAX: u64 = 8_192;
-
-/// How often rows are due, at rates at which several come between two ticks.
-const TICK: Duration = Duration::from_millis(5);
-
-/// A generator that was held up makes up for so much and no more: it does not flood a job that comes back.
-const CATCH_UP_MAX: Duration = Duration::from_secs(1);
 
 /// The highest rate that can be kept: a row a nanosecond.
 const RATE_MAX: f64 = 1e9;
@@ -48,7 +48,7 @@ pub struct GeneratorSource {
     pub kind: GeneratorKind,
     /// How many a second; a fraction is one row in several seconds. 0: as fast as they are taken.
     pub rows_per_second: f64,
-    /// How many in all; then the source ends. `None`: it does not end.
+    /// How many in all; then the source ends. `None`: it does not end. Nexmark ends with its world instead.
     pub rows: Option<u64>,
 }
 
@@ -59,6 +59,8 @@ pub enum GeneratorKind {
     Sequence,
     /// `value: utf8`, lines of words.
     Words(ZipfOptions),
+    /// The events of one kind of a world of Nexmark. They can be read again, as those of the other kinds cannot.
+    Nexmark(NexmarkOptions),
 }
 
 impl GeneratorSource {
@@ -74,24 +76,33 @@ impl GeneratorSource {
         Self { kind: GeneratorKind::Words(options), ..Self::sequence() }
     }
 
-    /// Reads the options `kind`, `rows-per-second`, `rows`, and for words `seed`, `vocabulary` and `exponent`.
+    /// The events of a world of Nexmark, as fast as they are taken.
+    #[must_use]
+    pub fn nexmark(options: NexmarkOptions) -> Self {
+        Self { kind: GeneratorKind::Nexmark(options), ..Self::sequence() }
+    }
+
+    /// Reads the options `kind`, `rows-per-second`, `rows`, for words `seed`, `vocabulary` and `exponent`, and for Nexmark
+    /// those of its world instead of `rows`.
     pub fn parse(table: &mut Table<'_>) -> Option<Self> {
-        let is_words = table.choice("kind", &[("sequence", false), ("words", true)]);
-        let mut options = ZipfOptions::default();
-        if is_words == Some(true) {
-            options.seed = table.integer("seed", 0..=u64::MAX).unwrap_or(options.seed);
-            let vocabulary = table.integer("vocabulary", 1..=u64::from(text::VOCABULARY_MAX));
-            options.vocabulary = vocabulary.map_or(options.vocabulary, |n_words| n_words as u32);
-            options.exponent = table.float("exponent").unwrap_or(options.exponent);
-        }
+        let names = [("sequence", Kind::Sequence), ("words", Kind::Words), ("nexmark", Kind::Nexmark)];
+        let name = table.choice("kind", &names);
+        let is_known = name.is_some() || !table.has("kind");
+        let kind = match name.unwrap_or(Kind::Sequence) {
+            Kind::Sequence => GeneratorKind::Sequence,
+            Kind::Words => GeneratorKind::Words(parse_words(table)),
+            Kind::Nexmark => GeneratorKind::Nexmark(NexmarkOptions::parse(table)),
+        };
         let rows_per_second = table.float("rows-per-second").unwrap_or(0.0);
-        let rows = table.integer("rows", 0..=i64::MAX as u64);
-        let kind = if is_words == Some(true) { GeneratorKind::Words(options) } else { GeneratorKind::Sequence };
+        let rows = match kind {
+            GeneratorKind::Nexmark(_) => None,
+            _ => table.integer("rows", 0..=i64::MAX as u64),
+        };
         let source = Self { kind, rows_per_second, rows };
         if let Err((option, message)) = source.check() {
             table.problem(option, message, None);
         }
-        (is_words.is_some() || !table.has("kind")).then_some(source)
+        is_known.then_some(source)
     }
 
     /// The first option that is wrong.
@@ -102,8 +113,26 @@ impl GeneratorSource {
         match &self.kind {
             GeneratorKind::Sequence => Ok(()),
             GeneratorKind::Words(options) => options.check().map_err(|error| (error.option, error.message)),
+            GeneratorKind::Nexmark(options) => options.check(),
         }
     }
+}
+
+/// The names of kinds.
+#[derive(Clone, Copy)]
+enum Kind {
+    Sequence,
+    Words,
+    Nexmark,
+}
+
+fn parse_words(table: &mut Table<'_>) -> ZipfOptions {
+    let mut options = ZipfOptions::default();
+    options.seed = table.integer("seed", 0..=u64::MAX).unwrap_or(options.seed);
+    let vocabulary = table.integer("vocabulary", 1..=u64::from(text::VOCABULARY_MAX));
+    options.vocabulary = vocabulary.map_or(options.vocabulary, |n_words| n_words as u32);
+    options.exponent = table.float("exponent").unwrap_or(options.exponent);
+    options
 }
 
 impl SourceDefinition for GeneratorSource {
@@ -112,30 +141,35 @@ impl SourceDefinition for GeneratorSource {
     }
 
     fn schema(&self) -> Result<SchemaRef, Error> {
-        Ok(match self.kind {
+        Ok(match &self.kind {
             GeneratorKind::Sequence => Arc::new(Schema::new(vec![
                 Field::new("value", DataType::Int64, false),
                 Field::new("timestamp", DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())), false),
             ])),
             GeneratorKind::Words(_) => text_schema(),
+            GeneratorKind::Nexmark(options) => nexmark::schema(options.events),
         })
     }
 
     fn describe(&self) -> String {
-        let kind = match self.kind {
-            GeneratorKind::Sequence => "sequence",
-            GeneratorKind::Words(_) => "words",
+        let (kind, n_rows) = match &self.kind {
+            GeneratorKind::Sequence => ("sequence".to_owned(), self.rows),
+            GeneratorKind::Words(_) => ("words".to_owned(), self.rows),
+            GeneratorKind::Nexmark(options) => (options.describe(), options.n_rows()),
         };
         let rate = match self.rows_per_second {
             0.0 => ", as fast as they are taken".to_owned(),
             rate => format!(", {rate} rows/s"),
         };
-        let rows = self.rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
+        let rows = n_rows.map_or_else(String::new, |rows| format!(", {rows} rows"));
         format!("{kind}{rate}{rows}")
     }
 
     fn ends(&self) -> bool {
-        self.rows.is_some()
+        match &self.kind {
+            GeneratorKind::Nexmark(options) => options.n_events.is_some(),
+            _ => self.rows.is_some(),
+        }
     }
 
     fn open(&self) -> Result<OpenSource, Error> {
@@ -145,6 +179,10 @@ impl SourceDefinition for GeneratorSource {
             GeneratorKind::Sequence => Rows::Sequence,
             GeneratorKind::Words(options) => {
                 Rows::Words(Box::new(ZipfText::new(options.clone()).map_err(|error| wrong(error.message))?))
+            }
+            GeneratorKind::Nexmark(options) => {
+                let clock = Arc::new(SystemClock::new());
+                return Ok(OpenSource::Replayable(Box::new(NexmarkPlanner::new(options, self.rows_per_second, clock))));
             }
         };
         Ok(OpenSource::Receiver(Box::new(Generator {
@@ -235,53 +273,6 @@ impl Generator {
     }
 }
 
-/// Says when rows are due, so that the rate holds over time however late each look is.
-#[derive(Debug)]
-struct Pace {
-    rate: f64,
-    /// When the rows counted in `n_made` began.
-    started: Duration,
-    n_made: u64,
-}
-
-/// What is due.
-#[derive(Debug, PartialEq)]
-enum Due {
-    /// So many rows, now; at least one.
-    Rows(u64),
-    /// None for so long.
-    In(Duration),
-}
-
-impl Pace {
-    fn new(rate: f64, now: Duration) -> Self {
-        Self { rate, started: now, n_made: 0 }
-    }
-
-    fn due(&mut self, now: Duration) -> Due {
-        let earliest = Duration::try_from_secs_f64(self.n_made as f64 / self.rate).unwrap_or(Duration::MAX);
-        let behind = now.saturating_sub(self.started.saturating_add(earliest));
-        if behind > CATCH_UP_MAX {
-            // What was missed beyond that is missed.
-            self.started += behind - CATCH_UP_MAX;
-        }
-        let elapsed = now.saturating_sub(self.started).as_secs_f64();
-        // The first row is due at once, and `f64` counts exactly for a hundred days of a billion rows a second.
-        let n_due = ((elapsed * self.rate).floor() as u64 + 1).saturating_sub(self.n_made);
-        if n_due > 0 {
-            return Due::Rows(n_due);
-        }
-        let next = Duration::try_from_secs_f64(self.n_made as f64 / self.rate).unwrap_or(Duration::MAX);
-        let wait = self.started.saturating_add(next).saturating_sub(now);
-        // Several rows a tick are made together.
-        Due::In(wait.max(if self.rate * TICK.as_secs_f64() > 1.0 { TICK } else { Duration::from_micros(1) }))
-    }
-
-    fn made(&mut self, n_rows: u64) {
-        self.n_made += n_rows;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -291,51 +282,8 @@ mod tests {
 
     use super::*;
     use crate::job::table::read_options;
+    use crate::source::BatchLimit;
     use crate::source::intake::test_intake;
-
-    /// Looks at a pace every so often, for so long; how many rows were due.
-    fn run_pace(rate: f64, every: Duration, total: Duration) -> u64 {
-        let mut pace = Pace::new(rate, Duration::from_secs(7));
-        let (mut now, mut n_made) = (Duration::ZERO, 0);
-        while now < total {
-            if let Due::Rows(n_due) = pace.due(Duration::from_secs(7) + now) {
-                pace.made(n_due);
-                n_made += n_due;
-            }
-            now += every;
-        }
-        n_made
-    }
-
-    #[test]
-    fn the_rate_holds_however_late_each_look_is() {
-        for every in [1, 5, 30, 900].map(Duration::from_millis) {
-            let n_made = run_pace(1_000.0, every, Duration::from_secs(90));
-            assert!((89_000..=90_001).contains(&n_made), "{n_made} every {every:?}");
-        }
-        assert_eq!(run_pace(0.1, Duration::from_millis(50), Duration::from_secs(60)), 6);
-    }
-
-    #[test]
-    fn a_stall_is_made_up_for_up_to_a_second() {
-        let mut pace = Pace::new(100.0, Duration::ZERO);
-        assert_eq!(pace.due(Duration::ZERO), Due::Rows(1));
-        pace.made(1);
-        let Due::Rows(n_due) = pace.due(Duration::from_secs(3600)) else { panic!("rows are due") };
-        assert!((99..=102).contains(&n_due), "{n_due}");
-        pace.made(n_due);
-        assert!(matches!(pace.due(Duration::from_secs(3600)), Due::In(_)));
-    }
-
-    #[test]
-    fn a_wait_ends_when_the_next_row_is_due() {
-        let mut pace = Pace::new(2.0, Duration::ZERO);
-        pace.made(1);
-        assert_eq!(pace.due(Duration::from_millis(100)), Due::In(Duration::from_millis(400)));
-        let mut fast = Pace::new(100_000.0, Duration::ZERO);
-        fast.made(1);
-        assert_eq!(fast.due(Duration::ZERO), Due::In(TICK));
-    }
 
     fn generate(source: &GeneratorSource) -> Vec<RecordBatch> {
         let OpenSource::Receiver(mut receiver) = source.open().expect("good options") else {
@@ -370,6 +318,28 @@ mod tests {
     }
 
     #[test]
+    fn a_world_of_nexmark_ends_and_can_be_read_again() {
+        let options = NexmarkOptions { n_events: Some(1_000), ..NexmarkOptions::of(NexmarkEvents::Bids) };
+        let source = GeneratorSource::nexmark(options.clone());
+        assert!(source.ends() && !GeneratorSource::nexmark(NexmarkOptions::of(NexmarkEvents::Bids)).ends());
+        assert!(source.describe().ends_with(", as fast as they are taken, 920 rows"), "{}", source.describe());
+        let Ok(OpenSource::Replayable(mut open)) = source.open() else { panic!("it is read by offset range") };
+        let planned = open.plan_batch(BatchLimit { partitions: 1 }).expect("it can always be planned");
+        let mut n_rows = 0;
+        for range in planned.ranges.iter().chain(&planned.ranges) {
+            let mut count = |rows: RecordBatch| {
+                assert_eq!(rows.schema(), source.schema()?);
+                n_rows += rows.num_rows();
+                Ok(())
+            };
+            open.reader().read_range(range, &mut count).expect("a range of this source");
+        }
+        assert_eq!((n_rows, open.has_ended()), (2 * 920, true));
+        let wrong = NexmarkOptions { hot_bidders: 0, ..options };
+        assert!(GeneratorSource::nexmark(wrong).open().is_err_and(|error| error.in_one_line().contains("hot-bidders")));
+    }
+
+    #[test]
     fn options_are_read() {
         let read = |text: &str| read_options(text, Path::new("."), GeneratorSource::parse);
         assert_eq!(read(""), Ok(Some(GeneratorSource::sequence())));
@@ -377,6 +347,13 @@ mod tests {
         let expected = GeneratorSource { rows_per_second: 0.5, rows: Some(3), ..GeneratorSource::words(options) };
         let all = "kind = 'words'\nrows-per-second = 0.5\nrows = 3\nseed = 7\nvocabulary = 10\nexponent = 1.5";
         assert_eq!(read(all), Ok(Some(expected)));
+        let world = NexmarkOptions { n_events: Some(500), ..NexmarkOptions::of(NexmarkEvents::Persons) };
+        let expected = GeneratorSource { rows_per_second: 2.0, ..GeneratorSource::nexmark(world) };
+        let nexmark = "kind = 'nexmark'\nrows-per-second = 2\nevents = 'persons'\nn-events = 500";
+        assert_eq!(read(nexmark), Ok(Some(expected)));
+        let problems = read("kind = 'nexmark'\nrows = 5\ndisorder = '400d'").expect_err("two mistakes");
+        let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(messages, ["unknown key `rows`", "`disorder` must be at most a year"]);
         let problems = read("seed = 1\nrows-per-second = -1").expect_err("two mistakes");
         let messages: Vec<_> = problems.iter().map(|problem| problem.message.as_str()).collect();
         assert_eq!(messages, ["unknown key `seed`", "`rows-per-second` must be from 0 to 1000000000"]);

@@ -4,7 +4,7 @@
 
 use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray, PrimitiveArray, new_empty_array};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, UInt8Type};
+use arrow::datatypes::{DataType, Field, UInt8Type};
 use arrow::downcast_primitive_array;
 
 use super::accumulator::{Accumulator, NoResult, each_valid, nulls_of};
@@ -64,13 +64,21 @@ impl<T: ArrowPrimitiveType> Numbers<T> {
 }
 
 impl<T: ArrowPrimitiveType> Accumulator for Numbers<T> {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![Field::new("value", self.data_type.clone(), true)]
+    }
+
+    fn result_type(&self) -> DataType {
+        self.data_type.clone()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.best.resize(n_groups, T::Native::default());
         self.seen.resize(n_groups, false);
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let Some(values) = values else { return Ok(()) };
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        let values = &values[0];
         let values = match self.data_type {
             DataType::Boolean => cast(values, &DataType::UInt8)?,
             _ => canonical_floats(values)?,
@@ -88,7 +96,7 @@ impl<T: ArrowPrimitiveType> Accumulator for Numbers<T> {
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        self.update(groups, Some(&partials[0]))
+        self.update(groups, partials)
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {
@@ -125,12 +133,20 @@ impl Bytes {
 }
 
 impl Accumulator for Bytes {
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![Field::new("value", self.data_type.clone(), true)]
+    }
+
+    fn result_type(&self) -> DataType {
+        self.data_type.clone()
+    }
+
     fn resize(&mut self, n_groups: usize) {
         self.best.resize(n_groups, None);
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let Some(values) = values else { return Ok(()) };
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        let values = &values[0];
         let mut rows = groups.iter();
         for_each_key(std::slice::from_ref(values), values.len(), |value| {
             let (Some(&group), Some(value)) = (rows.next(), value) else { return };
@@ -145,7 +161,7 @@ impl Accumulator for Bytes {
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        self.update(groups, Some(&partials[0]))
+        self.update(groups, partials)
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {

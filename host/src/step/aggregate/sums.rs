@@ -2,15 +2,18 @@
 //!
 //! Integers and decimals are added in 128 bits and checked when the result is made, so that whether a sum overflows
 //! does not depend on the order of the rows.
+//!
+//! A partial of a column with nulls counts its values beside their sum: whoever takes some of them away again has to know
+//! whether any are left.
 
 use std::sync::Arc;
 
 use arrow::array::types::DecimalType;
 use arrow::array::{ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Field, Float64Type, Int64Type, UInt64Type};
 
-use super::accumulator::{Accumulator, NoResult, each_valid, nulls_of};
+use super::accumulator::{Accumulator, Inverse, NoResult, count_field, each_valid, nulls_of};
 
 /// The widest decimal that 128 bits hold.
 const DIGITS_MAX: u8 = arrow::datatypes::DECIMAL128_MAX_PRECISION;
@@ -52,7 +55,7 @@ impl Numbers {
     }
 
     /// The type of partial sums.
-    pub(crate) fn partial_type(self) -> DataType {
+    fn partial_type(self) -> DataType {
         match self {
             Numbers::Signed | Numbers::Unsigned => DataType::Decimal128(DIGITS_MAX, 0),
             Numbers::Float | Numbers::Decimal(_) => self.operand_type(),
@@ -60,12 +63,12 @@ impl Numbers {
     }
 
     /// The type of `sum`.
-    pub(crate) fn sum_type(self) -> DataType {
+    fn sum_type(self) -> DataType {
         self.operand_type()
     }
 
     /// The type of `avg`.
-    pub(crate) fn avg_type(self) -> DataType {
+    fn avg_type(self) -> DataType {
         match self {
             Numbers::Decimal(scale) => DataType::Decimal128(DIGITS_MAX, avg_scale(scale)),
             _ => DataType::Float64,
@@ -92,6 +95,10 @@ struct Sums {
 impl Sums {
     fn new(numbers: Numbers) -> Self {
         Self { numbers, exact: Vec::new(), float: Vec::new(), seen: Vec::new() }
+    }
+
+    fn partial_field(&self) -> Field {
+        Field::new("sum", self.numbers.partial_type(), true)
     }
 
     fn resize(&mut self, n_groups: usize) {
@@ -152,6 +159,35 @@ impl Sums {
             self.float[group] += values[row];
             self.seen[group] = true;
         });
+    }
+
+    fn inverse(&self) -> Inverse {
+        if self.numbers == Numbers::Float { Inverse::Drifting } else { Inverse::Exact }
+    }
+
+    /// Takes away partial sums; `false` when one of them, or what it is taken from, is not finite.
+    fn take_away(&mut self, groups: &[u32], partials: &ArrayRef) -> bool {
+        let mut can_be_told = true;
+        match self.numbers {
+            Numbers::Float => {
+                let array = partials.as_primitive::<Float64Type>();
+                let values = array.values();
+                each_valid(groups, arrow::array::Array::nulls(array), |row, group| {
+                    can_be_told &= values[row].is_finite() && self.float[group].is_finite();
+                    self.float[group] -= values[row];
+                });
+            }
+            _ => {
+                let array = partials.as_primitive::<Decimal128Type>();
+                let values = array.values();
+                each_valid(groups, arrow::array::Array::nulls(array), |row, group| {
+                    let (rest, overflowed) = self.exact[group].overflowing_sub(values[row]);
+                    self.exact[group] = rest;
+                    can_be_told &= !overflowed;
+                });
+            }
+        }
+        can_be_told
     }
 
     fn take_partials(&mut self) -> Result<ArrayRef, NoResult> {
@@ -231,81 +267,164 @@ fn divide_rounding(value: i128, by: i128) -> i128 {
     if rest.abs() * 2 >= by { quotient + value.signum() } else { quotient }
 }
 
+/// How many values each group has.
+#[derive(Default)]
+struct ValueCounts(Vec<i64>);
+
+impl ValueCounts {
+    fn add(&mut self, groups: &[u32], values: &ArrayRef) {
+        each_valid(groups, values.nulls(), |_, group| self.0[group] += 1);
+    }
+
+    fn add_partials(&mut self, groups: &[u32], partials: &ArrayRef) {
+        let counts = partials.as_primitive::<Int64Type>().values();
+        each_valid(groups, None, |row, group| self.0[group] += counts[row]);
+    }
+
+    /// Takes counts away, and the mark of having a value from groups that have none left.
+    fn take_away(&mut self, groups: &[u32], partials: &ArrayRef, seen: &mut [bool]) {
+        let counts = partials.as_primitive::<Int64Type>().values();
+        each_valid(groups, None, |row, group| {
+            self.0[group] -= counts[row];
+            seen[group] = self.0[group] > 0;
+        });
+    }
+
+    fn take(&mut self) -> ArrayRef {
+        Arc::new(Int64Array::from(std::mem::take(&mut self.0)))
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<i64>()
+    }
+}
+
 /// `sum`.
-pub(crate) struct Sum(Sums);
+pub(crate) struct Sum {
+    sums: Sums,
+    /// `None` for a column without nulls: a group has as many values as rows.
+    counts: Option<ValueCounts>,
+}
 
 impl Sum {
-    pub(crate) fn new(numbers: Numbers) -> Self {
-        Self(Sums::new(numbers))
+    pub(crate) fn new(numbers: Numbers, nullable: bool) -> Self {
+        Self { sums: Sums::new(numbers), counts: nullable.then(ValueCounts::default) }
     }
 }
 
 impl Accumulator for Sum {
-    fn resize(&mut self, n_groups: usize) {
-        self.0.resize(n_groups);
+    fn partial_fields(&self) -> Vec<Field> {
+        std::iter::once(self.sums.partial_field()).chain(self.counts.as_ref().map(|_| count_field())).collect()
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        values.map_or(Ok(()), |values| self.0.add(groups, values))
+    fn result_type(&self) -> DataType {
+        self.sums.numbers.sum_type()
+    }
+
+    fn resize(&mut self, n_groups: usize) {
+        self.sums.resize(n_groups);
+        if let Some(counts) = &mut self.counts {
+            counts.0.resize(n_groups, 0);
+        }
+    }
+
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        if let Some(counts) = &mut self.counts {
+            counts.add(groups, &values[0]);
+        }
+        self.sums.add(groups, &values[0])
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        self.0.add_partials(groups, &partials[0])
+        if let Some(counts) = &mut self.counts {
+            counts.add_partials(groups, &partials[1]);
+        }
+        self.sums.add_partials(groups, &partials[0])
+    }
+
+    fn inverse(&self) -> Inverse {
+        self.sums.inverse()
+    }
+
+    fn take_away(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<bool, NoResult> {
+        if let Some(counts) = &mut self.counts {
+            counts.take_away(groups, &partials[1], &mut self.sums.seen);
+        }
+        Ok(self.sums.take_away(groups, &partials[0]))
     }
 
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {
-        Ok(vec![self.0.take_partials()?])
+        let mut partials = vec![self.sums.take_partials()?];
+        partials.extend(self.counts.as_mut().map(ValueCounts::take));
+        Ok(partials)
     }
 
     fn take_results(&mut self) -> Result<ArrayRef, NoResult> {
-        self.0.take_sums()
+        if let Some(counts) = &mut self.counts {
+            counts.0.clear();
+        }
+        self.sums.take_sums()
     }
 
     fn bytes(&self) -> usize {
-        self.0.bytes()
+        self.sums.bytes() + self.counts.as_ref().map_or(0, ValueCounts::bytes)
     }
 }
 
 /// `avg`.
 pub(crate) struct Avg {
     sums: Sums,
-    counts: Vec<i64>,
+    counts: ValueCounts,
 }
 
 impl Avg {
     pub(crate) fn new(numbers: Numbers) -> Self {
-        Self { sums: Sums::new(numbers), counts: Vec::new() }
+        Self { sums: Sums::new(numbers), counts: ValueCounts::default() }
     }
 }
 
 impl Accumulator for Avg {
-    fn resize(&mut self, n_groups: usize) {
-        self.sums.resize(n_groups);
-        self.counts.resize(n_groups, 0);
+    fn partial_fields(&self) -> Vec<Field> {
+        vec![self.sums.partial_field(), count_field()]
     }
 
-    fn update(&mut self, groups: &[u32], values: Option<&ArrayRef>) -> Result<(), NoResult> {
-        let Some(values) = values else { return Ok(()) };
-        each_valid(groups, values.nulls(), |_, group| self.counts[group] += 1);
-        self.sums.add(groups, values)
+    fn result_type(&self) -> DataType {
+        self.sums.numbers.avg_type()
+    }
+
+    fn resize(&mut self, n_groups: usize) {
+        self.sums.resize(n_groups);
+        self.counts.0.resize(n_groups, 0);
+    }
+
+    fn update(&mut self, groups: &[u32], values: &[ArrayRef]) -> Result<(), NoResult> {
+        self.counts.add(groups, &values[0]);
+        self.sums.add(groups, &values[0])
     }
 
     fn merge(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<(), NoResult> {
-        let counts = partials[1].as_primitive::<Int64Type>().values();
-        each_valid(groups, None, |row, group| self.counts[group] += counts[row]);
+        self.counts.add_partials(groups, &partials[1]);
         self.sums.add_partials(groups, &partials[0])
     }
 
+    fn inverse(&self) -> Inverse {
+        self.sums.inverse()
+    }
+
+    fn take_away(&mut self, groups: &[u32], partials: &[ArrayRef]) -> Result<bool, NoResult> {
+        self.counts.take_away(groups, &partials[1], &mut self.sums.seen);
+        Ok(self.sums.take_away(groups, &partials[0]))
+    }
+
     fn take_partials(&mut self) -> Result<Vec<ArrayRef>, NoResult> {
-        let counts = Int64Array::from(std::mem::take(&mut self.counts));
-        Ok(vec![self.sums.take_partials()?, Arc::new(counts)])
+        Ok(vec![self.sums.take_partials()?, self.counts.take()])
     }
 
     fn take_results(&mut self) -> Result<ArrayRef, NoResult> {
-        self.sums.take_averages(&std::mem::take(&mut self.counts))
+        self.sums.take_averages(&std::mem::take(&mut self.counts.0))
     }
 
     fn bytes(&self) -> usize {
-        self.sums.bytes() + self.counts.capacity() * size_of::<i64>()
+        self.sums.bytes() + self.counts.bytes()
     }
 }

@@ -10,9 +10,11 @@ use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use memchr::{memchr_iter, memchr2_iter};
 
+use super::whole::{find_fraction, has_whole_numbers};
 use crate::error::{Error, Internal};
+use crate::source::SourceCounters;
 use crate::source::lines::{EmitRows, LineRows, content};
-use crate::source::{SourceCounters, SourceNote};
+use crate::source::reject::Rejects;
 
 /// Lines that are decoded together. One bad line among them costs decoding them about twice.
 const LINES_MAX: usize = 8_192;
@@ -24,23 +26,19 @@ const BYTES_MAX: usize = 1 << 20;
 /// value into a message; this is more than any schema has, and few enough for any stack.
 const DEPTH_MAX: usize = 64;
 
-/// How much of a rejected line is shown.
-const SHOWN_CHARS_MAX: usize = 80;
-
-/// How much of what the decoder says about it is shown: it may quote the whole line.
-const REASON_CHARS_MAX: usize = 256;
-
 /// Makes rows of whole lines, each a JSON object.
-pub(super) struct JsonRows {
-    /// The file, for messages.
-    object: String,
+pub(in crate::source) struct JsonRows {
     schema: SchemaRef,
     line_bytes_max: u64,
-    counters: Arc<SourceCounters>,
+    /// Whether a column takes whole numbers, which the decoder makes of any number.
+    has_whole_numbers: bool,
+    rejects: Rejects,
     /// Lines to decode, without line ends, one behind the other.
     text: Vec<u8>,
     /// Where each of them ends.
     ends: Vec<usize>,
+    /// Where each of them stands in the source.
+    positions: Vec<u64>,
 }
 
 /// Why lines could not be decoded together.
@@ -52,8 +50,10 @@ enum Failure {
 }
 
 impl JsonRows {
-    pub(super) fn new(object: String, schema: SchemaRef, line_bytes_max: u64, counters: Arc<SourceCounters>) -> Self {
-        Self { object, schema, line_bytes_max, counters, text: Vec::new(), ends: Vec::new() }
+    pub(in crate::source) fn new(schema: SchemaRef, line_bytes_max: u64, rejects: Rejects) -> Self {
+        let has_whole_numbers = schema.fields().iter().any(|field| has_whole_numbers(field.data_type()));
+        let (text, ends, positions) = (Vec::new(), Vec::new(), Vec::new());
+        Self { schema, line_bytes_max, has_whole_numbers, rejects, text, ends, positions }
     }
 
     fn line(&self, index: usize) -> &[u8] {
@@ -76,9 +76,9 @@ impl JsonRows {
                     // The lines before it are decoded again, without it; the stack gives them first.
                     left.push((index + 1, end));
                     left.push((start, index));
-                    self.reject(self.line(index), &reason);
+                    self.reject(index, reason);
                 }
-                Err(Failure::Some { reason }) if end - start == 1 => self.reject(self.line(start), &reason),
+                Err(Failure::Some { reason }) if end - start == 1 => self.reject(start, reason),
                 Err(Failure::Some { .. }) => {
                     let middle = start + (end - start) / 2;
                     left.push((middle, end));
@@ -88,6 +88,7 @@ impl JsonRows {
         }
         self.text.clear();
         self.ends.clear();
+        self.positions.clear();
         match &decoded[..] {
             [] => Ok(None),
             [only] => Ok(Some(only.clone())),
@@ -113,14 +114,9 @@ impl JsonRows {
         Ok(decoder.flush().map_err(|error| Failure::Some { reason: describe(&error) }))
     }
 
-    fn reject(&self, line: &[u8], reason: &str) {
-        let line = String::from_utf8_lossy(line);
-        let mut shown: String = line.chars().take(SHOWN_CHARS_MAX).collect::<String>().escape_debug().to_string();
-        if line.chars().nth(SHOWN_CHARS_MAX).is_some() {
-            shown.push('…');
-        }
-        let reason = shortened(reason);
-        self.counters.note(SourceNote::RowRejected { reason: format!("`{}`: `{shown}`: {reason}", self.object) });
+    fn reject(&mut self, index: usize, reason: String) {
+        let start = if index == 0 { 0 } else { self.ends[index - 1] };
+        self.rejects.reject(self.positions[index], reason, Some(&self.text[start..self.ends[index]]));
     }
 }
 
@@ -150,22 +146,6 @@ fn is_too_deep(line: &[u8]) -> bool {
     false
 }
 
-/// A reason on one line, and no longer than is worth reading.
-fn shortened(reason: &str) -> String {
-    let mut shown = String::new();
-    for char in reason.chars().take(REASON_CHARS_MAX) {
-        if char.is_control() {
-            shown.extend(char.escape_default());
-        } else {
-            shown.push(char);
-        }
-    }
-    if reason.chars().nth(REASON_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 /// What arrow says, without the name of its error type.
 fn describe(error: &ArrowError) -> String {
     match error {
@@ -177,42 +157,53 @@ fn describe(error: &ArrowError) -> String {
 }
 
 impl LineRows for JsonRows {
-    fn add(&mut self, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
+    fn add(&mut self, run_start: u64, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
         let mut start = 0;
         for end in memchr_iter(b'\n', run) {
             let line = content(&run[start..end]);
+            let position = run_start + start as u64;
             start = end + 1;
             if line.len() as u64 > self.line_bytes_max {
-                self.counters.note(SourceNote::LineTooLong);
+                self.pass_over(position);
                 continue;
             }
             let Some(first) = line.iter().find(|byte| !byte.is_ascii_whitespace()) else { continue };
             if *first != b'{' {
-                self.reject(line, "it is no JSON object");
+                self.rejects.reject(position, "it is no JSON object", Some(line));
+            } else if is_too_deep(line) {
+                let reason = format!("objects and lists stand more than {DEPTH_MAX} deep within one another");
+                self.rejects.reject(position, reason, Some(line));
+            } else if self.has_whole_numbers
+                && let Some(reason) = find_fraction(line, self.schema.fields())
+            {
+                self.rejects.reject(position, reason, Some(line));
+            } else {
+                if self.ends.len() >= LINES_MAX || (!self.ends.is_empty() && self.text.len() + line.len() > BYTES_MAX) {
+                    self.flush(emit)?;
+                }
+                self.text.extend_from_slice(line);
+                self.ends.push(self.text.len());
+                self.positions.push(position);
                 continue;
             }
-            if is_too_deep(line) {
-                self.reject(line, &format!("objects and lists stand more than {DEPTH_MAX} deep within one another"));
-                continue;
-            }
-            if self.ends.len() >= LINES_MAX || (!self.ends.is_empty() && self.text.len() + line.len() > BYTES_MAX) {
+            if self.rejects.is_full() {
                 self.flush(emit)?;
             }
-            self.text.extend_from_slice(line);
-            self.ends.push(self.text.len());
         }
         Ok(())
     }
 
+    fn pass_over(&mut self, start: u64) {
+        self.rejects.pass_over(start);
+    }
+
     fn flush(&mut self, emit: &mut EmitRows<'_>) -> Result<(), Error> {
-        match self.decode()? {
-            Some(rows) => emit(rows),
-            None => Ok(()),
-        }
+        let rows = self.decode()?;
+        self.rejects.give(rows, emit)
     }
 
     fn counters(&self) -> &SourceCounters {
-        &self.counters
+        self.rejects.counters()
     }
 }
 
@@ -236,12 +227,5 @@ mod tests {
         check(&format!("{{\"a\": \"{}\"}}", nested(DEPTH_MAX + 1)), false);
         check(&format!("{{\"\\\"{}\"}}", nested(DEPTH_MAX + 1)), false);
         check(&format!("{{\"\\\\\": {}}}", nested(DEPTH_MAX)), true);
-    }
-
-    #[test]
-    fn reasons_are_short_and_on_one_line() {
-        assert_eq!(shortened("a\nb\u{1b}é"), "a\\nb\\u{1b}é");
-        assert_eq!(shortened(&"é".repeat(REASON_CHARS_MAX)), "é".repeat(REASON_CHARS_MAX));
-        assert_eq!(shortened(&"x".repeat(1 << 20)).chars().count(), REASON_CHARS_MAX + 1);
     }
 }

@@ -1,0 +1,165 @@
+//! The folder of one job's state on disk: gone when the job ends; what dead processes left is removed.
+//!
+//! ```text
+//!  state.path/ ── tidemill-state-PID-N/ ── lock     held from just after the folder is made until it is removed
+//!                                       └─ lsm/     the store
+//! ```
+//!
+//! A folder whose lock nobody holds belongs to a dead process: locks end with the process, however it ends. A folder without
+//! a lock file may be about to get one, and is left alone.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io::{Error, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use super::StateError;
+
+/// What the names of the folders start with.
+const PREFIX: &str = "tidemill-state-";
+
+/// The file in a folder whose lock says that its process is alive.
+const LOCK_FILE: &str = "lock";
+
+/// Numbers that are tried for a new folder: each is taken by a job of this process, or left by one with the same id.
+const ATTEMPTS_MAX: u32 = 10_000;
+
+/// A folder of one job, removed when it is dropped.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+    /// Its lock, which is held while it is open.
+    _lock: File,
+}
+
+impl Folder {
+    /// Removes what dead processes left in `parent`, which is made if need be, and makes a new folder there.
+    pub(super) fn create(parent: &Path) -> Result<Self, StateError> {
+        let failed = |source| StateError::Folder { path: parent.into(), source };
+        fs::create_dir_all(parent).map_err(failed)?;
+        remove_left_overs(parent);
+        for attempt in 0..ATTEMPTS_MAX {
+            let path = parent.join(format!("{PREFIX}{}-{attempt}", std::process::id()));
+            match create_private(&path) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(failed(error)),
+            }
+            // Nothing but another process that takes the folder for a left-over can be in the way.
+            let lock = File::create_new(path.join(LOCK_FILE));
+            if let Ok(lock) = lock
+                && lock.try_lock().is_ok()
+                && path.join(LOCK_FILE).exists()
+            {
+                return Ok(Self { path, _lock: lock });
+            }
+        }
+        let text = format!("no lock could be had in {ATTEMPTS_MAX} new folders");
+        Err(failed(Error::other(text)))
+    }
+
+    /// Its path.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            let path = self.path.display().to_string();
+            tracing::warn!(target: "tidemill::state", path, %error, "folder could not be removed");
+        }
+    }
+}
+
+/// Makes a folder that only this user can read: state holds what rows hold.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    #[cfg_attr(not(unix), allow(unused_mut))]
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Removes the folders of dead processes, as far as that is possible: they may be another user's.
+fn remove_left_overs(parent: &Path) {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| {
+        entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir())
+    });
+    for path in folders.map(|entry| entry.path()) {
+        let Ok(lock) = File::options().read(true).write(true).open(path.join(LOCK_FILE)) else { continue };
+        match lock.try_lock() {
+            Ok(()) => match fs::remove_dir_all(&path) {
+                Ok(()) => {
+                    let path = path.display().to_string();
+                    tracing::info!(target: "tidemill::state", path, "state that a dead process left was removed");
+                }
+                Err(error) => {
+                    let path = path.display().to_string();
+                    tracing::warn!(target: "tidemill::state", path, %error, "state of a dead process could not be removed");
+                }
+            },
+            Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(parent: &Path) -> Vec<String> {
+        let entries = fs::read_dir(parent).expect("a folder").map(|entry| entry.expect("an entry"));
+        let mut names: Vec<String> = entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn folders_differ_and_go() {
+        let parent = tempfile::tempdir().expect("a folder for temporary files");
+        let first = Folder::create(&parent.path().join("a/b")).expect("a folder");
+        let second = Folder::create(&parent.path().join("a/b")).expect("another folder");
+        assert_ne!(first.path(), second.path());
+        fs::write(first.path().join("file"), b"state").expect("a file");
+        drop(first);
+        assert_eq!(names(&parent.path().join("a/b")).len(), 1, "only the other is there");
+        drop(second);
+        assert_eq!(names(&parent.path().join("a/b")), [""; 0]);
+    }
+
+    #[test]
+    fn only_folders_of_the_dead_are_removed() {
+        let parent = tempfile::tempdir().expect("a folder for temporary files");
+        let alive = Folder::create(parent.path()).expect("a folder");
+        for (name, file) in [("tidemill-state-1-0", LOCK_FILE), ("tidemill-state-2-0", "lsm"), ("other", LOCK_FILE)] {
+            fs::create_dir(parent.path().join(name)).expect("a folder");
+            fs::write(parent.path().join(name).join(file), b"").expect("a file");
+        }
+        let kept = [alive.path().file_name().expect("a name").to_string_lossy().into_owned()];
+        drop(Folder::create(parent.path()).expect("another folder"));
+        let mut expected = vec!["other".to_owned(), "tidemill-state-2-0".to_owned()];
+        expected.extend(kept);
+        expected.sort();
+        assert_eq!(names(parent.path()), expected);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nobody_else_can_read_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().expect("a folder for temporary files");
+        let folder = Folder::create(parent.path()).expect("a folder");
+        assert_eq!(fs::metadata(folder.path()).expect("a folder").permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let parent = tempfile::tempdir().expect("a folder for temporary files");
+        let file = parent.path().join("file");
+        fs::write(&file, b"").expect("a file");
+        let error = Folder::create(&file.join("x")).expect_err("a file is no folder");
+        assert_eq!(error.to_string(), format!("no folder for state can be made in `{}`", file.join("x").display()));
+    }
+}

@@ -1,0 +1,219 @@
+//! The half behind the shuffle: rows into groups, groups into calls.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+
+use super::Grouping;
+use crate::error::Error;
+use crate::operator::{CallError, CallSite, Grouped, Grouper};
+use crate::shuffle::key_encoding::plain;
+use crate::shuffle::sort_by_group;
+use crate::step::caller::Caller;
+use crate::step::chunks::batch_bytes;
+use crate::step::key_table::KeyTable;
+use crate::step::keyed::{batch_of, emit_in_chunks, internal};
+use crate::step::{Emit, PipelineStep, StepFactory};
+use crate::task::TaskContext;
+
+pub(super) struct GroupFactory(pub(super) Arc<Grouping>);
+
+impl StepFactory for GroupFactory {
+    fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
+        let caller = Caller::new(&self.0.callee, task);
+        let rows = self.0.sides.iter().map(|_| Vec::new()).collect();
+        Ok(Box::new(Running { grouping: self.0.clone(), task: task.clone(), caller, rows }))
+    }
+}
+
+struct Running {
+    grouping: Arc<Grouping>,
+    task: TaskContext,
+    caller: Caller<dyn Grouper>,
+    /// The rows of each side: a group is whole only when all have come.
+    rows: Vec<Vec<RecordBatch>>,
+}
+
+/// The rows of one side, sorted by group: what the operator reads of them.
+struct Sorted {
+    values: RecordBatch,
+    ends: Vec<u32>,
+    /// Bytes of a row, about.
+    row_bytes: f64,
+}
+
+impl Sorted {
+    fn start_of(&self, group: usize) -> u32 {
+        if group == 0 { 0 } else { self.ends[group - 1] }
+    }
+
+    fn n_rows(&self, groups: &Range<usize>) -> usize {
+        if groups.is_empty() { 0 } else { (self.ends[groups.end - 1] - self.start_of(groups.start)) as usize }
+    }
+
+    fn n_bytes(&self, groups: &Range<usize>) -> u64 {
+        (self.n_rows(groups) as f64 * self.row_bytes) as u64
+    }
+}
+
+impl PipelineStep for Running {
+    fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
+        self.push_side(0, rows, emit)
+    }
+
+    fn push_side(&mut self, side: usize, rows: RecordBatch, _: &mut Emit<'_>) -> Result<(), Error> {
+        self.rows[side].push(rows);
+        Ok(())
+    }
+
+    fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
+        let grouping = self.grouping.clone();
+        let doing = || internal(format!("grouping the rows of step `{}`", grouping.callee.step));
+        let types: Vec<DataType> = grouping.key_schema.fields().iter().map(|field| field.data_type().clone()).collect();
+        let mut table = KeyTable::new(&types);
+        let mut grouped: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
+        for (side, pending) in grouping.sides.iter().zip(std::mem::take(&mut self.rows)) {
+            let Some(first) = pending.first() else {
+                grouped.push((RecordBatch::new_empty(Arc::new(Schema::empty())), Vec::new()));
+                continue;
+            };
+            let rows = concat_batches(&first.schema(), &pending).map_err(doing())?;
+            let mut groups = Vec::new();
+            table.group_rows(&side.keys.of(&rows), rows.num_rows(), &mut groups).map_err(doing())?;
+            grouped.push((rows, groups));
+        }
+        let n_groups = table.len();
+        if n_groups == 0 {
+            return Ok(());
+        }
+        let keys = batch_of(grouping.key_schema.clone(), table.keys().map_err(doing())?, n_groups).map_err(doing())?;
+        let mut sides = Vec::new();
+        for (index, (rows, groups)) in grouped.into_iter().enumerate() {
+            sides.push(self.sorted(index, &rows, &groups, n_groups).map_err(doing())?);
+        }
+        let mut start = 0;
+        while start < n_groups {
+            let end = self.end_of_call(&sides, start, n_groups)?;
+            self.call(&keys, &sides, start..end, emit)?;
+            start = end;
+        }
+        self.caller.finish();
+        Ok(())
+    }
+}
+
+impl Running {
+    fn sorted(
+        &self,
+        side: usize,
+        rows: &RecordBatch,
+        groups: &[u32],
+        n_groups: usize,
+    ) -> Result<Sorted, arrow::error::ArrowError> {
+        let (order, ends) = sort_by_group(groups, n_groups);
+        let columns = &self.grouping.sides[side];
+        let fields = self.grouping.read_schemas[side].clone();
+        if groups.is_empty() {
+            return Ok(Sorted { values: RecordBatch::new_empty(fields), ends, row_bytes: 0.0 });
+        }
+        let order = UInt32Array::from(order);
+        let values = columns
+            .values
+            .iter()
+            .map(|&index| take(&plain(rows.column(index))?, &order, None))
+            .collect::<Result<Vec<ArrayRef>, _>>()?;
+        let values = batch_of(fields, values, rows.num_rows())?;
+        let row_bytes = batch_bytes(&values) as f64 / values.num_rows().max(1) as f64;
+        Ok(Sorted { values, ends, row_bytes })
+    }
+
+    /// Where a call that starts with group `start` ends: as many groups as fit.
+    fn end_of_call(&self, sides: &[Sorted], start: usize, n_groups: usize) -> Result<usize, Error> {
+        let bounds = &self.grouping.bounds;
+        if bounds.whole_partition {
+            return Ok(n_groups);
+        }
+        let fits = |groups: Range<usize>| {
+            let n_rows: usize = sides.iter().map(|side| side.n_rows(&groups)).sum();
+            let n_bytes: u64 = sides.iter().map(|side| side.n_bytes(&groups)).sum();
+            n_rows <= bounds.rows as usize && n_bytes <= bounds.bytes && groups.len() <= bounds.rows as usize
+        };
+        if !fits(start..start + 1) {
+            let one = start..start + 1;
+            return Err(CallError::GroupTooLarge {
+                site: Box::new(CallSite {
+                    operator: self.grouping.operator.clone(),
+                    step: self.grouping.callee.step.clone(),
+                    batch_id: self.task.batch_id,
+                    partition: self.task.partition,
+                    n_rows: sides.iter().map(|side| side.n_rows(&one)).sum(),
+                }),
+                n_rows: sides.iter().map(|side| side.n_rows(&one) as u64).sum(),
+                n_bytes: sides.iter().map(|side| side.n_bytes(&one)).sum(),
+                rows_max: bounds.rows.into(),
+                bytes_max: bounds.bytes,
+            }
+            .into());
+        }
+        // The largest end that fits, by halving: rows and bytes only grow with it.
+        let (mut fitting, mut too_many) = (start + 1, n_groups + 1);
+        while too_many - fitting > 1 {
+            let middle = fitting + (too_many - fitting) / 2;
+            if fits(start..middle) { fitting = middle } else { too_many = middle }
+        }
+        Ok(fitting)
+    }
+
+    /// One call, or several of half the groups each when an output is too large.
+    fn call(
+        &mut self,
+        keys: &RecordBatch,
+        sides: &[Sorted],
+        groups: Range<usize>,
+        emit: &mut Emit<'_>,
+    ) -> Result<(), Error> {
+        let call_keys = keys.slice(groups.start, groups.len());
+        let cut: Vec<(RecordBatch, Vec<u32>)> = sides
+            .iter()
+            .map(|side| {
+                let start = side.start_of(groups.start);
+                let ends = side.ends[groups.clone()].iter().map(|end| end - start).collect();
+                (side.values.slice(start as usize, side.n_rows(&groups)), ends)
+            })
+            .collect();
+        // Keys count as rows, as they do for updaters.
+        let n_rows = call_keys.num_rows() + cut.iter().map(|(rows, _)| rows.num_rows()).sum::<usize>();
+        let inputs: Vec<Grouped<'_>> = cut.iter().map(|(rows, ends)| Grouped { rows, ends }).collect();
+        match self.caller.call(n_rows, |grouper, call| grouper.process(call, &call_keys, &inputs))? {
+            Ok(output) => {
+                output.rejected.iter().for_each(|rejected| self.caller.rejected(rejected));
+                let rows = with_keys(&call_keys, &output.group, &output.rows, &self.grouping.output).map_err(
+                    internal(format!("putting the output of step `{}` together", self.grouping.callee.step)),
+                )?;
+                emit_in_chunks(&rows, emit)
+            }
+            Err(error) if error.is_output_too_large() && groups.len() > 1 => {
+                let middle = groups.start + groups.len() / 2;
+                self.call(keys, sides, groups.start..middle, emit)?;
+                self.call(keys, sides, middle..groups.end, emit)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Written columns with the keys of the groups they came from before them.
+pub(crate) fn with_keys(
+    keys: &RecordBatch,
+    group: &[u32],
+    written: &RecordBatch,
+    output: &SchemaRef,
+) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let group = UInt32Array::from(group.to_vec());
+    let mut columns = take_record_batch(keys, &group)?.columns().to_vec();
+    columns.extend_from_slice(written.columns());
+    batch_of(output.clone(), columns, written.num_rows())
+}

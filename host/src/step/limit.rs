@@ -1,0 +1,63 @@
+//! `limit = n`: the first n rows of each batch.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use crate::error::Error;
+use crate::job::table::Table;
+use crate::shuffle::Partitioning;
+use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
+use crate::step::keyed::SpecProblem;
+use crate::step::{Emit, PipelineStep, StepFactory};
+use crate::task::TaskContext;
+
+/// The step: at most so many rows of a batch, in the order of partitions. Behind `sort` they are the first in its order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limit {
+    /// How many rows of a batch stay.
+    pub rows: u64,
+}
+
+impl Limit {
+    pub(crate) fn parse(table: &mut Table<'_>) -> Option<Self> {
+        Some(Self { rows: table.integer("limit", 1..=u64::from(u32::MAX))? })
+    }
+}
+
+impl StepDefinition for Limit {
+    fn kind(&self) -> &'static str {
+        "limit"
+    }
+
+    fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
+        let factory: Arc<dyn StepFactory> = Arc::new(*self);
+        let side =
+            GatherSide { prepare: Some(factory.clone()), partitioning: Partitioning::Hash { columns: Vec::new() } };
+        let gather = Gather { sides: vec![side], n_partitions: 1, runs_when_empty: false, state: None, factory };
+        Ok(Built::gather(context.input().clone(), gather))
+    }
+}
+
+/// Both halves: the first of the firsts are the firsts.
+impl StepFactory for Limit {
+    fn start(&self, _: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
+        Ok(Box::new(Limiting { left: usize::try_from(self.rows).unwrap_or(usize::MAX) }))
+    }
+}
+
+struct Limiting {
+    left: usize,
+}
+
+impl PipelineStep for Limiting {
+    fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
+        let n_rows = rows.num_rows().min(self.left);
+        self.left -= n_rows;
+        if n_rows > 0 { emit(rows.slice(0, n_rows)) } else { Ok(()) }
+    }
+
+    fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+}
