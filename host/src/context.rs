@@ -36,8 +36,13 @@ use crate::plugin::{Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
 use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
 use crate::source::{SocketSource, SourceDefinition};
+use crate::step::definition::StepDefinition;
+use crate::step::filter::FilterDefinition;
+use crate::step::select::SelectDefinition;
+use crate::step::sql::SqlDefinition;
 use crate::step::watermark::WatermarkDefinition;
 use crate::step::windowed::{Computes, LateDefinition, Over, Window, WindowedDefinition};
+use crate::step::with::WithDefinition;
 
 /// Builds a job and starts it.
 ///
@@ -270,7 +275,28 @@ impl<'a> Stream<'a> {
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
     pub fn repartition<'s>(&self, name: &str, partitions: u32, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
-        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
+        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by), range: false })
+    }
+
+    /// Keeps the rows for which an expression of SQL is true.
+    pub fn filter(&self, name: &str, condition: impl Into<FilterDefinition>) -> Stream<'a> {
+        self.built(name, condition.into())
+    }
+
+    /// Adds columns, or replaces them: each with its expression, as in `("total", "price * quantity")`.
+    pub fn with(&self, name: &str, columns: impl Into<WithDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Gives these columns: names, or pairs of a name and an expression.
+    pub fn select(&self, name: &str, columns: impl Into<SelectDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Runs a query of SQL over the rows of a batch, of this stream and `others`: each is a table of its name.
+    pub fn sql(&self, name: &str, query: impl Into<SqlDefinition>, others: &[&Stream<'a>]) -> Stream<'a> {
+        let others = others.iter().map(|other| other.name.clone()).collect();
+        self.built(name, SqlDefinition { others, ..query.into() })
     }
 
     /// Prints the first rows of every batch.
@@ -291,6 +317,10 @@ impl<'a> Stream<'a> {
         let mut job = self.context.job.borrow_mut();
         let name = format!("sink-{}", job.sinks.len());
         job.sinks.push(Sink { name, from: vec![self.name.clone()], definition, spans: Spans::default() });
+    }
+
+    fn built(&self, name: &str, definition: impl StepDefinition + 'static) -> Stream<'a> {
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
     }
 
     fn step(&self, name: &str, from: Vec<String>, kind: StepKind) -> Stream<'a> {

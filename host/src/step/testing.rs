@@ -234,6 +234,7 @@ impl DefinitionRun {
                         prepared.into_iter().try_for_each(|rows| writer.push(rows))?;
                         writer.finish()?;
                     }
+                    shuffle.deal()?;
                     shuffles.push(shuffle);
                 }
                 let has_rows = |partition| shuffles.iter().any(|shuffle| shuffle.rows_of(PartitionId(partition)) > 0);
@@ -386,7 +387,8 @@ impl Opened {
     }
 }
 
-fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
+/// The rows of each group.
+pub(crate) fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
     ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize))
 }
 
