@@ -1,9 +1,9 @@
 //! Golden jobs: each folder of `tests/golden` is a job, its input and what must come of it.
 //!
-//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of
-//! the folders in it in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's folder. A case with
-//! rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew, to be read before
-//! they are committed.
+//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of the
+//! folders in it in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the
+//! case's folder. A case with rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the
+//! errors anew, to be read before they are committed.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,10 @@ fn copied(case: &Path) -> tempfile::TempDir {
 }
 
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a case").flatten() {
+    // In the order of their names: files are read in the order in which they were written.
+    let mut entries: Vec<_> = std::fs::read_dir(from).expect("a case").flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             std::fs::create_dir(&target).expect("a new folder");
