@@ -83,7 +83,8 @@ use crate::step::sort::Sort;
 use crate::step::top_k::TopK;
 use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
-use crate::step::window::Window;
+use crate::step::window::Window as RowsWindow;
+use crate::step::windowed::{Computes, LateDefinition, Over, Window, WindowedDefinition};
 
 /// Builds a job and starts it.
 ///
@@ -251,6 +252,82 @@ impl<'a> Stream<'a> {
         self.step(name, vec![self.name.clone()], kind)
     }
 
+    /// As [`aggregate`](Self::aggregate), over all batches so far ([`Running`](crate::step::windowed::Running)) or a
+    /// [`Window`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::context::Context;
+    /// use tidemill::job::Settings;
+    /// use tidemill::step::windowed::{Running, Window};
+    ///
+    /// let context = Context::new(Settings::default())?;
+    /// let lines = context.socket_text_stream("lines", "127.0.0.1:9999");
+    /// let count = [("n", "count(*)")];
+    /// lines.aggregate_over("so-far", ["value"], count, Running::default()).print();
+    /// let minute = Window::sliding(Duration::from_secs(60), Duration::from_secs(10));
+    /// lines.aggregate_over("last-minute", ["value"], count, minute).print();
+    /// context.check()?;
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn aggregate_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        select: impl IntoIterator<Item = (&'s str, &'s str)>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        let select = select.into_iter().map(|(column, expression)| (column.to_owned(), expression.to_owned()));
+        self.over(name, by, Computes::Select(select.collect()), over)
+    }
+
+    /// As [`aggregate_with`](Self::aggregate_with), over all batches so far or a window.
+    pub fn aggregate_with_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        self.over(name, by, Computes::Aggregator(operator.into()), over)
+    }
+
+    /// As [`reduce`](Self::reduce), over all batches so far or a window.
+    pub fn reduce_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        self.over(name, by, Computes::Reducer(operator.into()), over)
+    }
+
+    fn over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        computes: Computes,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        let definition = WindowedDefinition { computes, by: owned(by), partitions: None, over: over.into() };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
+    /// The rows of this stream that are late for a window over it on event time.
+    pub fn late_rows(&self, name: &str, window: &Window) -> Stream<'a> {
+        let definition = LateDefinition { key: "aggregate.late", window: window.clone() };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
+    /// The rows of this stream, whose event time is followed from here on: windows on event time behind it end by it.
+    pub fn watermark(&self, name: &str, event_time: EventTime) -> Stream<'a> {
+        let definition = WatermarkDefinition { event_time };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
     /// The rows of this stream and others of the same columns.
     pub fn union(&self, name: &str, others: &[&Stream<'a>]) -> Stream<'a> {
         let from = std::iter::once(self.name.clone()).chain(others.iter().map(|other| other.name.clone()));
@@ -325,13 +402,8 @@ impl<'a> Stream<'a> {
     }
 
     /// The rows of each window as one batch.
-    pub fn window(&self, name: &str, window: Window) -> Stream<'a> {
+    pub fn window(&self, name: &str, window: RowsWindow) -> Stream<'a> {
         self.built(name, window)
-    }
-
-    /// The event time of the rows from here on.
-    pub fn watermark(&self, name: &str, event_time: EventTime) -> Stream<'a> {
-        self.built(name, WatermarkDefinition { event_time })
     }
 
     /// All rows of a key of a batch at once, to an operator of role grouper.

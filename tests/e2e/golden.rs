@@ -1,9 +1,9 @@
 //! Golden jobs: each folder of `tests/golden` is a job, its input and what must come of it.
 //!
-//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of the
-//! folders in it in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the
-//! case's folder. A case with rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the
-//! errors anew, to be read before they are committed.
+//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of folders
+//! in it, in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's
+//! folder. A case with rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew,
+//! to be read before they are committed.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,7 @@ fn copied(case: &Path) -> tempfile::TempDir {
 }
 
 fn copy(from: &Path, to: &Path) {
-    // In the order of their names: files are read in the order in which they were written.
+    // By name, so that files of input are as old as their names say: a batch of one file each takes them in that order.
     let mut entries: Vec<_> = std::fs::read_dir(from).expect("a case").flatten().collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
@@ -79,13 +79,11 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
     }
 }
 
-/// The lines of a folder and of those in it.
+/// The lines of a folder, and of folders in it: sinks that are not the only one write there.
 fn written(folder: &Path) -> Vec<String> {
     let mut lines = written_lines(folder);
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    for within in entries.filter(|entry| entry.path().is_dir()) {
-        lines.extend(written_lines(&within.path()));
-    }
+    lines.extend(entries.filter(|entry| entry.path().is_dir()).flat_map(|entry| written_lines(&entry.path())));
     lines.sort();
     lines
 }

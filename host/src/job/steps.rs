@@ -7,6 +7,7 @@ use super::tree::{Place, Value};
 use super::{OnError, OperatorRef, OperatorStep, Step, StepKind, graph};
 use crate::operator::Limits;
 use crate::step::kinds::{self, Parsed};
+use crate::step::windowed::{Computes, Over, WindowedDefinition, read_over};
 
 /// The kinds of steps that are read here: the keys that name them. Those of `kinds` read and plan themselves.
 const KINDS: [&str; 5] = ["transform", "aggregate", "reduce", "union", "repartition"];
@@ -94,8 +95,8 @@ fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Read {
             let path = read_plugin(table, "transform");
             read_operator(table, path, None, job_limits).map(StepKind::Transform)
         }
-        "aggregate" => read_aggregate(table, job_limits),
-        "reduce" => read_reduce(table, job_limits),
+        "aggregate" => return read_aggregate(table, job_limits),
+        "reduce" => return read_reduce(table, job_limits),
         "union" => read_union(table),
         "repartition" => read_repartition(table),
         kind => {
@@ -115,13 +116,25 @@ fn read_union(table: &mut Table<'_>) -> Option<StepKind> {
     None
 }
 
-fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+/// A step over more than one batch, if its options are right.
+fn windowed(
+    over: Option<Over>,
+    computes: Option<Computes>,
+    by: Vec<String>,
+    partitions: Option<u32>,
+) -> Option<StepKind> {
+    let definition = WindowedDefinition { computes: computes?, by, partitions, over: over? };
+    Some(StepKind::Built(std::sync::Arc::new(definition)))
+}
+
+fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let Some(mut aggregate) = table.table("aggregate") else {
         forget_plugin_keys(table);
-        return None;
+        return Read::default();
     };
-    let by = aggregate.texts("by");
+    let by = aggregate.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut aggregate);
+    let over = read_over(&mut aggregate, "aggregate.late");
     let is_plugin = aggregate.has("plugin");
     match (aggregate.has("select"), is_plugin) {
         (true, true) => {
@@ -140,23 +153,39 @@ fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind
     }
     if is_plugin {
         let operator = read_inner_plugin(aggregate, table, job_limits);
-        return Some(StepKind::AggregateWith { by: by.unwrap_or_default(), operator: operator?, partitions });
+        let kind = if over.is_there {
+            windowed(over.over, operator.map(Computes::Aggregator), by, partitions)
+        } else {
+            operator.map(|operator| StepKind::AggregateWith { by, operator, partitions })
+        };
+        return Read { kind, side_streams: over.side_streams, ..Read::default() };
     }
     let _ = aggregate.node("plugin");
     aggregate.finish();
     refuse_plugin_keys(table, "aggregate");
-    Some(StepKind::Aggregate { by: by.unwrap_or_default(), select: select?, partitions })
+    let kind = if over.is_there {
+        windowed(over.over, select.map(Computes::Select), by, partitions)
+    } else {
+        select.map(|select| StepKind::Aggregate { by, select, partitions })
+    };
+    Read { kind, side_streams: over.side_streams, ..Read::default() }
 }
 
-fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let Some(mut reduce) = table.table("reduce") else {
         forget_plugin_keys(table);
-        return None;
+        return Read::default();
     };
-    let by = reduce.texts("by");
+    let by = reduce.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut reduce);
-    let operator = read_inner_plugin(reduce, table, job_limits)?;
-    Some(StepKind::Reduce { by: by.unwrap_or_default(), operator, partitions })
+    let over = read_over(&mut reduce, "reduce.late");
+    let operator = read_inner_plugin(reduce, table, job_limits);
+    let kind = if over.is_there {
+        windowed(over.over, operator.map(Computes::Reducer), by, partitions)
+    } else {
+        operator.map(|operator| StepKind::Reduce { by, operator, partitions })
+    };
+    Read { kind, side_streams: over.side_streams, ..Read::default() }
 }
 
 fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {

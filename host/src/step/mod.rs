@@ -46,6 +46,7 @@ pub mod transform;
 pub mod update_state;
 pub mod watermark;
 pub mod window;
+pub mod windowed;
 
 pub use fold::KeyedOpenError;
 

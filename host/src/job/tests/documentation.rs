@@ -25,21 +25,14 @@ fn texts(table: &DeTable<'_>, section: &str, key: &str) -> Vec<String> {
     tables.filter_map(|table| table.get_ref().get(key)).flat_map(|value| values(value.get_ref())).collect()
 }
 
-/// The names of streams that come out of a step besides its rows, as in `window.late`.
-fn side_streams(table: &DeTable<'_>) -> BTreeSet<String> {
-    let steps = table.iter().find(|(name, _)| name.get_ref() == "step").and_then(|(_, value)| value.get_ref().as_array());
-    let kinds = steps.into_iter().flat_map(|steps| steps.iter()).filter_map(|step| step.get_ref().as_table());
-    let options = kinds.flat_map(|step| step.values()).filter_map(|kind| kind.get_ref().as_table());
-    options.filter_map(|kind| Some(kind.get("late")?.get_ref().as_str()?.to_owned())).collect()
-}
-
 /// The block with what it lacks to be a job: a source for each name it reads from, a sink for each that nothing reads.
 fn completed(block: &str) -> String {
     let parsed = DeTable::parse(block).expect("TOML");
     let table = parsed.get_ref();
     let of = |section: &str, key: &str| texts(table, section, key).into_iter().collect::<BTreeSet<_>>();
-    let made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
-    let made = &made | &side_streams(table);
+    let mut made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
+    // Streams of late rows are made by the steps that name them.
+    made.extend(block.split("late = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(String::from));
     let read = &of("step", "from") | &of("sink", "from");
     let source = |name: &String| format!("\n[[source]]\nname = \"{name}\"\ntype = \"stdin\"\n");
     let mut text = block.to_owned();

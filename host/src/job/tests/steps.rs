@@ -186,7 +186,7 @@ fn plugins_aggregate_and_reduce() {
     check_step("reduce = { by = 'w' }", "6:10 `plugin` is missing in `reduce`; Write `plugin = \"…\"`.\n");
     check_step(
         "reduce = { by = 'w', plugin = 'words.wasm', select = {} }",
-        "6:45 unknown key `select` in `reduce`; Other keys here: `partitions`, `config`.\n",
+        "6:45 unknown key `select` in `reduce`; Other keys here: `partitions`, `running`, `window`, `output`, `timeout`, `lateness`, `late`, `config`.\n",
     );
 }
 
