@@ -76,15 +76,19 @@ use crate::step::count::Count;
 use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
 use crate::step::distinct::Distinct;
+use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
 use crate::step::limit::Limit;
 use crate::step::sample::Sample;
+use crate::step::select::SelectDefinition;
 use crate::step::sort::Sort;
+use crate::step::sql::SqlDefinition;
 use crate::step::top_k::TopK;
 use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
 use crate::step::window::Window as RowsWindow;
 use crate::step::windowed::{Computes, LateDefinition, Over, Window, WindowedDefinition};
+use crate::step::with::WithDefinition;
 
 /// Builds a job and starts it.
 ///
@@ -339,6 +343,27 @@ impl<'a> Stream<'a> {
         self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by), range: false })
     }
 
+    /// Keeps the rows for which an expression of SQL is true.
+    pub fn filter(&self, name: &str, condition: impl Into<FilterDefinition>) -> Stream<'a> {
+        self.built(name, condition.into())
+    }
+
+    /// Adds columns, or replaces them: each with its expression, as in `("total", "price * quantity")`.
+    pub fn with(&self, name: &str, columns: impl Into<WithDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Gives these columns: names, or pairs of a name and an expression.
+    pub fn select(&self, name: &str, columns: impl Into<SelectDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Runs a query of SQL over the rows of a batch, of this stream and `others`: each is a table of its name.
+    pub fn sql(&self, name: &str, query: impl Into<SqlDefinition>, others: &[&Stream<'a>]) -> Stream<'a> {
+        let others = others.iter().map(|other| other.name.clone()).collect();
+        self.built(name, SqlDefinition { others, ..query.into() })
+    }
+
     /// Deals the rows out by an order, of terms as in `price desc`: rows that come first in lower partitions.
     pub fn repartition_by_range<'s>(
         &self,
@@ -438,11 +463,6 @@ impl<'a> Stream<'a> {
         self.built(name, UpdateState { by: owned(by), operator: operator.into(), partitions: None })
     }
 
-    /// A step of any kind that plans itself.
-    pub fn built(&self, name: &str, definition: impl StepDefinition + 'static) -> Stream<'a> {
-        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
-    }
-
     /// Prints the first rows of every batch.
     pub fn print(&self) {
         self.sink(Arc::new(ConsoleSink::table()));
@@ -461,6 +481,10 @@ impl<'a> Stream<'a> {
         let mut job = self.context.job.borrow_mut();
         let name = format!("sink-{}", job.sinks.len());
         job.sinks.push(Sink { name, from: vec![self.name.clone()], definition, spans: Spans::default() });
+    }
+
+    fn built(&self, name: &str, definition: impl StepDefinition + 'static) -> Stream<'a> {
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
     }
 
     fn step(&self, name: &str, from: Vec<String>, kind: StepKind) -> Stream<'a> {

@@ -181,6 +181,20 @@ fn a_function_of_the_program_runs_in_place_of_the_plugin() {
 }
 
 #[test]
+fn a_program_says_in_sql_what_is_done_with_rows() {
+    let context = context(settings("sql"), &runtime());
+    let rows = Rows::default();
+    let lines = context.source("lines", Lines::source(&["to be", "or not to be"], false));
+    let words = lines.transform("all-words", Plugin::at(plugin("split_words")));
+    let short = words.filter("short", "length(word) < 3").with("loud", [("word", "upper(word)"), ("n", "1")]);
+    let query = "SELECT p.word, count(*) AS n FROM plain p JOIN all_words w ON p.word = upper(w.word) GROUP BY p.word";
+    short.select("plain", ["word"]).sql("counts", query, &[&words]).foreach_batch(keep(&rows));
+    let running = context.start().expect("a job that fits together");
+    running.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), [("BE", 4), ("OR", 1), ("TO", 4)].map(|(word, n)| (word.to_owned(), n)));
+}
+
+#[test]
 fn a_job_is_stopped_gracefully_from_another_thread() {
     let context = context(settings("words"), &runtime());
     let rows = word_count(&context, &plugin("split_words"), true);

@@ -47,7 +47,10 @@ pub(super) fn read_step(
         names.add_step(table.reader(), &side.name, &from, table.place(side.key), place.clone());
     }
     table.finish();
-    let from: Vec<String> = from.into_iter().map(|input| input.name).collect();
+    let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();
+    if parsed.keeps_inputs_apart {
+        from.truncate(1);
+    }
     for side in parsed.side_streams {
         let kind = StepKind::Built(side.definition);
         steps.push(Step { name: side.name, from: from.clone(), kind, spans: spans.clone() });
@@ -62,6 +65,7 @@ pub(super) fn read_step(
 struct Read {
     kind: Option<StepKind>,
     inputs: Vec<(String, &'static str)>,
+    keeps_inputs_apart: bool,
     side_streams: Vec<kinds::SideStream>,
 }
 
@@ -100,8 +104,8 @@ fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Read {
         "union" => read_union(table),
         "repartition" => read_repartition(table),
         kind => {
-            let Parsed { definition, inputs, side_streams } = kinds::parse(kind, table, job_limits);
-            return Read { kind: definition.map(StepKind::Built), inputs, side_streams };
+            let Parsed { definition, inputs, keeps_inputs_apart, side_streams } = kinds::parse(kind, table, job_limits);
+            return Read { kind: definition.map(StepKind::Built), inputs, keeps_inputs_apart, side_streams };
         }
     };
     kind.into()
@@ -239,6 +243,20 @@ pub(crate) fn read_inner_plugin(
     read_operator(table, path, config, job_limits)
 }
 
+/// A table that is about a plugin alone, as a function of SQL, which ends here: the plugin and its options stand in it.
+pub(crate) fn read_plugin_alone(mut table: Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
+    for key in ["whole-partition", "on-error"] {
+        if table.node(key).is_some() {
+            table.problem(key, format!("`{key}` is for a whole step"), None);
+        }
+    }
+    let path = read_plugin(&mut table, "plugin");
+    let config = read_config(&mut table);
+    let operator = read_options(&mut table, path, config, job_limits);
+    table.finish();
+    operator
+}
+
 /// The plugin file that `key` names: as it is written, and the path to open.
 fn read_plugin(table: &mut Table<'_>, key: &'static str) -> Option<(String, std::path::PathBuf)> {
     let written = table.required_text(key)?;
@@ -253,17 +271,8 @@ fn read_operator(
     config: Option<serde_json::Value>,
     job_limits: &Limits,
 ) -> Option<OperatorStep> {
-    let config = read_config(table).or(config).unwrap_or_else(|| serde_json::json!({}));
-    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
-    let sha256 = table.text("sha256").and_then(|digest| {
-        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Some(digest.to_ascii_lowercase());
-        }
-        let hint = "`tidemill plugin inspect` shows a plugin's digest.".into();
-        table.problem("sha256", "`sha256` must be 64 hexadecimal digits", Some(hint));
-        None
-    });
-    let fresh = table.choice("instance", &[("kept", false), ("fresh", true)]).unwrap_or(false);
+    let config = read_config(table).or(config);
+    let operator = read_options(table, plugin, config, job_limits);
     let whole_partition = table.boolean("whole-partition").unwrap_or(false);
     let choices = [("fail", Some(OnError::Fail)), ("skip-batch", Some(OnError::SkipBatch)), ("dead-letter", None)];
     let on_error = match table.choice("on-error", &choices) {
@@ -275,14 +284,30 @@ fn read_operator(
         }
         None => OnError::Fail,
     };
+    Some(OperatorStep { whole_partition, on_error, ..operator? })
+}
+
+/// The options of a plugin itself, wherever it runs.
+fn read_options(
+    table: &mut Table<'_>,
+    plugin: Option<(String, std::path::PathBuf)>,
+    config: Option<serde_json::Value>,
+    job_limits: &Limits,
+) -> Option<OperatorStep> {
+    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
+    let sha256 = table.text("sha256").and_then(|digest| {
+        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(digest.to_ascii_lowercase());
+        }
+        let hint = "`tidemill plugin inspect` shows a plugin's digest.".into();
+        table.problem("sha256", "`sha256` must be 64 hexadecimal digits", Some(hint));
+        None
+    });
+    let fresh = table.choice("instance", &[("kept", false), ("fresh", true)]).unwrap_or(false);
     let (written, path) = plugin?;
-    Some(OperatorStep {
-        operator: OperatorRef::Plugin { written, path, sha256, fresh },
-        config,
-        limits: limits.unwrap_or_else(|| job_limits.clone()),
-        whole_partition,
-        on_error,
-    })
+    let operator = OperatorStep::new(OperatorRef::Plugin { written, path, sha256, fresh });
+    let config = config.unwrap_or_else(|| operator.config.clone());
+    Some(OperatorStep { config, limits: limits.unwrap_or_else(|| job_limits.clone()), ..operator })
 }
 
 fn read_config(table: &mut Table<'_>) -> Option<serde_json::Value> {
@@ -303,8 +328,19 @@ pub(crate) fn forget_plugin_keys(table: &mut Table<'_>) {
 
 /// A step without a plugin has no options of one.
 pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
+    refuse_plugin_keys_but(table, kind, &[]);
+}
+
+/// As [`refuse_plugin_keys`], for a step whose plugins, if it has any, are functions: their options stand in their tables.
+pub(crate) fn refuse_keys_without_plugin(table: &mut Table<'_>, kind: &str) {
+    let is_known: &[&str] = if table.has("functions") { &["on-error"] } else { &[] };
+    refuse_plugin_keys_but(table, kind, is_known);
+}
+
+/// As [`refuse_plugin_keys`], for a step that has keys of the same names as some.
+pub(crate) fn refuse_plugin_keys_but(table: &mut Table<'_>, kind: &str, own: &[&str]) {
     for key in PLUGIN_KEYS {
-        if table.node(key).is_none() {
+        if own.contains(&key) || table.node(key).is_none() {
             continue;
         }
         table.problem(key, format!("`{key}` is for steps that run a plugin, and this `{kind}` does not"), None);

@@ -108,12 +108,10 @@ pub(super) fn run_running(options: &Options) -> anyhow::Result<Vec<Figure>> {
         runs.add(measured("running", &tidemill, options.mb)?);
     }
     let counter = "target/release/native-word-count";
-    let compare =
-        Shell::new(counter, &[&folder, "--threads", "2", "--running", "--compare", &out.to_string_lossy()]);
+    let compare = Shell::new(counter, &[&folder, "--threads", "2", "--running", "--compare", &out.to_string_lossy()]);
     compare.run().context("Tidemill has counted wrongly")?;
     let found = runs.medians()?;
-    let mut figures =
-        vec![Figure::new("lines/s", data.n_lines / found.wall_s, "lines/s").goal(Goal::AtLeast(1.5e6))];
+    let mut figures = vec![Figure::new("lines/s", data.n_lines / found.wall_s, "lines/s").goal(Goal::AtLeast(1.5e6))];
     figures.extend(found.figures("Tidemill", data.n_lines));
     Ok(figures)
 }
