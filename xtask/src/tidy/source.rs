@@ -32,10 +32,11 @@ pub(super) fn knows_wasmtime(tree: &Tree) -> Vec<Finding> {
     search(tree, &words, |path| !path.starts_with("host/src/plugin/"))
 }
 
-/// Code of the host that uses DataFusion; tests and benchmarks may hold it against the host.
+/// Code that uses DataFusion.
 pub(super) fn knows_datafusion(tree: &Tree) -> Vec<Finding> {
-    let words = ["use datafusion", "datafusion::"];
-    search(tree, &words, |path| path.starts_with("host/src/") && !path.starts_with("host/src/sql/"))
+    search(tree, &["use datafusion", "datafusion::"], |path| {
+        path.starts_with("host/") && !path.starts_with("host/src/sql/")
+    })
 }
 
 /// Code that names a version of the contract.
