@@ -153,6 +153,7 @@ mod tests {
     #[test]
     fn the_queries() {
         check(knows_datafusion, &[("host/src/sql/a.rs", "use datafusion::common::Result;")], &[]);
+        check(knows_datafusion, &[("tests/e2e/a.rs", "use datafusion::prelude::SessionContext;")], &[]);
         check(
             knows_datafusion,
             &[("host/src/step/a.rs", "let s: datafusion::prelude::SessionContext;")],
