@@ -78,12 +78,21 @@ struct Row<'a> {
     count: u64,
 }
 
-/// Adds up the rows `{"word": …, "count": …}` of every file of a folder: a job writes a word once a batch.
+/// What the rows of a job are, batch after batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rows {
+    /// The counts of each batch: they are added up.
+    OfBatches,
+    /// The counts of all batches so far, of the words that a batch has: the last one of each word is the largest.
+    Running,
+}
+
+/// Reads the rows `{"word": …, "count": …}` of every file of a folder: a job writes a word once a batch.
 ///
 /// # Errors
 ///
 /// When a file cannot be read, or a line is no such row.
-pub fn read_rows(folder: &Path) -> anyhow::Result<Counts> {
+pub fn read_rows(folder: &Path, rows: Rows) -> anyhow::Result<Counts> {
     let mut counts = Counts::new();
     for path in files(folder)? {
         let file = File::open(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -96,7 +105,11 @@ pub fn read_rows(folder: &Path) -> anyhow::Result<Counts> {
             }
             let row: Row = serde_json::from_str(&line)
                 .with_context(|| format!("`{}`, line {number}, is no row with word and count", path.display()))?;
-            *counts.entry_ref(row.word.as_bytes()).or_default() += row.count;
+            let count = counts.entry_ref(row.word.as_bytes()).or_default();
+            *count = match rows {
+                Rows::OfBatches => *count + row.count,
+                Rows::Running => row.count.max(*count),
+            };
         }
     }
     Ok(counts)
@@ -153,9 +166,10 @@ mod tests {
         fs::write(folder.path().join("1.jsonl"), "{\"word\":\"a\",\"count\":2}\n{\"word\":\"\\u0062\",\"count\":1}\n")
             .expect("written");
         fs::write(folder.path().join("2.jsonl"), "{\"count\":3,\"word\":\"a\"}\n").expect("written");
-        assert_eq!(read_rows(folder.path()).expect("read"), counts(&[("a", 5), ("b", 1)]));
+        assert_eq!(read_rows(folder.path(), Rows::OfBatches).expect("read"), counts(&[("a", 5), ("b", 1)]));
+        assert_eq!(read_rows(folder.path(), Rows::Running).expect("read"), counts(&[("a", 3), ("b", 1)]));
         fs::write(folder.path().join("3.jsonl"), "{\"word\":\"a\"}\n").expect("written");
-        let error = format!("{:#}", read_rows(folder.path()).expect_err("a row without a count"));
+        let error = format!("{:#}", read_rows(folder.path(), Rows::OfBatches).expect_err("a row without a count"));
         assert!(error.contains("3.jsonl") && error.contains("line 1"), "{error}");
     }
 

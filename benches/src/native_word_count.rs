@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use tidemill_bench::counts::{compare, count_files, files, read_rows};
+use tidemill_bench::counts::{Rows, compare, count_files, files, read_rows};
 
 /// Counts the words of a folder of text files, and writes them as JSON lines, the most frequent first.
 #[derive(Parser)]
@@ -23,6 +23,9 @@ struct Options {
     /// Compare with the counts that a job has written to this folder, added up over its batches
     #[arg(long)]
     compare: Option<PathBuf>,
+    /// What is compared are counts over all batches so far, not those of each batch
+    #[arg(long)]
+    running: bool,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -41,7 +44,8 @@ fn main() -> anyhow::Result<()> {
         out.flush().context("cannot write the counts")?;
     }
     if let Some(folder) = &options.compare {
-        compare(&counts, &read_rows(folder)?)?;
+        let rows = if options.running { Rows::Running } else { Rows::OfBatches };
+        compare(&counts, &read_rows(folder, rows)?)?;
     }
     println!("{{\"words\":{n_words},\"distinct\":{}}}", counts.len());
     Ok(())

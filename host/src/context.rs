@@ -28,6 +28,7 @@ use arrow::array::RecordBatch;
 
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
+use crate::event_time::EventTime;
 use crate::job::{Job, NamedTable, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
 use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan};
@@ -37,7 +38,13 @@ use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
 use crate::source::table::TableSource;
 use crate::source::{SocketSource, SourceDefinition};
 use crate::step::definition::StepDefinition;
+use crate::step::filter::FilterDefinition;
 use crate::step::join::{JoinDefinition, JoinOptions};
+use crate::step::select::SelectDefinition;
+use crate::step::sql::SqlDefinition;
+use crate::step::watermark::WatermarkDefinition;
+use crate::step::windowed::{Computes, LateDefinition, Over, Window, WindowedDefinition};
+use crate::step::with::WithDefinition;
 
 /// Builds a job and starts it.
 ///
@@ -192,6 +199,82 @@ impl<'a> Stream<'a> {
         self.step(name, vec![self.name.clone()], kind)
     }
 
+    /// As [`aggregate`](Self::aggregate), over all batches so far ([`Running`](crate::step::windowed::Running)) or a
+    /// [`Window`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::context::Context;
+    /// use tidemill::job::Settings;
+    /// use tidemill::step::windowed::{Running, Window};
+    ///
+    /// let context = Context::new(Settings::default())?;
+    /// let lines = context.socket_text_stream("lines", "127.0.0.1:9999");
+    /// let count = [("n", "count(*)")];
+    /// lines.aggregate_over("so-far", ["value"], count, Running::default()).print();
+    /// let minute = Window::sliding(Duration::from_secs(60), Duration::from_secs(10));
+    /// lines.aggregate_over("last-minute", ["value"], count, minute).print();
+    /// context.check()?;
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn aggregate_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        select: impl IntoIterator<Item = (&'s str, &'s str)>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        let select = select.into_iter().map(|(column, expression)| (column.to_owned(), expression.to_owned()));
+        self.over(name, by, Computes::Select(select.collect()), over)
+    }
+
+    /// As [`aggregate_with`](Self::aggregate_with), over all batches so far or a window.
+    pub fn aggregate_with_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        self.over(name, by, Computes::Aggregator(operator.into()), over)
+    }
+
+    /// As [`reduce`](Self::reduce), over all batches so far or a window.
+    pub fn reduce_over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        self.over(name, by, Computes::Reducer(operator.into()), over)
+    }
+
+    fn over<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        computes: Computes,
+        over: impl Into<Over>,
+    ) -> Stream<'a> {
+        let definition = WindowedDefinition { computes, by: owned(by), partitions: None, over: over.into() };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
+    /// The rows of this stream that are late for a window over it on event time.
+    pub fn late_rows(&self, name: &str, window: &Window) -> Stream<'a> {
+        let definition = LateDefinition { key: "aggregate.late", window: window.clone() };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
+    /// The rows of this stream, whose event time is followed from here on: windows on event time behind it end by it.
+    pub fn watermark(&self, name: &str, event_time: EventTime) -> Stream<'a> {
+        let definition = WatermarkDefinition { event_time };
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+    }
+
     /// The rows of this stream and others of the same columns.
     pub fn union(&self, name: &str, others: &[&Stream<'a>]) -> Stream<'a> {
         let from = std::iter::once(self.name.clone()).chain(others.iter().map(|other| other.name.clone()));
@@ -220,7 +303,28 @@ impl<'a> Stream<'a> {
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.
     pub fn repartition<'s>(&self, name: &str, partitions: u32, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
-        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by) })
+        self.step(name, vec![self.name.clone()], StepKind::Repartition { partitions, by: owned(by), range: false })
+    }
+
+    /// Keeps the rows for which an expression of SQL is true.
+    pub fn filter(&self, name: &str, condition: impl Into<FilterDefinition>) -> Stream<'a> {
+        self.built(name, condition.into())
+    }
+
+    /// Adds columns, or replaces them: each with its expression, as in `("total", "price * quantity")`.
+    pub fn with(&self, name: &str, columns: impl Into<WithDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Gives these columns: names, or pairs of a name and an expression.
+    pub fn select(&self, name: &str, columns: impl Into<SelectDefinition>) -> Stream<'a> {
+        self.built(name, columns.into())
+    }
+
+    /// Runs a query of SQL over the rows of a batch, of this stream and `others`: each is a table of its name.
+    pub fn sql(&self, name: &str, query: impl Into<SqlDefinition>, others: &[&Stream<'a>]) -> Stream<'a> {
+        let others = others.iter().map(|other| other.name.clone()).collect();
+        self.built(name, SqlDefinition { others, ..query.into() })
     }
 
     /// Prints the first rows of every batch.
@@ -241,6 +345,10 @@ impl<'a> Stream<'a> {
         let mut job = self.context.job.borrow_mut();
         let name = format!("sink-{}", job.sinks.len());
         job.sinks.push(Sink { name, from: vec![self.name.clone()], definition, spans: Spans::default() });
+    }
+
+    fn built(&self, name: &str, definition: impl StepDefinition + 'static) -> Stream<'a> {
+        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
     }
 
     fn step(&self, name: &str, from: Vec<String>, kind: StepKind) -> Stream<'a> {

@@ -21,6 +21,7 @@ pub mod sink;
 pub mod source;
 
 pub mod shuffle;
+pub mod sql;
 pub mod state;
 pub mod step;
 pub mod task;

@@ -1,9 +1,9 @@
 //! Golden jobs: each folder of `tests/golden` is a job, its input and what must come of it.
 //!
-//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` in any order,
-//! or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's folder. A case with
-//! rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew, to be read before
-//! they are committed.
+//! A case has `job.toml`, whatever files it reads, and either `expected.jsonl`, the rows of the folder `out` and of folders
+//! in it, in any order, or `error.txt`, what is written to standard error, word for word, with `{folder}` for the case's
+//! folder. A case with rows is run several ways, which must all give the same. `TIDEMILL_BLESS=1` writes the errors anew,
+//! to be read before they are committed.
 
 use std::path::{Path, PathBuf};
 
@@ -42,7 +42,10 @@ fn copied(case: &Path) -> tempfile::TempDir {
 }
 
 fn copy(from: &Path, to: &Path) {
-    for entry in std::fs::read_dir(from).expect("a case").flatten() {
+    // By name, so that files of input are as old as their names say: a batch of one file each takes them in that order.
+    let mut entries: Vec<_> = std::fs::read_dir(from).expect("a case").flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    for entry in entries {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
             std::fs::create_dir(&target).expect("a new folder");
@@ -63,7 +66,7 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
     let expected = std::fs::read_to_string(case.join("expected.jsonl")).expect("expected.jsonl or error.txt");
     let mut expected: Vec<String> = expected.lines().map(str::to_owned).collect();
     expected.sort();
-    let seen = written_lines(&place.path().join("out"));
+    let seen = written(&place.path().join("out"));
     if ended.code() != 0 || seen != expected {
         failures.push(format!(
             "{} {way:?}: exit code {}\n--- expected\n{}\n--- seen\n{}\n--- standard error\n{}",
@@ -74,6 +77,15 @@ fn check_rows(case: &Path, way: &[&str], failures: &mut Vec<String>) {
             ended.stderr
         ));
     }
+}
+
+/// The lines of a folder, and of folders in it: sinks that are not the only one write there.
+fn written(folder: &Path) -> Vec<String> {
+    let mut lines = written_lines(folder);
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    lines.extend(entries.filter(|entry| entry.path().is_dir()).flat_map(|entry| written_lines(&entry.path())));
+    lines.sort();
+    lines
 }
 
 fn check_error(case: &Path, failures: &mut Vec<String>) {

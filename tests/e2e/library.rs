@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill::context::{Context, Plugin};
 use tidemill::error::Error;
+use tidemill::event_time::EventTime;
 use tidemill::job::{Job, OnError, Settings};
 use tidemill::operator::native::NativeOperator;
 use tidemill::operator::{Limits, Operator};
@@ -16,6 +17,7 @@ use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmit
 use tidemill::source::{
     BadRows, FileSource, Intake, OpenSource, Receiver, SourceDefinition, SourceEvent, dead_letter_schema,
 };
+use tidemill::step::windowed::{Running, Window};
 use tidemill_tests::{plugin, project};
 
 /// A receiver of a program's own: some lines, then the end, or waiting for a stop.
@@ -179,6 +181,20 @@ fn a_function_of_the_program_runs_in_place_of_the_plugin() {
 }
 
 #[test]
+fn a_program_says_in_sql_what_is_done_with_rows() {
+    let context = context(settings("sql"), &runtime());
+    let rows = Rows::default();
+    let lines = context.source("lines", Lines::source(&["to be", "or not to be"], false));
+    let words = lines.transform("all-words", Plugin::at(plugin("split_words")));
+    let short = words.filter("short", "length(word) < 3").with("loud", [("word", "upper(word)"), ("n", "1")]);
+    let query = "SELECT p.word, count(*) AS n FROM plain p JOIN all_words w ON p.word = upper(w.word) GROUP BY p.word";
+    short.select("plain", ["word"]).sql("counts", query, &[&words]).foreach_batch(keep(&rows));
+    let running = context.start().expect("a job that fits together");
+    running.await_termination().expect("a job that ends well");
+    assert_eq!(sorted(&rows), [("BE", 4), ("OR", 1), ("TO", 4)].map(|(word, n)| (word.to_owned(), n)));
+}
+
+#[test]
 fn a_job_is_stopped_gracefully_from_another_thread() {
     let context = context(settings("words"), &runtime());
     let rows = word_count(&context, &plugin("split_words"), true);
@@ -290,4 +306,67 @@ fn a_program_gets_the_rejected_rows_of_a_source() {
     let summary = context.start().expect("a right job").await_termination().expect("it ends");
     assert_eq!(*seen.lock().expect("not poisoned"), [("good", schema, 1), ("bad", dead_letter_schema(), 1)]);
     assert_eq!(summary.sources[0].counts.rejected_rows, 1);
+}
+
+#[test]
+fn a_program_aggregates_over_windows_and_over_all_batches_so_far() {
+    let place = tidemill_tests::folder();
+    let rows = [("a", "00:01"), ("a", "01:30"), ("a", "00:12"), ("b", "00:03")];
+    for (index, (user, at)) in rows.iter().enumerate() {
+        let row = format!("{{\"user\": \"{user}\", \"at\": \"2024-03-01T12:{at}Z\", \"n\": {}}}\n", 1 + index);
+        // Each file is a batch, in the order of its age or else its name.
+        std::fs::write(place.path().join(format!("{index}.jsonl")), row).expect("a new file");
+    }
+    let at = DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
+    let fields = [("user", DataType::Utf8), ("at", at), ("n", DataType::Int64)];
+    let schema = Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec());
+    let file = FileSource { files_per_batch_max: Some(1), ..FileSource::json(place.path(), Arc::new(schema)) };
+    let settings = Settings { trigger: tidemill::job::Trigger::AvailableNow, ..Settings::default() };
+    let context = context(settings, &runtime());
+
+    let seen: Arc<Mutex<Vec<String>>> = Arc::default();
+    let keep = |stream: &tidemill::context::Stream<'_>| {
+        let (seen, name) = (seen.clone(), stream.name().to_owned());
+        stream.foreach_batch(move |_, batches| {
+            for batch in batches {
+                let mut writer = arrow::json::LineDelimitedWriter::new(Vec::new());
+                writer.write(&batch).expect("rows that are written");
+                let text = String::from_utf8(writer.into_inner()).expect("text").replace("2024-03-01T", "");
+                seen.lock().expect("not poisoned").extend(text.lines().map(|line| format!("{name} {line}")));
+            }
+            Ok(())
+        });
+    };
+    let event_time = EventTime { column: "at".into(), delay: Duration::from_secs(5), idle_timeout: None };
+    let rows = context.source("rows", Arc::new(file)).watermark("rows-in-time", event_time);
+    let window = Window::tumbling(Duration::from_secs(10)).on("at");
+    let select = [("n", "count(*)")];
+    keep(&rows.aggregate_over("tumbling", ["user"], select, window.clone()));
+    keep(&rows.late_rows("late", &window));
+    let mean = Plugin::at(plugin("mean")).config(serde_json::json!({ "column": "n" }));
+    keep(&rows.aggregate_with_over("means", [], mean, Running::default()));
+    keep(&rows.reduce_over(
+        "sums",
+        ["user"],
+        Plugin::at(plugin("sum")),
+        Window::session(Duration::from_secs(60)).on("at"),
+    ));
+    let result = context.start().expect("a job that fits").await_termination();
+    result.expect("a job that ends well");
+
+    let mut seen = seen.lock().expect("not poisoned").clone();
+    seen.sort();
+    let expected = [
+        r#"late {"user":"b","at":"12:00:03Z","n":4}"#,
+        r#"means {"mean":1.0}"#,
+        r#"means {"mean":1.5}"#,
+        r#"means {"mean":2.0}"#,
+        r#"means {"mean":2.5}"#,
+        r#"sums {"window_start":"12:00:01Z","window_end":"12:01:12Z","user":"a","n":4}"#,
+        r#"sums {"window_start":"12:01:30Z","window_end":"12:02:30Z","user":"a","n":2}"#,
+        r#"tumbling {"window_start":"12:00:00Z","window_end":"12:00:10Z","user":"a","n":1}"#,
+        r#"tumbling {"window_start":"12:00:10Z","window_end":"12:00:20Z","user":"a","n":1}"#,
+        r#"tumbling {"window_start":"12:01:30Z","window_end":"12:01:40Z","user":"a","n":1}"#,
+    ];
+    assert_eq!(seen, expected);
 }

@@ -206,12 +206,14 @@ pub enum StepKind {
     },
     /// `union = true`: the rows of all inputs, which have one schema.
     Union,
-    /// `repartition = n` or `{ partitions, by }`: deals rows out anew.
+    /// `repartition = n` or `{ partitions, by, range }`: deals rows out anew.
     Repartition {
         /// How many partitions.
         partitions: u32,
-        /// Rows with equal values here share a partition; none: dealt in turn.
+        /// Rows with equal values here share a partition; none: dealt in turn. By range: terms of an order.
         by: Vec<String>,
+        /// Whether rows with smaller values are in lower partitions.
+        range: bool,
     },
     /// Every other kind: it plans itself.
     Built(Arc<dyn StepDefinition>),

@@ -7,6 +7,7 @@ use super::tree::{Place, Value};
 use super::{OnError, OperatorRef, OperatorStep, Step, StepKind, graph};
 use crate::operator::Limits;
 use crate::step::kinds::{self, Parsed};
+use crate::step::windowed::{Computes, Over, WindowedDefinition, read_over};
 
 /// The kinds of steps that are read here: the keys that name them. Those of `kinds` read and plan themselves.
 const KINDS: [&str; 5] = ["transform", "aggregate", "reduce", "union", "repartition"];
@@ -50,7 +51,10 @@ pub(super) fn read_step(
         names.add_step(table.reader(), &side.name, &from, table.place(side.key), place.clone());
     }
     table.finish();
-    let from: Vec<String> = from.into_iter().map(|input| input.name).collect();
+    let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();
+    if parsed.keeps_inputs_apart {
+        from.truncate(1);
+    }
     for side in parsed.side_streams {
         let kind = StepKind::Built(side.definition);
         steps.push(Step { name: side.name, from: from.clone(), kind, spans: spans.clone() });
@@ -65,6 +69,7 @@ pub(super) fn read_step(
 struct Read {
     kind: Option<StepKind>,
     inputs: Vec<(String, &'static str)>,
+    keeps_inputs_apart: bool,
     side_streams: Vec<kinds::SideStream>,
 }
 
@@ -98,13 +103,13 @@ fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Read {
             let path = read_plugin(table, "transform");
             read_operator(table, path, None, job_limits).map(StepKind::Transform)
         }
-        "aggregate" => read_aggregate(table, job_limits),
-        "reduce" => read_reduce(table, job_limits),
+        "aggregate" => return read_aggregate(table, job_limits),
+        "reduce" => return read_reduce(table, job_limits),
         "union" => read_union(table),
         "repartition" => read_repartition(table),
         kind => {
-            let Parsed { definition, inputs, side_streams } = kinds::parse(kind, table, job_limits);
-            return Read { kind: definition.map(StepKind::Built), inputs, side_streams };
+            let Parsed { definition, inputs, keeps_inputs_apart, side_streams } = kinds::parse(kind, table, job_limits);
+            return Read { kind: definition.map(StepKind::Built), inputs, keeps_inputs_apart, side_streams };
         }
     };
     kind.into()
@@ -119,13 +124,25 @@ fn read_union(table: &mut Table<'_>) -> Option<StepKind> {
     None
 }
 
-fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+/// A step over more than one batch, if its options are right.
+fn windowed(
+    over: Option<Over>,
+    computes: Option<Computes>,
+    by: Vec<String>,
+    partitions: Option<u32>,
+) -> Option<StepKind> {
+    let definition = WindowedDefinition { computes: computes?, by, partitions, over: over? };
+    Some(StepKind::Built(std::sync::Arc::new(definition)))
+}
+
+fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let Some(mut aggregate) = table.table("aggregate") else {
         forget_plugin_keys(table);
-        return None;
+        return Read::default();
     };
-    let by = aggregate.texts("by");
+    let by = aggregate.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut aggregate);
+    let over = read_over(&mut aggregate, "aggregate.late");
     let is_plugin = aggregate.has("plugin");
     match (aggregate.has("select"), is_plugin) {
         (true, true) => {
@@ -144,23 +161,39 @@ fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind
     }
     if is_plugin {
         let operator = read_inner_plugin(aggregate, table, job_limits);
-        return Some(StepKind::AggregateWith { by: by.unwrap_or_default(), operator: operator?, partitions });
+        let kind = if over.is_there {
+            windowed(over.over, operator.map(Computes::Aggregator), by, partitions)
+        } else {
+            operator.map(|operator| StepKind::AggregateWith { by, operator, partitions })
+        };
+        return Read { kind, side_streams: over.side_streams, ..Read::default() };
     }
     let _ = aggregate.node("plugin");
     aggregate.finish();
     refuse_plugin_keys(table, "aggregate");
-    Some(StepKind::Aggregate { by: by.unwrap_or_default(), select: select?, partitions })
+    let kind = if over.is_there {
+        windowed(over.over, select.map(Computes::Select), by, partitions)
+    } else {
+        select.map(|select| StepKind::Aggregate { by, select, partitions })
+    };
+    Read { kind, side_streams: over.side_streams, ..Read::default() }
 }
 
-fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Option<StepKind> {
+fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let Some(mut reduce) = table.table("reduce") else {
         forget_plugin_keys(table);
-        return None;
+        return Read::default();
     };
-    let by = reduce.texts("by");
+    let by = reduce.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut reduce);
-    let operator = read_inner_plugin(reduce, table, job_limits)?;
-    Some(StepKind::Reduce { by: by.unwrap_or_default(), operator, partitions })
+    let over = read_over(&mut reduce, "reduce.late");
+    let operator = read_inner_plugin(reduce, table, job_limits);
+    let kind = if over.is_there {
+        windowed(over.over, operator.map(Computes::Reducer), by, partitions)
+    } else {
+        operator.map(|operator| StepKind::Reduce { by, operator, partitions })
+    };
+    Read { kind, side_streams: over.side_streams, ..Read::default() }
 }
 
 fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {
@@ -168,16 +201,26 @@ fn read_repartition(table: &mut Table<'_>) -> Option<StepKind> {
     let is_table = table.node("repartition").is_some_and(|node| matches!(node.value, Value::Table(_)));
     if !is_table {
         let partitions = table.integer("repartition", 1..=PARTITIONS_MAX)?;
-        return Some(StepKind::Repartition { partitions: u32::try_from(partitions).ok()?, by: Vec::new() });
+        return Some(StepKind::Repartition {
+            partitions: u32::try_from(partitions).ok()?,
+            by: Vec::new(),
+            range: false,
+        });
     }
     let mut inner = table.table("repartition")?;
     if !inner.has("partitions") {
         inner.missing("partitions", Some("Say how many.".into()));
     }
     let partitions = read_partitions(&mut inner);
-    let by = inner.texts("by").unwrap_or_default();
+    let by = inner.texts("by");
+    let range = inner.boolean("range").unwrap_or(false);
+    if range && !inner.has("by") {
+        inner.missing("by", Some("Say by what rows are ordered, as in `by = [\"price desc\"]`.".into()));
+    } else if range && by.as_ref().is_some_and(Vec::is_empty) {
+        inner.problem("by", "`by` is empty", Some("Say by what rows are ordered, as in `[\"price desc\"]`.".into()));
+    }
     inner.finish();
-    Some(StepKind::Repartition { partitions: partitions?, by })
+    Some(StepKind::Repartition { partitions: partitions?, by: by.unwrap_or_default(), range })
 }
 
 pub(crate) fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
@@ -204,6 +247,20 @@ pub(crate) fn read_inner_plugin(
     read_operator(table, path, config, job_limits)
 }
 
+/// A table that is about a plugin alone, as a function of SQL, which ends here: the plugin and its options stand in it.
+pub(crate) fn read_plugin_alone(mut table: Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
+    for key in ["whole-partition", "on-error"] {
+        if table.node(key).is_some() {
+            table.problem(key, format!("`{key}` is for a whole step"), None);
+        }
+    }
+    let path = read_plugin(&mut table, "plugin");
+    let config = read_config(&mut table);
+    let operator = read_options(&mut table, path, config, job_limits);
+    table.finish();
+    operator
+}
+
 /// The plugin file that `key` names: as it is written, and the path to open.
 fn read_plugin(table: &mut Table<'_>, key: &'static str) -> Option<(String, std::path::PathBuf)> {
     let written = table.required_text(key)?;
@@ -218,17 +275,8 @@ fn read_operator(
     config: Option<serde_json::Value>,
     job_limits: &Limits,
 ) -> Option<OperatorStep> {
-    let config = read_config(table).or(config).unwrap_or_else(|| serde_json::json!({}));
-    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
-    let sha256 = table.text("sha256").and_then(|digest| {
-        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Some(digest.to_ascii_lowercase());
-        }
-        let hint = "`tidemill plugin inspect` shows a plugin's digest.".into();
-        table.problem("sha256", "`sha256` must be 64 hexadecimal digits", Some(hint));
-        None
-    });
-    let fresh = table.choice("instance", &[("kept", false), ("fresh", true)]).unwrap_or(false);
+    let config = read_config(table).or(config);
+    let operator = read_options(table, plugin, config, job_limits);
     let whole_partition = table.boolean("whole-partition").unwrap_or(false);
     let choices = [("fail", Some(OnError::Fail)), ("skip-batch", Some(OnError::SkipBatch)), ("dead-letter", None)];
     let on_error = match table.choice("on-error", &choices) {
@@ -240,14 +288,30 @@ fn read_operator(
         }
         None => OnError::Fail,
     };
+    Some(OperatorStep { whole_partition, on_error, ..operator? })
+}
+
+/// The options of a plugin itself, wherever it runs.
+fn read_options(
+    table: &mut Table<'_>,
+    plugin: Option<(String, std::path::PathBuf)>,
+    config: Option<serde_json::Value>,
+    job_limits: &Limits,
+) -> Option<OperatorStep> {
+    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
+    let sha256 = table.text("sha256").and_then(|digest| {
+        if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(digest.to_ascii_lowercase());
+        }
+        let hint = "`tidemill plugin inspect` shows a plugin's digest.".into();
+        table.problem("sha256", "`sha256` must be 64 hexadecimal digits", Some(hint));
+        None
+    });
+    let fresh = table.choice("instance", &[("kept", false), ("fresh", true)]).unwrap_or(false);
     let (written, path) = plugin?;
-    Some(OperatorStep {
-        operator: OperatorRef::Plugin { written, path, sha256, fresh },
-        config,
-        limits: limits.unwrap_or_else(|| job_limits.clone()),
-        whole_partition,
-        on_error,
-    })
+    let operator = OperatorStep::new(OperatorRef::Plugin { written, path, sha256, fresh });
+    let config = config.unwrap_or_else(|| operator.config.clone());
+    Some(OperatorStep { config, limits: limits.unwrap_or_else(|| job_limits.clone()), ..operator })
 }
 
 fn read_config(table: &mut Table<'_>) -> Option<serde_json::Value> {
@@ -268,8 +332,19 @@ pub(crate) fn forget_plugin_keys(table: &mut Table<'_>) {
 
 /// A step without a plugin has no options of one.
 pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
+    refuse_plugin_keys_but(table, kind, &[]);
+}
+
+/// As [`refuse_plugin_keys`], for a step whose plugins, if it has any, are functions: their options stand in their tables.
+pub(crate) fn refuse_keys_without_plugin(table: &mut Table<'_>, kind: &str) {
+    let is_known: &[&str] = if table.has("functions") { &["on-error"] } else { &[] };
+    refuse_plugin_keys_but(table, kind, is_known);
+}
+
+/// As [`refuse_plugin_keys`], for a step that has keys of the same names as some.
+pub(crate) fn refuse_plugin_keys_but(table: &mut Table<'_>, kind: &str, own: &[&str]) {
     for key in PLUGIN_KEYS {
-        if table.node(key).is_none() {
+        if own.contains(&key) || table.node(key).is_none() {
             continue;
         }
         table.problem(key, format!("`{key}` is for steps that run a plugin, and this `{kind}` does not"), None);

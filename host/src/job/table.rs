@@ -371,6 +371,39 @@ impl<'a> Table<'a> {
         self.node(key).is_some_and(|node| matches!(node.value, Value::Boolean(_)))
     }
 
+    /// A table whose keys are free and whose values are tables, in the file's order; each is to be finished on its own.
+    pub fn named_tables(&mut self, key: &'static str) -> Vec<(String, Table<'a>)> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let Value::Table(entries) = &node.value else {
+            self.reader.wrong_kind(
+                node,
+                key,
+                "a table of tables",
+                Some(format!("Write `{key} = {{ name = {{ … }} }}`.")),
+            );
+            return Vec::new();
+        };
+        let tables = entries.iter().filter_map(|entry| {
+            let title = format!("{key}.{}", entry.key);
+            match &entry.node.value {
+                Value::Table(entries) => {
+                    let inner = Table::new(self.reader, entries, entry.node.place.clone(), format!("`{title}`"));
+                    Some((entry.key.clone(), inner))
+                }
+                _ => {
+                    self.reader.wrong_kind(
+                        &entry.node,
+                        &title,
+                        "a table",
+                        Some(format!("Write `{} = {{ … }}`.", entry.key)),
+                    );
+                    None
+                }
+            }
+        });
+        tables.collect()
+    }
+
     /// Any value, as JSON. Dates become texts.
     pub fn json(&mut self, key: &'static str) -> Option<serde_json::Value> {
         let node = self.node(key)?;

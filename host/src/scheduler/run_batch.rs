@@ -129,6 +129,7 @@ impl BatchRunner {
             };
             let ready: Vec<&Stage> = plan.stages.iter().filter(is_ready).collect();
             assert!(!ready.is_empty(), "the stages of a plan have no cycle");
+            self.deal(&ready, &outputs)?;
             let mut tasks: Vec<Task> = Vec::new();
             let mut from_source = Vec::new();
             for stage in &ready {
@@ -175,6 +176,27 @@ impl BatchRunner {
             }
         }
         Ok((outcome, prepared))
+    }
+
+    /// Deals out the rows that waited for the last map task, shuffle by shuffle, side by side.
+    fn deal(&self, ready: &[&Stage], outputs: &Outputs) -> Result<(), Error> {
+        type Deal = Box<dyn FnOnce() -> Result<(), Error> + Send>;
+        let indices = ready.iter().filter_map(|stage| match &stage.entry {
+            Entry::Shuffles(indices) => Some(indices),
+            Entry::Source(_) => None,
+        });
+        let waiting =
+            indices.flatten().map(|&index| &outputs.shuffles[index]).filter(|shuffle| shuffle.waits_for_deal());
+        let deals: Vec<Deal> = waiting
+            .map(|shuffle| {
+                let shuffle = shuffle.clone();
+                Box::new(move || shuffle.deal()) as Deal
+            })
+            .collect();
+        if deals.is_empty() {
+            return Ok(());
+        }
+        self.pool.run(deals).into_iter().collect()
     }
 
     /// What the tasks of a stage read, with their numbers within it.

@@ -1,7 +1,7 @@
 //! Station 5: moves rows from the tasks of one stage to the tasks of the next, so that equal keys meet.
 //!
 //! One shuffle serves one batch, in memory. Map tasks write, each into every partition; when all have finished, reduce
-//! tasks read one partition each.
+//! tasks read one partition each. By range, rows are dealt out only then, by [`Shuffle::deal`].
 //!
 //! ```text
 //!  map task 0 ── ShuffleWriter ── push… ── finish ──┐            ┌── read(0) ── reduce task 0
@@ -14,17 +14,19 @@
 
 pub mod key_encoding;
 pub mod partitioner;
+mod range;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
 use crate::error::{Error, Internal};
 use crate::ids::PartitionId;
-use crate::step::chunks::batch_bytes;
+use crate::step::chunks::{batch_bytes, concat_pushes};
+use crate::step::order::Order;
 use partitioner::{hash_keys, partition_of};
 
 /// Rows that are dealt out at once, at least: smaller pushes wait for others, so that partitions do not get crumbs.
@@ -40,6 +42,12 @@ pub enum Partitioning {
     },
     /// In turn, row by row; map task `i` starts at partition `i`, so that small outputs do not all go to the first.
     RoundRobin,
+    /// By their place in an order: rows with smaller keys in lower partitions, about as many rows in each, rows with equal keys
+    /// in one. Where partitions begin is found from the rows, when all are there.
+    Range {
+        /// The order.
+        order: Order,
+    },
 }
 
 /// The rows between two stages of one batch.
@@ -93,16 +101,64 @@ impl Shuffle {
         self.n_partitions
     }
 
+    /// Deals out what waits until all map tasks have finished: with [`Partitioning::Range`]; for others there is nothing to do.
+    /// Called once then, before the first read.
+    ///
+    /// # Cost
+    ///
+    /// Every row is encoded and looked up among the bounds, and copied once: `O(n log p)` for `n` rows and `p` partitions.
+    ///
+    /// # Errors
+    ///
+    /// When a column has a type without an order, which a plan has ruled out.
+    pub fn deal(&self) -> Result<(), Error> {
+        let Some(order) = self.range() else { return Ok(()) };
+        let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        let doing = |source| Internal { doing: "dealing rows out by range".into(), source };
+        let n_partitions = self.n_partitions as usize;
+        // What is dealt already has a list for each partition.
+        let waiting = outputs.values().filter(|output| output.partitions.len() == 1);
+        let n_batches: Vec<usize> = waiting.clone().map(|output| output.partitions[0].len()).collect();
+        let encoded = range::encode(order, waiting.flat_map(|output| &output.partitions[0])).map_err(doing)?;
+        let bounds = range::bounds(&encoded, self.n_partitions);
+        let dealt = encoded.iter().map(|batch| range::deal(batch, &bounds, n_partitions));
+        let mut dealt = dealt.collect::<Result<Vec<_>, _>>().map_err(doing)?.into_iter();
+        drop(encoded);
+        for (output, n) in outputs.values_mut().filter(|output| output.partitions.len() == 1).zip(n_batches) {
+            output.partitions = vec![Vec::new(); n_partitions];
+            for batch in dealt.by_ref().take(n) {
+                output.partitions.iter_mut().zip(batch).for_each(|(partition, rows)| partition.extend(rows));
+            }
+        }
+        Ok(())
+    }
+
+    /// The order in which rows are dealt out by [`Shuffle::deal`]; into one partition they are dealt at once.
+    fn range(&self) -> Option<&Order> {
+        match &self.partitioning {
+            Partitioning::Range { order } if self.n_partitions > 1 => Some(order),
+            _ => None,
+        }
+    }
+
+    /// Whether rows wait for [`Shuffle::deal`].
+    #[must_use]
+    pub fn waits_for_deal(&self) -> bool {
+        self.range().is_some()
+    }
+
     /// A writer for an attempt of a map task. Several attempts may write at the same time: the first to finish counts.
     #[must_use]
     pub fn writer(self: &Arc<Self>, map_task: usize) -> ShuffleWriter {
+        // What waits until all map tasks have finished is one list.
+        let n_lists = if self.waits_for_deal() { 1 } else { self.n_partitions as usize };
         ShuffleWriter {
             shuffle: Arc::clone(self),
             map_task,
             next_in_turn: (map_task % self.n_partitions as usize) as u32,
             waiting: Vec::new(),
             waiting_rows: 0,
-            output: MapOutput { partitions: vec![Vec::new(); self.n_partitions as usize], ..MapOutput::default() },
+            output: MapOutput { partitions: vec![Vec::new(); n_lists], ..MapOutput::default() },
         }
     }
 
@@ -189,11 +245,7 @@ impl ShuffleWriter {
     fn deal_waiting(&mut self) -> Result<(), Error> {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_rows = 0;
-        let dealt = match &waiting[..] {
-            [] => return Ok(()),
-            [rows] => self.deal(rows),
-            all => concat_batches(all[0].schema_ref(), all).and_then(|rows| self.deal(&rows)),
-        };
+        let dealt = concat_pushes(&waiting).and_then(|rows| rows.map_or(Ok(()), |rows| self.deal(&rows)));
         dealt.map_err(|source| {
             Internal { doing: "dealing rows out to the partitions of a shuffle".into(), source }.into()
         })
@@ -204,6 +256,7 @@ impl ShuffleWriter {
         let partitions: Vec<u32> = match &self.shuffle.partitioning {
             // No key: one group, in the first partition.
             Partitioning::Hash { columns } if columns.is_empty() => vec![0; rows.num_rows()],
+            Partitioning::Range { .. } => unreachable!("a writer with one list deals nothing out"),
             Partitioning::Hash { columns } => {
                 let columns: Vec<_> = columns.iter().map(|&column| rows.column(column).clone()).collect();
                 hash_keys(&columns)?.into_iter().map(|hash| partition_of(hash, n_partitions)).collect()

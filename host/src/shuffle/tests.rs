@@ -150,3 +150,65 @@ fn turns_go_on_from_push_to_push() {
     write(&shuffle, 0, &[push.clone(), push]);
     assert!((0..3).all(|partition| read(&shuffle, partition).iter().all(|row| row.2 % 3 == i64::from(partition))));
 }
+
+/// The order of the keys.
+fn by_key() -> Partitioning {
+    let mut problems = Vec::new();
+    let order =
+        crate::step::order::Order::resolve(&rows(0, 0, &[]).schema(), &["key desc".into()], "by", &mut problems);
+    assert!(problems.is_empty(), "{problems:?}");
+    Partitioning::Range { order }
+}
+
+proptest! {
+    #[test]
+    fn ranges_follow_one_another_and_are_about_equal(tasks in pushes(), n in 1u32..7) {
+        let shuffle = Arc::new(Shuffle::new(by_key(), n));
+        for (task, pushes) in tasks.iter().enumerate().rev() {
+            write(&shuffle, task, pushes);
+        }
+        shuffle.deal().expect("keys with an order");
+        // What has been dealt stays.
+        shuffle.deal().expect("keys with an order");
+        let partitions: Vec<Vec<Row>> = (0..n).map(|partition| read(&shuffle, partition)).collect();
+        for (partition, rows) in partitions.iter().enumerate() {
+            prop_assert!(rows.is_sorted_by_key(|row| (row.1, row.2)), "in the order of tasks, then of pushes");
+            prop_assert_eq!(rows.len() as u64, shuffle.rows_of(PartitionId(partition as u32)));
+        }
+        // `None` is the smallest, and so the last.
+        let keys = partitions.iter().filter(|rows| !rows.is_empty());
+        let ends: Vec<_> = keys.map(|rows| (rows.iter().map(|row| &row.0).max(), rows.iter().map(|row| &row.0).min())).collect();
+        prop_assert!(ends.windows(2).all(|pair| pair[0].1 > pair[1].0), "lower keys behind, equal ones together");
+        let mut of_keys: HashMap<&Option<String>, usize> = HashMap::new();
+        partitions.iter().flatten().for_each(|row| *of_keys.entry(&row.0).or_default() += 1);
+        let n_rows: usize = partitions.iter().map(Vec::len).sum();
+        prop_assert_eq!(n_rows, tasks.concat().concat().len());
+        let most = of_keys.values().max().copied().unwrap_or(0);
+        let bound = n_rows.div_ceil(n as usize) + 2 * most;
+        prop_assert!(partitions.iter().all(|rows| rows.len() <= bound), "{:?}", partitions.iter().map(Vec::len).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn ranges_of_many_rows_are_found_from_a_sample() {
+    let shuffle = Arc::new(Shuffle::new(
+        Partitioning::Range {
+            order: crate::step::order::Order::resolve(
+                &rows(0, 0, &[]).schema(),
+                &["number".into()],
+                "by",
+                &mut Vec::new(),
+            ),
+        },
+        4,
+    ));
+    // Numbers in a rhythm that a sample of every so many-th row would follow.
+    let keys = vec![1; 50_000];
+    for task in 0..8 {
+        write(&shuffle, task, &[keys.clone()]);
+    }
+    shuffle.deal().expect("keys with an order");
+    let sizes: Vec<u64> = (0..4).map(|partition| shuffle.rows_of(PartitionId(partition))).collect();
+    assert_eq!(sizes.iter().sum::<u64>(), 400_000);
+    assert!(sizes.iter().all(|size| size.abs_diff(100_000) < 5_000), "{sizes:?}");
+}

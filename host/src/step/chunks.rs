@@ -1,8 +1,11 @@
 //! Cuts a partition into what one call of an operator gets.
 
-use arrow::array::RecordBatch;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 /// Small pushes are put together until they make this share of a full call; larger ones are calls as they are, so that
@@ -120,12 +123,78 @@ pub(crate) fn batch_bytes(rows: &RecordBatch) -> u64 {
     bytes.sum::<usize>() as u64
 }
 
+/// Some pushes of one step as one batch; `None`: there are none.
+///
+/// What is united may be null in one push and not in another: it may be null in the batch then.
+pub(crate) fn concat_pushes(pushes: &[RecordBatch]) -> Result<Option<RecordBatch>, ArrowError> {
+    let Some((first, others)) = pushes.split_first() else { return Ok(None) };
+    if others.is_empty() {
+        return Ok(Some(first.clone()));
+    }
+    let mut schema = first.schema();
+    if others.iter().any(|other| other.schema_ref() != &schema) {
+        let fields = schema.fields().iter().enumerate().map(|(index, field)| {
+            let is_nullable = pushes.iter().any(|rows| rows.schema_ref().field(index).is_nullable());
+            field.as_ref().clone().with_nullable(is_nullable)
+        });
+        schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    }
+    concat_batches(&schema, pushes).map(Some)
+}
+
+/// How many bytes any run of rows of a batch has: exactly for columns of one width and of text, by an equal share for each
+/// row for others, whose slices do not tell.
+pub(crate) struct RowBytes {
+    /// Bytes of a row in columns without an end of their own.
+    share: f64,
+    /// Where each row ends in the data of the others.
+    ends: Vec<Ends>,
+}
+
+enum Ends {
+    Small(OffsetBuffer<i32>),
+    Large(ScalarBuffer<i64>),
+}
+
+impl RowBytes {
+    /// Of these rows.
+    pub(crate) fn of(rows: &RecordBatch) -> Self {
+        let mut bytes = Self { share: 0.0, ends: Vec::new() };
+        let n_rows = rows.num_rows().max(1) as f64;
+        for column in rows.columns() {
+            match column.data_type() {
+                DataType::Utf8 => bytes.ends.push(Ends::Small(column.as_string::<i32>().offsets().clone())),
+                DataType::Binary => bytes.ends.push(Ends::Small(column.as_binary::<i32>().offsets().clone())),
+                DataType::LargeUtf8 => {
+                    bytes.ends.push(Ends::Large(column.as_string::<i64>().offsets().inner().clone()));
+                }
+                DataType::LargeBinary => {
+                    bytes.ends.push(Ends::Large(column.as_binary::<i64>().offsets().inner().clone()));
+                }
+                _ => {
+                    let data = column.to_data();
+                    let n_bytes = data.get_slice_memory_size().unwrap_or_else(|_| data.get_buffer_memory_size());
+                    bytes.share += n_bytes as f64 / n_rows;
+                }
+            }
+        }
+        bytes
+    }
+
+    /// Bytes of `n_rows` rows from `start` on.
+    pub(crate) fn of_rows(&self, start: usize, n_rows: usize) -> u64 {
+        let ends = self.ends.iter().map(|ends| match ends {
+            Ends::Small(ends) => (ends[start + n_rows] - ends[start]) as u64 + 4 * n_rows as u64,
+            Ends::Large(ends) => (ends[start + n_rows] - ends[start]) as u64 + 8 * n_rows as u64,
+        });
+        ends.sum::<u64>() + (self.share * n_rows as f64) as u64
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, StringArray};
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::array::{ArrayRef, Int64Array, ListArray, StringArray};
+    use arrow::datatypes::{Field, Int32Type};
     use proptest::prelude::*;
 
     use super::*;
@@ -138,6 +207,36 @@ mod tests {
     fn texts(rows: &RecordBatch) -> Vec<String> {
         let column = rows.column(0).as_any().downcast_ref::<StringArray>().expect("text");
         column.iter().map(|text| text.unwrap_or_default().to_owned()).collect()
+    }
+
+    #[test]
+    fn pushes_of_united_inputs_may_be_null_where_one_may_be() {
+        let numbers = |number: Option<i64>| {
+            let column: ArrayRef = Arc::new(Int64Array::from(vec![number]));
+            RecordBatch::try_from_iter_with_nullable([("n", column, number.is_none())]).expect("one column")
+        };
+        let united = concat_pushes(&[numbers(Some(1)), numbers(None)]).expect("one type").expect("rows");
+        assert!(united.schema().field(0).is_nullable() && united.column(0).null_count() == 1);
+        assert!(concat_pushes(&[]).expect("nothing").is_none());
+    }
+
+    #[test]
+    fn bytes_of_rows_are_their_own_and_add_up() {
+        let lists: ArrayRef = Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
+            Some(vec![Some(1); 100]),
+            None,
+            Some(vec![Some(2); 20]),
+        ]));
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["", "tide", "a long word"]));
+        let rows = RecordBatch::try_from_iter_with_nullable([("l", lists.clone(), true), ("t", texts.clone(), true)]);
+        let rows = rows.expect("columns of one length").slice(1, 2);
+        let bytes = RowBytes::of(&rows);
+        let texts = RowBytes::of(&RecordBatch::try_from_iter([("t", texts)]).expect("one column").slice(1, 2));
+        assert_eq!((texts.of_rows(0, 1), texts.of_rows(1, 1), texts.of_rows(0, 2)), (8, 15, 23));
+        // A slice of lists counts all that it keeps alive, in equal shares.
+        assert!(bytes.of_rows(0, 2) >= texts.of_rows(0, 2) + 20 * 4);
+        assert!(bytes.of_rows(0, 1).abs_diff(bytes.of_rows(0, 2) / 2) < 10);
+        assert_eq!(bytes.of_rows(1, 0), 0);
     }
 
     proptest! {

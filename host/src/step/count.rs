@@ -65,3 +65,62 @@ pub(crate) fn gather_of(keyed: &dyn KeyedStep, n_partitions: u32) -> Gather {
         factory: keyed.merge(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{cut, flat, one, run_one, schema, settings, sorted, text};
+    use crate::step::testing::{DefinitionRun, TestBatch};
+
+    proptest! {
+        #[test]
+        fn every_row_is_counted_once(cut in cut(), partitions in 1u32..5) {
+            let mut run = DefinitionRun::plan(&Count::Rows, &[schema()], &settings(partitions), false).expect("it fits");
+            let expected = flat(&cut).len().to_string();
+            prop_assert_eq!(run_one(&mut run, &cut).concat(), [expected]);
+        }
+
+        #[test]
+        fn equal_rows_are_counted_together(cut in cut(), partitions in 1u32..5) {
+            // Without the numbers, which make every row another one.
+            let schema = std::sync::Arc::new(schema().project(&[0, 1]).expect("two columns"));
+            let mut run = DefinitionRun::plan(&Count::ByValue, &[schema], &settings(partitions), false).expect("it fits");
+            let mut batch = one(&cut);
+            for rows in batch.sides.iter_mut().flatten().flatten() {
+                *rows = rows.project(&[0, 1]).expect("two columns");
+            }
+            let found = run.batch(&batch).expect("it runs").concat();
+            let mut expected = BTreeMap::new();
+            for row in flat(&cut) {
+                let text = text(&row);
+                let (values, _) = text.rsplit_once('|').expect("a number");
+                *expected.entry(values.to_owned()).or_insert(0) += 1;
+            }
+            let expected: Vec<_> = expected.into_iter().map(|(values, n)| format!("{values}|{n}")).collect();
+            prop_assert_eq!(sorted(crate::step::testing::texts(&found)), sorted(expected));
+        }
+    }
+
+    #[test]
+    fn a_batch_without_rows_counts_none_but_the_one_that_closes_a_job_is_no_batch() {
+        let mut run = DefinitionRun::plan(&Count::Rows, &[schema()], &settings(3), false).expect("it fits");
+        assert_eq!(run_one(&mut run, &vec![]).concat(), ["0"]);
+        let closing = TestBatch { closes: true, ..one(&vec![]) };
+        assert!(run.batch(&closing).expect("it runs").concat().is_empty());
+        // Rows that something kept until then are counted.
+        let closing = TestBatch { closes: true, ..one(&vec![vec![vec![(None, None)]]]) };
+        assert_eq!(run.batch(&closing).expect("it runs").concat()[0].num_rows(), 1);
+    }
+
+    #[test]
+    fn a_column_of_the_name_is_told() {
+        let schema = arrow::datatypes::Schema::new(vec![schema().field(1).clone().with_name("count")]);
+        let problems = DefinitionRun::plan(&Count::ByValue, &[schema.into()], &settings(1), false);
+        let problems = problems.err().expect("two columns of one name");
+        assert!(problems[0].key == "count-by-value" && problems[0].message.contains("`count`"), "{problems:?}");
+    }
+}

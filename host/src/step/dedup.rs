@@ -1,10 +1,10 @@
 //! `dedup = { by, within, time }`: rows whose key has not come before, over batches.
 //!
 //! ```text
-//!  table 0, slot 0: the keys that have come        table 1, slot = when they are forgotten: the keys
+//!  table 0, slot 0: key ─▶ when it is forgotten (8 bytes; none: never)        table 1, slot = then: the keys
 //! ```
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::event_time::{ClockId, is_time_type, times_us};
 use crate::job::table::Table;
 use crate::metrics::StepMeter;
 use crate::shuffle::Partitioning;
-use crate::state::{RowCodec, StateTask, StepState};
+use crate::state::{RowCodec, StateError, StateTask, StepState};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyColumns, SpecProblem, column_hint, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
@@ -35,7 +35,8 @@ pub struct Dedup {
     pub by: Vec<String>,
     /// The column of the event time; `None`: batch time.
     pub time: Option<String>,
-    /// How long after the first row others are doubled; `None`: for ever, or with `time` until the watermark has passed it.
+    /// How long after the first row others are doubled, whenever they come; `None`: for ever, or with `time` until the watermark
+    /// has passed that of the first row.
     pub within: Option<Duration>,
 }
 
@@ -73,7 +74,9 @@ impl StepDefinition for Dedup {
                     if context.clock.is_some() {
                         return Some(index);
                     }
-                    let hint = format!("Give the source `event-time = {{ column = \"{time}\", delay = \"…\" }}`.");
+                    let hint = format!(
+                        "Give the source `event-time = {{ column = \"{time}\", delay = \"…\" }}`, or put a `watermark` step before this one."
+                    );
                     (
                         format!(
                             "`dedup` by the event time `{time}` needs a watermark, and no source before it has one"
@@ -131,7 +134,13 @@ struct Shared {
 impl StepFactory for Shared {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
         let state = self.state.begin(task.stage_partition)?;
-        Ok(Box::new(Running { shared: self.clone(), task: task.clone(), state: Some(state), new: HashSet::new() }))
+        Ok(Box::new(Running {
+            shared: self.clone(),
+            task: task.clone(),
+            state: Some(state),
+            firsts: Vec::new(),
+            index: HashMap::new(),
+        }))
     }
 }
 
@@ -140,11 +149,51 @@ struct Running {
     task: TaskContext,
     /// Given back when it ends.
     state: Option<StateTask>,
-    /// The keys that came first in this batch.
-    new: HashSet<Box<[u8]>>,
+    /// The keys that a row of this batch is the first of, in the order in which they came.
+    firsts: Vec<First>,
+    /// Where each stands among them.
+    index: HashMap<Box<[u8]>, usize>,
+}
+
+/// When a key that has come is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Never,
+    At(i64),
+}
+
+impl End {
+    fn read(step: &str, value: &[u8]) -> Result<Self, StateError> {
+        match (value.first_chunk(), value.len()) {
+            (_, 0) => Ok(End::Never),
+            (Some(end_us), 8) => Ok(End::At(i64::from_le_bytes(*end_us))),
+            (_, n_bytes) => {
+                Err(StateError::Damaged { step: step.to_owned(), what: format!("a value has {n_bytes} bytes, not 8") })
+            }
+        }
+    }
+
+    fn is_after(self, us: i64) -> bool {
+        match self {
+            End::Never => true,
+            End::At(end_us) => end_us > us,
+        }
+    }
+}
+
+/// A key that a row of this batch is the first of.
+struct First {
+    key: Box<[u8]>,
+    /// What was kept of it before.
+    before: Option<End>,
+    end: End,
 }
 
 impl Running {
+    fn state(&self) -> &StateTask {
+        self.state.as_ref().unwrap_or_else(|| unreachable!("it is there until the step ends"))
+    }
+
     /// What ends by then is over after this batch.
     fn now_us(&self) -> Option<i64> {
         match self.shared.time {
@@ -153,55 +202,68 @@ impl Running {
         }
     }
 
-    /// When a key whose first row has this time is forgotten; `None`: never.
-    fn end_us(&self, time_us: i64) -> Option<i64> {
-        let within_us = self.shared.within.map(|within| i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
-        match (self.shared.time, within_us) {
-            (None, None) => None,
-            (_, within_us) => Some(time_us.saturating_add(within_us.unwrap_or(0))),
+    /// When a key whose first row has this time is forgotten.
+    fn end_of(&self, time_us: i64) -> End {
+        match (self.shared.time, self.shared.within) {
+            (None, None) => End::Never,
+            // A row is over when the watermark has passed it, as a span of one microsecond is.
+            (Some(_), None) => End::At(time_us.saturating_add(1)),
+            (_, Some(within)) => {
+                let within_us = i64::try_from(within.as_micros()).unwrap_or(i64::MAX);
+                End::At(time_us.saturating_add(within_us.max(1)))
+            }
         }
+    }
+
+    /// Whether a row is the first of its key. If so the key is known from now on.
+    fn is_first(&mut self, key: &[u8], time_us: i64) -> Result<bool, Error> {
+        let end = self.end_of(time_us);
+        // How long others are doubled is a matter of their own times, unless only the watermark says it.
+        let by_watermark = self.shared.within.is_none();
+        let is_doubled = |known: End| by_watermark || known == End::At(i64::MAX) || known.is_after(time_us);
+        if let Some(&index) = self.index.get(key) {
+            let first = &mut self.firsts[index];
+            let is_first = !is_doubled(first.end);
+            if is_first {
+                first.end = end;
+            }
+            return Ok(is_first);
+        }
+        let before = self.state().table(KNOWN).get(0, key)?;
+        let before = before.map(|value| End::read(&self.shared.step, &value)).transpose()?;
+        if before.is_some_and(is_doubled) {
+            return Ok(false);
+        }
+        self.index.insert(key.into(), self.firsts.len());
+        self.firsts.push(First { key: key.into(), before, end });
+        Ok(true)
     }
 }
 
 impl PipelineStep for Running {
     fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
-        let doing = || internal(format!("comparing the rows of step `{}`", self.shared.step));
+        let step = self.shared.step.clone();
+        let doing = || internal(format!("comparing the rows of step `{step}`"));
         let keys = self.shared.codec.encode_keys(&self.shared.keys.of(&rows), rows.num_rows()).map_err(doing())?;
         let times = self.shared.time.map(|time| times_us(rows.column(time))).transpose().map_err(doing())?;
         let watermark = self.task.times.watermark(self.shared.clock);
-        let now_us = self.now_us();
         let mut stays = Vec::with_capacity(rows.num_rows());
         let mut n_late = 0;
         for (row, key) in keys.iter().enumerate() {
             let time_us = match &times {
-                None => self.task.batch_time_us,
-                Some(times) if times.is_valid(row) => times.value(row),
-                // A row without a time belongs to none.
-                Some(_) => {
-                    n_late += 1;
-                    stays.push(false);
-                    continue;
-                }
+                None => Some(self.task.batch_time_us),
+                // A row before the watermark is late, however long its key is known: one like it may be forgotten. So is a row
+                // without a time: it belongs to none.
+                Some(times) => Some(times)
+                    .filter(|times| times.is_valid(row))
+                    .map(|times| times.value(row))
+                    .filter(|time_us| !watermark.is_late(time_us.saturating_add(1))),
             };
-            let end_us = self.end_us(time_us);
-            if times.is_some() && end_us.is_some_and(|end_us| watermark.is_late(end_us)) {
-                n_late += 1;
-                stays.push(false);
-                continue;
-            }
-            let Some(state) = &mut self.state else { unreachable!("it is there until the step ends") };
-            let is_new = !self.new.contains(key) && state.table(KNOWN).get(0, key)?.is_none();
-            stays.push(is_new);
-            if is_new {
-                self.new.insert(key.into());
-                // What is over with this batch is not kept: others like it would be late, or are no longer doubled.
-                if end_us.is_none_or(|end_us| now_us.is_none_or(|now_us| end_us > now_us)) {
-                    state.changes(KNOWN).put(0, key, &[]);
-                    if let Some(end_us) = end_us {
-                        state.changes(TIMERS).put(end_us, key, &[]);
-                    }
-                }
-            }
+            n_late += u64::from(time_us.is_none());
+            stays.push(match time_us {
+                Some(time_us) => self.is_first(key, time_us)?,
+                None => false,
+            });
         }
         self.shared.meter.rows_late.add(n_late);
         let kept = filter_record_batch(&rows, &BooleanArray::from(stays)).map_err(doing())?;
@@ -210,18 +272,43 @@ impl PipelineStep for Running {
 
     fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
         let Some(mut state) = self.state.take() else { unreachable!("it is there until the step ends") };
-        if let Some(now_us) = self.now_us() {
+        let now_us = self.now_us();
+        if let Some(now_us) = now_us {
             let mut ended = Vec::new();
             state.table(TIMERS).scan(i64::MIN..=now_us, &mut |_, key, _| {
                 ended.push(Box::<[u8]>::from(key));
                 Ok(true)
             })?;
-            ended.iter().for_each(|key| state.changes(KNOWN).remove(0, key));
             if !ended.is_empty() {
                 state.changes(TIMERS).drop_slots(i64::MIN..=now_us);
+            }
+            // What came anew is written below.
+            let is_over = |key: &&Box<[u8]>| !self.index.contains_key(&***key);
+            ended.iter().filter(is_over).for_each(|key| state.changes(KNOWN).remove(0, key));
+        }
+        let is_kept = |end: End| now_us.is_none_or(|now_us| end.is_after(now_us));
+        for First { key, before, end } in &self.firsts {
+            if let Some(End::At(end_us)) = before.filter(|before| is_kept(*before)) {
+                state.changes(TIMERS).remove(end_us, key);
+            }
+            // What is over with this batch is not kept: others like it are late, or no longer doubled.
+            match end {
+                end if !is_kept(*end) => {
+                    if before.is_some() {
+                        state.changes(KNOWN).remove(0, key);
+                    }
+                }
+                End::Never => state.changes(KNOWN).put(0, key, &[]),
+                End::At(end_us) => {
+                    state.changes(KNOWN).put(0, key, &end_us.to_le_bytes());
+                    state.changes(TIMERS).put(*end_us, key, &[]);
+                }
             }
         }
         state.finish();
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,7 +29,13 @@ pub struct Distinct {
 impl Distinct {
     pub(crate) fn parse(table: &mut Table<'_>) -> Option<Self> {
         if !table.is_boolean("distinct") {
-            return Some(Self { by: Some(table.texts("distinct")?) });
+            let by = table.texts("distinct")?;
+            if by.is_empty() {
+                let hint = "Name the columns in which rows are equal, or write `distinct = true` for all.";
+                table.problem("distinct", "`distinct` is empty", Some(hint.into()));
+                return None;
+            }
+            return Some(Self { by: Some(by) });
         }
         if table.boolean("distinct")? {
             return Some(Self { by: None });
@@ -81,6 +87,7 @@ impl StepFactory for Firsts {
             keys: self.keys.clone(),
             bytes_max: self.bytes_max,
             table: KeyTable::new(&types),
+            types,
             groups: Vec::new(),
         }))
     }
@@ -90,6 +97,7 @@ struct Running {
     step: String,
     keys: KeyColumns,
     bytes_max: usize,
+    types: Vec<DataType>,
     table: KeyTable,
     groups: Vec<u32>,
 }
@@ -109,12 +117,60 @@ impl PipelineStep for Running {
         let firsts: BooleanArray = self.groups.iter().map(is_first).collect();
         let firsts = filter_record_batch(&rows, &firsts).map_err(doing())?;
         if self.table.bytes() > self.bytes_max {
-            self.table.clear();
+            // A new one, because one that is cleared keeps its memory.
+            self.table = KeyTable::new(&self.types);
         }
         if firsts.num_rows() > 0 { emit(firsts) } else { Ok(()) }
     }
 
     fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{cut, flat, map_tasks, run_one, schema, settings, sorted, text};
+    use crate::step::testing::{DefinitionRun, run_half, texts};
+
+    fn firsts(cut: &crate::step::test_rows::Cut) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        flat(cut).iter().filter(|row| seen.insert(row.0.0)).map(text).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn the_first_row_of_each_key_stays(cut in cut(), partitions in 1u32..5) {
+            let step = Distinct { by: Some(vec!["key".into()]) };
+            let mut run = DefinitionRun::plan(&step, &[schema()], &settings(partitions), false).expect("it fits");
+            for _ in 0..2 {
+                // Earlier batches do not count.
+                prop_assert_eq!(sorted(run_one(&mut run, &cut).concat()), sorted(firsts(&cut)));
+            }
+        }
+
+        #[test]
+        fn a_task_that_forgets_lets_more_through_never_less(cut in cut()) {
+            let mut problems = Vec::new();
+            let keys = KeyColumns::resolve(&schema(), &["key".into()], &mut problems);
+            let small = Firsts { step: "s".into(), keys: keys.clone(), bytes_max: 1 };
+            let all = Firsts { step: "s".into(), keys, bytes_max: usize::MAX };
+            let pushes = map_tasks(&cut).concat();
+            let some = run_half(&small, 0, &pushes).expect("it runs");
+            prop_assert_eq!(texts(&run_half(&all, 0, &some).expect("it runs")), firsts(&cut));
+        }
+    }
+
+    #[test]
+    fn without_columns_whole_rows_are_compared() {
+        let mut run = DefinitionRun::plan(&Distinct { by: None }, &[schema()], &settings(2), false).expect("it fits");
+        let cut = vec![vec![vec![(Some(1), Some(1)), (Some(1), Some(1))]]];
+        // Their numbers differ.
+        assert_eq!(run_one(&mut run, &cut).concat().len(), 2);
     }
 }

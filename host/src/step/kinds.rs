@@ -4,26 +4,41 @@ use std::sync::Arc;
 
 use crate::job::table::Table;
 use crate::operator::Limits;
+use crate::step::cast::CastDefinition;
 use crate::step::count::Count;
 use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
 use crate::step::distinct::Distinct;
+use crate::step::drop::DropDefinition;
+use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
 use crate::step::join::{JoinDefinition, JoinOptions};
 use crate::step::limit::Limit;
+use crate::step::rename::RenameDefinition;
 use crate::step::sample::Sample;
+use crate::step::select::SelectDefinition;
 use crate::step::sort::Sort;
+use crate::step::sql::SqlDefinition;
 use crate::step::top_k::TopK;
 use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
 use crate::step::window::Window;
+use crate::step::with::WithDefinition;
 
 /// The keys that name a kind, in the order in which they are listed to people.
 pub(crate) const KINDS: &[&str] = &[
+    "filter",
+    "with",
+    "select",
+    "rename",
+    "cast",
+    "drop",
+    "sql",
     "group",
     "cogroup",
     "update-state",
     "join",
+    "window",
     "watermark",
     "count",
     "count-by-value",
@@ -42,6 +57,9 @@ pub(crate) struct Parsed {
     pub(crate) definition: Option<Arc<dyn StepDefinition>>,
     /// The streams that it reads besides `from`, and the keys that name them, as in `join.with`.
     pub(crate) inputs: Vec<(String, &'static str)>,
+    /// Whether the names of `from` are sides of their own, and not united: the first is `from`, and the definition names the
+    /// others.
+    pub(crate) keeps_inputs_apart: bool,
     /// Further streams that come out of it, each with a name of its own.
     pub(crate) side_streams: Vec<SideStream>,
 }
@@ -76,6 +94,13 @@ pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parse
         "cogroup" => Group::parse("cogroup", table, limits),
         "update-state" => Parsed::of(UpdateState::parse(table, limits)),
         "window" => Window::parse(table),
+        "filter" => Parsed::of(FilterDefinition::parse(table, limits)),
+        "with" => Parsed::of(WithDefinition::parse(table, limits)),
+        "select" => Parsed::of(SelectDefinition::parse(table, limits)),
+        "rename" => Parsed::of(RenameDefinition::parse(table)),
+        "cast" => Parsed::of(CastDefinition::parse(table)),
+        "drop" => Parsed::of(DropDefinition::parse(table)),
+        "sql" => Parsed { keeps_inputs_apart: true, ..Parsed::of(SqlDefinition::parse(table, limits)) },
         "watermark" => Parsed::of(WatermarkDefinition::parse(table)),
         "count" => Parsed::of(Count::Rows.parse(table)),
         "count-by-value" => Parsed::of(Count::ByValue.parse(table)),

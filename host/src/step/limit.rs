@@ -61,3 +61,21 @@ impl PipelineStep for Limiting {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{cut, flat, run_one, schema, settings, text};
+    use crate::step::testing::DefinitionRun;
+
+    proptest! {
+        #[test]
+        fn the_first_rows_stay(cut in cut(), rows in 1u64..20) {
+            let mut run = DefinitionRun::plan(&Limit { rows }, &[schema()], &settings(3), false).expect("it fits");
+            let expected: Vec<_> = flat(&cut).iter().take(rows as usize).map(text).collect();
+            prop_assert_eq!(run_one(&mut run, &cut).concat(), expected);
+        }
+    }
+}

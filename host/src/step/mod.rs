@@ -18,11 +18,14 @@ use crate::task::TaskContext;
 pub mod aggregate;
 pub mod aggregate_with;
 pub(crate) mod caller;
+pub mod cast;
 pub(crate) mod chunks;
 pub mod count;
 pub mod dedup;
 pub mod definition;
 pub mod distinct;
+pub mod drop;
+pub mod filter;
 mod fold;
 pub mod group;
 pub mod instances;
@@ -32,12 +35,18 @@ pub mod keyed;
 pub(crate) mod kinds;
 pub mod limit;
 pub mod observe;
-mod order;
+pub mod order;
 pub mod partials;
+mod project;
 pub mod reduce;
 pub mod rejected;
+pub mod rename;
 pub mod sample;
+pub mod select;
 pub mod sort;
+pub mod sql;
+#[cfg(test)]
+mod test_rows;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod top_k;
@@ -45,6 +54,8 @@ pub mod transform;
 pub mod update_state;
 pub mod watermark;
 pub mod window;
+pub mod windowed;
+pub mod with;
 
 pub use fold::KeyedOpenError;
 

@@ -6,12 +6,12 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
-use crate::shuffle::key_encoding::{plain, plain_type};
+use crate::shuffle::key_encoding::{canonical_floats, plain, plain_type};
 use crate::step::keyed::{SpecProblem, column_hint};
 
 /// By which columns rows are ordered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Order {
+pub struct Order {
     columns: Vec<usize>,
     fields: Vec<SortField>,
 }
@@ -47,10 +47,11 @@ impl Order {
         RowConverter::new(self.fields.clone())
     }
 
-    /// Each row as bytes that compare as the rows do.
+    /// Each row as bytes that compare as the rows do. As among keys 0 and -0 are equal, and so is every NaN, which is larger
+    /// than any number.
     pub(crate) fn encode(&self, converter: &RowConverter, rows: &RecordBatch) -> Result<Rows, ArrowError> {
-        let columns: Vec<ArrayRef> =
-            self.columns.iter().map(|&column| plain(rows.column(column))).collect::<Result<_, _>>()?;
+        let canonical = |&column: &usize| canonical_floats(&plain(rows.column(column))?);
+        let columns: Vec<ArrayRef> = self.columns.iter().map(canonical).collect::<Result<_, _>>()?;
         converter.convert_columns(&columns)
     }
 

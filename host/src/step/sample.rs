@@ -53,14 +53,22 @@ impl StepDefinition for Sample {
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
-        Ok(Built::narrow(context.input().clone(), Arc::new(*self)))
+        // Steps choose each for itself: a half of a half is a quarter.
+        let sampler = Sampler { fraction: self.fraction, seed: xxh3_64_with_seed(context.step.as_bytes(), self.seed) };
+        Ok(Built::narrow(context.input().clone(), Arc::new(sampler)))
     }
 }
 
-impl StepFactory for Sample {
+struct Sampler {
+    fraction: f64,
+    /// Of the step.
+    seed: u64,
+}
+
+impl StepFactory for Sampler {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        let place = [self.seed.to_le_bytes(), task.batch_id.0.to_le_bytes(), u64::from(task.partition.0).to_le_bytes()];
-        let seed = xxh3_64_with_seed(&place.concat(), 0);
+        let place = [task.batch_id.0.to_le_bytes(), u64::from(task.partition.0).to_le_bytes()];
+        let seed = xxh3_64_with_seed(&place.concat(), self.seed);
         Ok(Box::new(Sampling { fraction: self.fraction, seed, next_row: 0 }))
     }
 }
@@ -85,5 +93,53 @@ impl PipelineStep for Sampling {
 
     fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{batch, cut, flat, map_tasks, one, schema, settings, text};
+    use crate::step::testing::{DefinitionRun, run_half, texts};
+
+    proptest! {
+        #[test]
+        fn a_row_stays_or_goes_however_rows_are_cut(cut in cut(), fraction in 0.0_f64..=1.0, seed in any::<u64>()) {
+            let mut run = DefinitionRun::plan(&Sample { fraction, seed }, &[schema()], &settings(1), false).expect("it fits");
+            let attempt = run.failed_batch(&one(&cut)).expect("it runs").concat();
+            let whole = cut.iter().map(|pushes| vec![pushes.concat()]).collect();
+            let again = run.batch(&one(&whole)).expect("it runs").concat();
+            prop_assert_eq!(texts(&attempt), texts(&again));
+            let all: Vec<_> = flat(&cut).iter().map(text).collect();
+            prop_assert!(texts(&again).iter().all(|row| all.contains(row)));
+            match fraction {
+                0.0 => prop_assert!(again.is_empty()),
+                1.0 => prop_assert_eq!(texts(&again), all),
+                _ => {}
+            }
+        }
+    }
+
+    fn sampler(step: &str, fraction: f64) -> Sampler {
+        Sampler { fraction, seed: xxh3_64_with_seed(step.as_bytes(), 0) }
+    }
+
+    #[test]
+    fn about_the_fraction_stays_and_a_half_of_a_half_is_a_quarter() {
+        let rows = batch(&vec![(None, None); 40_000], 0);
+        let half = run_half(&sampler("one", 0.5), 0, &[rows]).expect("it runs");
+        let quarter = run_half(&sampler("two", 0.5), 0, &half).expect("it runs");
+        let n_rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        assert!(n_rows(&half).abs_diff(20_000) < 500, "{}", n_rows(&half));
+        assert!(n_rows(&quarter).abs_diff(10_000) < 500, "{}", n_rows(&quarter));
+        // Also where every partition has one row, the first.
+        let both = (0..4_000).filter(|&partition| {
+            let rows = map_tasks(&vec![vec![vec![(None, None)]]]).concat();
+            let half = run_half(&sampler("one", 0.5), partition, &rows).expect("it runs");
+            n_rows(&run_half(&sampler("two", 0.5), partition, &half).expect("it runs")) == 1
+        });
+        assert!(both.count().abs_diff(1_000) < 200);
     }
 }

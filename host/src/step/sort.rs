@@ -1,4 +1,9 @@
-//! `sort = ["price desc"]`: the rows of a batch in an order, over all partitions.
+//! `sort = ["price desc"]`, or `sort = { by, partitions }`: the rows of a batch in an order, over all partitions.
+//!
+//! ```text
+//!  rows ── shuffle by range ──▶ partition 0: the first rows, sorted
+//!                               partition 1: the next, sorted …
+//! ```
 
 use std::sync::Arc;
 
@@ -16,21 +21,38 @@ use crate::step::order::Order;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
-/// The step: every batch sorted, in one partition. Rows that are equal stand as they came.
+/// The step: every batch sorted, partition 0 having the first rows. Rows that are equal stand as they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sort {
     /// Terms as in `price desc`.
     pub order: Vec<String>,
+    /// Partitions after the shuffle; one when not said.
+    pub partitions: Option<u32>,
 }
 
 impl Sort {
     pub(crate) fn parse(table: &mut Table<'_>) -> Option<Self> {
-        let order = table.texts("sort")?;
-        if order.is_empty() {
-            table.problem("sort", "`sort` is empty", Some("Write `sort = [\"price desc\"]`.".into()));
-            return None;
+        const HINT: &str = "Write `sort = [\"price desc\"]`, or `sort = { by = [\"price desc\"], partitions = 4 }`.";
+        if !table.is_table("sort") {
+            let order = table.texts("sort")?;
+            if order.is_empty() {
+                table.problem("sort", "`sort` is empty", Some(HINT.into()));
+                return None;
+            }
+            return Some(Self { order, partitions: None });
         }
-        Some(Self { order })
+        let mut inner = table.table("sort")?;
+        if !inner.has("by") {
+            inner.missing("by", Some(HINT.into()));
+        }
+        let by = inner.texts("by");
+        if by.as_ref().is_some_and(Vec::is_empty) {
+            inner.problem("by", "`by` is empty", Some(HINT.into()));
+        }
+        let partitions = crate::job::steps::read_partitions(&mut inner);
+        inner.finish();
+        let order = by.filter(|by| !by.is_empty())?;
+        Some(Self { order, partitions })
     }
 }
 
@@ -42,13 +64,16 @@ impl StepDefinition for Sort {
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let input = context.input().clone();
         let mut problems = Vec::new();
-        let order = Order::resolve(&input, &self.order, "sort", &mut problems);
+        // Where nothing stands at `sort.by`, what is wrong is told at `sort`.
+        let order = Order::resolve(&input, &self.order, "sort.by", &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
+        let n_partitions = self.partitions.unwrap_or(1);
+        let partitioning = Partitioning::Range { order: order.clone() };
         let factory = Arc::new(Sorter { step: context.step.to_owned(), schema: input.clone(), order });
-        let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: Vec::new() } };
-        let gather = Gather { sides: vec![side], n_partitions: 1, runs_when_empty: false, state: None, factory };
+        let side = GatherSide { prepare: None, partitioning };
+        let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
     }
 }
@@ -92,5 +117,52 @@ impl PipelineStep for Sorting {
         let pending = std::mem::take(&mut self.pending);
         let doing = format!("sorting the rows of step `{}`", self.sorter.step);
         emit_in_chunks(&self.sorter.sorted(&pending).map_err(internal(doing))?, emit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+
+    use arrow::array::{ArrayRef, Float64Array};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{cut, flat, run_one, schema, settings, text};
+    use crate::step::testing::{DefinitionRun, TestBatch, rows, texts};
+
+    proptest! {
+        #[test]
+        fn partitions_one_after_the_other_are_the_rows_in_order(cut in cut(), partitions in proptest::option::of(1u32..6)) {
+            let step = Sort { order: vec!["value".into(), "key desc".into()], partitions };
+            let mut run = DefinitionRun::plan(&step, &[schema()], &settings(9), false).expect("it fits");
+            let mut expected = flat(&cut);
+            // Stable: rows that are equal stand as they came.
+            expected.sort_by_key(|row| (row.0.1, Reverse(row.0.0)));
+            let found = run_one(&mut run, &cut);
+            prop_assert_eq!(found.len(), partitions.unwrap_or(1) as usize);
+            prop_assert_eq!(found.concat(), expected.iter().map(text).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn zeros_are_equal_and_no_number_is_larger_than_any() {
+        let numbers = vec![0.0, -f64::NAN, -0.0, f64::NEG_INFINITY, f64::NAN, f64::INFINITY, 0.0];
+        let column: ArrayRef = Arc::new(Float64Array::from(numbers));
+        let batch = rows(vec![("x", column)]);
+        let step = Sort { order: vec!["x".into()], partitions: None };
+        let mut run = DefinitionRun::plan(&step, &[batch.schema()], &settings(1), false).expect("it fits");
+        let found = run.batch(&TestBatch { sides: vec![vec![vec![batch]]], ..TestBatch::default() }).expect("it runs");
+        assert_eq!(texts(&found.concat()), ["-inf", "0.0", "-0.0", "0.0", "inf", "NaN", "NaN"]);
+    }
+
+    #[test]
+    fn what_has_no_order_is_told() {
+        let step = Sort { order: vec!["prise".into()], partitions: Some(2) };
+        let problems = DefinitionRun::plan(&step, &[schema()], &settings(1), false).err().expect("no such column");
+        assert_eq!(
+            (problems[0].key.as_str(), problems[0].message.as_str()),
+            ("sort.by", "the input has no column `prise`")
+        );
     }
 }

@@ -164,7 +164,7 @@ impl DefinitionRun {
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let results = self.attempt(batch)?;
         if let Body::Gather(gather) = &self.built.body {
-            for state in &gather.state {
+            if let Some(state) = &gather.state {
                 (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
             }
         }
@@ -235,6 +235,7 @@ impl DefinitionRun {
                         prepared.into_iter().try_for_each(|rows| writer.push(rows))?;
                         writer.finish()?;
                     }
+                    shuffle.deal()?;
                     shuffles.push(shuffle);
                 }
                 let has_rows = |partition| shuffles.iter().any(|shuffle| shuffle.rows_of(PartitionId(partition)) > 0);
@@ -387,7 +388,8 @@ impl Opened {
     }
 }
 
-fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
+/// The rows of each group.
+pub(crate) fn groups(ends: &[u32]) -> impl Iterator<Item = std::ops::Range<usize>> {
     ends.iter().scan(0, |start, &end| Some(std::mem::replace(start, end as usize)..end as usize))
 }
 

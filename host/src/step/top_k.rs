@@ -150,3 +150,57 @@ impl PipelineStep for Running {
         self.pending.iter().try_for_each(|rows| emit_in_chunks(rows, emit))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cmp::Reverse;
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::step::test_rows::{batch, cut, flat, run_one, schema, settings, text};
+    use crate::step::testing::{DefinitionRun, run_half, texts};
+
+    proptest! {
+        #[test]
+        fn the_first_rows_of_each_key_come_in_order(cut in cut(), k in 1usize..6, partitions in 1u32..5, global in any::<bool>()) {
+            let by = if global { vec![] } else { vec!["key".into()] };
+            let step = TopK { by, k, order: vec!["value desc".into()], partitions: Some(partitions) };
+            let mut run = DefinitionRun::plan(&step, &[schema()], &settings(1), false).expect("it fits");
+            let found = run_one(&mut run, &cut).concat();
+            let mut expected: BTreeMap<Option<String>, Vec<_>> = BTreeMap::new();
+            for row in flat(&cut) {
+                let key = (!global).then(|| text(&row).split('|').next().unwrap_or_default().to_owned());
+                expected.entry(key).or_default().push(row);
+            }
+            let mut n_rows = 0;
+            for (key, mut rows) in expected {
+                // Stable, the largest value first, nulls behind.
+                rows.sort_by_key(|row| Reverse(row.0.1));
+                rows.truncate(k);
+                n_rows += rows.len();
+                let of_key = found.iter().filter(|row| key.as_ref().is_none_or(|key| row.starts_with(&format!("{key}|"))));
+                prop_assert_eq!(of_key.cloned().collect::<Vec<_>>(), rows.iter().map(text).collect::<Vec<_>>());
+            }
+            prop_assert_eq!(found.len(), n_rows);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_among_the_first_is_thrown_away_on_the_way() {
+        let keys = KeyColumns::resolve(&schema(), &["key".into()], &mut Vec::new());
+        let order = Order::resolve(&schema(), &["value".into()], "order", &mut Vec::new());
+        let shared = Shared { step: "s".into(), schema: schema(), keys, order, k: 2 };
+        let push = |part: usize| {
+            let rows: Vec<_> =
+                (0..PENDING_ROWS_MIN / 2 + 1).map(|row| (Some((row % 3) as u8), Some(-(part as i64)))).collect();
+            batch(&rows, part * rows.len())
+        };
+        let pushes: Vec<_> = (0..7).map(push).collect();
+        let found = texts(&run_half(&shared, 0, &pushes).expect("it runs"));
+        let first = 6 * (PENDING_ROWS_MIN / 2 + 1);
+        let expected = [(0, 0), (0, 3), (1, 1), (1, 4), (2, 2), (2, 5)];
+        assert_eq!(found, expected.map(|(key, row)| format!("k{key}|-6|{}", first + row)));
+    }
+}

@@ -37,6 +37,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
         settings: &format!("batch-interval = \"200ms\"\nworker-threads = 1\nmemory = \"{BUDGET_MIB}MiB\""),
         source: &format!("{}\nreconnect = false", socket(address)),
         sink: CONSOLE,
+        running: false,
     }
     .write()?;
     let mut live = Live::start(&job)?;

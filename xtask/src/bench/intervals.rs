@@ -21,7 +21,8 @@ pub(super) fn latency(options: &Options) -> anyhow::Result<Vec<Figure>> {
 
     let (listener, address) = listen()?;
     let settings = "batch-interval = \"0\"";
-    let job = WordCount { name: "latency", settings, source: &socket(address), sink: CONSOLE }.write()?;
+    let job =
+        WordCount { name: "latency", settings, source: &socket(address), sink: CONSOLE, running: false }.write()?;
     let mut live = Live::start(&job)?;
     let mut stream = live.connection(&listener)?;
     let mut sent = Vec::with_capacity(n_lines);
@@ -60,7 +61,8 @@ pub(super) fn held(options: &Options) -> anyhow::Result<Vec<Figure>> {
 
     let (listener, address) = listen()?;
     let source = format!("{}\nreconnect = false", socket(address));
-    let job = WordCount { name: "interval", settings: &settings, source: &source, sink: CONSOLE }.write()?;
+    let job =
+        WordCount { name: "interval", settings: &settings, source: &source, sink: CONSOLE, running: false }.write()?;
     let mut live = Live::start(&job)?;
     let mut stream = live.connection(&listener)?;
     let (mut text, mut lines) = (Text::new(), String::new());
@@ -100,7 +102,7 @@ pub(super) fn held(options: &Options) -> anyhow::Result<Vec<Figure>> {
 /// What a batch without rows costs.
 fn empty(settings: &str, time: Duration) -> anyhow::Result<Vec<Figure>> {
     let (listener, address) = listen()?;
-    let job = WordCount { name: "empty", settings, source: &socket(address), sink: CONSOLE }.write()?;
+    let job = WordCount { name: "empty", settings, source: &socket(address), sink: CONSOLE, running: false }.write()?;
     let mut live = Live::start(&job)?;
     let stream = live.connection(&listener)?;
     std::thread::sleep(time);
@@ -124,7 +126,8 @@ pub(super) fn start(options: &Options) -> anyhow::Result<Vec<Figure>> {
     for round in 0..=options.rounds() {
         let (listener, address) = listen()?;
         let settings = "batch-interval = \"0\"";
-        let job = WordCount { name: "start", settings, source: &socket(address), sink: CONSOLE }.write()?;
+        let job =
+            WordCount { name: "start", settings, source: &socket(address), sink: CONSOLE, running: false }.write()?;
         let mut live = Live::start(&job)?;
         let mut stream = live.connection(&listener)?;
         stream.write_all(b"first\n").context("the job has closed its connection")?;

@@ -17,6 +17,8 @@ pub(super) struct WordCount<'a> {
     pub(super) source: &'a str,
     /// Lines of `[[sink]]`.
     pub(super) sink: &'a str,
+    /// Whether words are counted over all batches, not in each.
+    pub(super) running: bool,
 }
 
 impl WordCount<'_> {
@@ -28,7 +30,8 @@ impl WordCount<'_> {
     }
 
     fn text(&self) -> String {
-        let Self { name, settings, source, sink } = self;
+        let Self { name, settings, source, sink, running } = self;
+        let running = if *running { ", running = true" } else { "" };
         format!(
             r#"# Made by `cargo xtask bench`.
 [job]
@@ -47,7 +50,7 @@ transform = "../plugins/split_words.wasm"
 [[step]]
 name = "counts"
 from = "words"
-aggregate = {{ by = ["word"], select = {{ count = "count(*)" }} }}
+aggregate = {{ by = ["word"], select = {{ count = "count(*)" }}{running} }}
 
 [[sink]]
 name = "out"

@@ -55,6 +55,7 @@ const BENCHMARKS: [Benchmark; 10] = [
     Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "join", run: |options| program("join", options) },
     Benchmark { name: "word-count", run: word_count::run },
+    Benchmark { name: "running-word-count", run: word_count::run_running },
     Benchmark { name: "nexmark", run: nexmark::run },
     Benchmark { name: "latency", run: intervals::latency },
     Benchmark { name: "interval", run: intervals::held },

@@ -34,6 +34,7 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
             "type = \"file\"\nformat = \"text\"\npath = \"../../{folder}\"\nmax-files-per-batch = {FILES_PER_BATCH}"
         ),
         sink: "type = \"file\"\nformat = \"json\"\npath = \"word-count-out\"",
+        running: false,
     }
     .write()?;
     let job = job.to_string_lossy();
@@ -81,6 +82,37 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
             None => println!("\n*** Spark was NOT measured: see above ***\n"),
         }
     }
+    Ok(figures)
+}
+
+/// Measures the word count over all batches: the words of each batch with their counts so far.
+pub(super) fn run_running(options: &Options) -> anyhow::Result<Vec<Figure>> {
+    let data = make_text(options.mb)?;
+    let folder = data.path.to_string_lossy();
+    let out = Path::new(FOLDER).join("running-word-count-out");
+    let job = WordCount {
+        name: "running-word-count",
+        settings: "batch-interval = \"0\"\ntrigger = \"available-now\"",
+        source: &format!(
+            "type = \"file\"\nformat = \"text\"\npath = \"../../{folder}\"\nmax-files-per-batch = {FILES_PER_BATCH}"
+        ),
+        sink: "type = \"file\"\nformat = \"json\"\npath = \"running-word-count-out\"",
+        running: true,
+    }
+    .write()?;
+    let tidemill = Shell::new(TIDEMILL, &["run", &job.to_string_lossy()]);
+    println!("$ {}", tidemill.shown());
+    let mut runs = Runs::default();
+    for _ in 0..options.rounds() {
+        clear(&out)?;
+        runs.add(measured("running", &tidemill, options.mb)?);
+    }
+    let counter = "target/release/native-word-count";
+    let compare = Shell::new(counter, &[&folder, "--threads", "2", "--running", "--compare", &out.to_string_lossy()]);
+    compare.run().context("Tidemill has counted wrongly")?;
+    let found = runs.medians()?;
+    let mut figures = vec![Figure::new("lines/s", data.n_lines / found.wall_s, "lines/s").goal(Goal::AtLeast(1.5e6))];
+    figures.extend(found.figures("Tidemill", data.n_lines));
     Ok(figures)
 }
 

@@ -43,7 +43,7 @@ struct Rule {
     find: fn(&Tree) -> Vec<Finding>,
 }
 
-const RULES: [Rule; 11] = [
+const RULES: [Rule; 12] = [
     Rule {
         name: "a Rust file opens with one sentence",
         instruction: "Start the file with `//! ` and a sentence that says what it holds.",
@@ -63,6 +63,11 @@ const RULES: [Rule; 11] = [
         name: "only host/src/plugin knows wasmtime",
         instruction: "Say what you need in terms of `crate::operator`, and let host/src/plugin implement it.",
         find: source::knows_wasmtime,
+    },
+    Rule {
+        name: "only host/src/sql knows DataFusion",
+        instruction: "Say what you need in terms of `crate::sql`, and let host/src/sql implement it.",
+        find: source::knows_datafusion,
     },
     Rule {
         name: "only host/src/plugin/contract knows contract versions",

@@ -32,6 +32,11 @@ pub(super) fn knows_wasmtime(tree: &Tree) -> Vec<Finding> {
     search(tree, &words, |path| !path.starts_with("host/src/plugin/"))
 }
 
+/// Code that uses DataFusion.
+pub(super) fn knows_datafusion(tree: &Tree) -> Vec<Finding> {
+    search(tree, &["use datafusion", "datafusion::"], |path| !path.starts_with("host/src/sql/"))
+}
+
 /// Code that names a version of the contract.
 pub(super) fn names_a_version(tree: &Tree) -> Vec<Finding> {
     search(tree, &["v0_1"], |path| path.starts_with("host/src/") && !path.starts_with("host/src/plugin/contract/"))
@@ -140,6 +145,16 @@ mod tests {
             knows_wasmtime,
             &[("host/src/task/a.rs", "let e: wasmtime::Engine;")],
             &["host/src/task/a.rs:1: `wasmtime::`"],
+        );
+    }
+
+    #[test]
+    fn the_queries() {
+        check(knows_datafusion, &[("host/src/sql/a.rs", "use datafusion::common::Result;")], &[]);
+        check(
+            knows_datafusion,
+            &[("host/src/step/a.rs", "let s: datafusion::prelude::SessionContext;")],
+            &["host/src/step/a.rs:1: `datafusion::`"],
         );
     }
 

@@ -30,7 +30,9 @@ fn completed(block: &str) -> String {
     let parsed = DeTable::parse(block).expect("TOML");
     let table = parsed.get_ref();
     let of = |section: &str, key: &str| texts(table, section, key).into_iter().collect::<BTreeSet<_>>();
-    let made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
+    let mut made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
+    // Streams of late rows are made by the steps that name them.
+    made.extend(block.split("late = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(String::from));
     let read = &of("step", "from") | &of("sink", "from");
     let source = |name: &String| format!("\n[[source]]\nname = \"{name}\"\ntype = \"stdin\"\n");
     let mut text = block.to_owned();

@@ -13,6 +13,7 @@ mod overrides;
 mod sections;
 mod steps;
 mod whole;
+mod windows;
 
 /// A folder with a plugin file, for job files to name.
 fn folder() -> tempfile::TempDir {

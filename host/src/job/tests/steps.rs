@@ -186,7 +186,7 @@ fn plugins_aggregate_and_reduce() {
     check_step("reduce = { by = 'w' }", "6:10 `plugin` is missing in `reduce`; Write `plugin = \"…\"`.\n");
     check_step(
         "reduce = { by = 'w', plugin = 'words.wasm', select = {} }",
-        "6:45 unknown key `select` in `reduce`; Other keys here: `partitions`, `config`.\n",
+        "6:45 unknown key `select` in `reduce`; Other keys here: `partitions`, `running`, `window`, `output`, `timeout`, `lateness`, `late`, `config`.\n",
     );
 }
 
@@ -195,9 +195,11 @@ fn union_and_repartition() {
     assert!(matches!(kind("union = true"), StepKind::Union));
     check_step("union = false", "6:9 `union` can only be true; Leave the key out for another kind of step.\n");
     check_step("union = 'true'", "6:9 `union` must be true or false, not a text; Write `union = true`.\n");
-    assert!(matches!(kind("repartition = 3"), StepKind::Repartition { partitions: 3, by } if by.is_empty()));
     assert!(
-        matches!(kind("repartition = { partitions = 3, by = 'w' }"), StepKind::Repartition { partitions: 3, by } if by == ["w"])
+        matches!(kind("repartition = 3"), StepKind::Repartition { partitions: 3, by, range: false } if by.is_empty())
+    );
+    assert!(
+        matches!(kind("repartition = { partitions = 3, by = 'w' }"), StepKind::Repartition { partitions: 3, by, range: false } if by == ["w"])
     );
     check_step("repartition = 0", "6:15 `repartition` must be between 1 and 4096\n");
     check_step("repartition = { by = 'w' }", "6:15 `partitions` is missing in `repartition`; Say how many.\n");

@@ -114,6 +114,7 @@ fn a_broken_stream_loses_its_last_line_and_says_so() {
 
 /// The obvious way to read lines.
 fn oracle(input: &[u8], options: &LineOptions) -> Vec<String> {
+    let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input);
     let mut lines: Vec<&[u8]> = input.split(|byte| *byte == b'\n').collect();
     if lines.last() == Some(&&b""[..]) {
         lines.pop();
@@ -133,13 +134,58 @@ fn bytes() -> impl Strategy<Value = Vec<u8>> {
         Just(b"\r\n".to_vec()),
         Just(b"\r".to_vec()),
         Just(vec![0xff]),
+        Just(b"\xef\xbb\xbf".to_vec()),
+        Just(b"\xef\xbb".to_vec()),
         Just("€".as_bytes().to_vec()),
         prop::collection::vec(b'a'..b'f', 0..12),
     ];
     prop::collection::vec(piece, 0..40).prop_map(|pieces| pieces.concat())
 }
 
+#[test]
+fn a_byte_order_mark_is_no_part_of_the_first_line() {
+    check(b"\xef\xbb\xbfa\n\xef\xbb\xbfb", &["a", "\u{feff}b"]);
+    check(b"\xef\xbb\xbf", &[]);
+    check(b"\xef\xbb\xbf\n", &[""]);
+    check(b"\xef\xbb", &["\u{fffd}"]);
+    check(b"\xef\xbba\n", &["\u{fffd}a"]);
+}
+
 proptest! {
+    #[test]
+    fn law_lines_stand_where_they_are_said_to(
+        input in bytes(),
+        sizes in prop::collection::vec(1..20_usize, 1..10),
+        start in prop_oneof![Just(0_u64), 1..1_000_u64],
+        line_bytes_max in 1..20_u64,
+    ) {
+        let mut cutter = LineCutter::new(&short(line_bytes_max));
+        cutter.start_at(start);
+        let mut rest = &input[..];
+        let at = |position: u64| &input[(position - start) as usize..];
+        let mut see = |position: u64, run: &[u8]| {
+            // The last line of all is given a line end.
+            let found = at(position);
+            let n_bytes = run.len().min(found.len());
+            assert_eq!(&found[..n_bytes], &run[..n_bytes]);
+            assert!(n_bytes == run.len() || &run[n_bytes..] == b"\n");
+            Ok(())
+        };
+        for size in sizes.iter().cycle() {
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, next) = rest.split_at((*size).min(rest.len()));
+            cutter.cut(piece, &mut see).expect("nothing fails");
+            rest = next;
+        }
+        cutter.finish(&mut see).expect("nothing fails");
+        for position in cutter.take_passed_over() {
+            let starts_line = position == start || position - start == 3 || input[(position - start) as usize - 1] == b'\n';
+            prop_assert!(starts_line, "a long line starts at {}", position);
+        }
+    }
+
     #[test]
     fn law_the_cuts_do_not_show(
         input in bytes(),

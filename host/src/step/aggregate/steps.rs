@@ -175,7 +175,9 @@ pub(super) struct MergeFactory(pub(super) AggregateSpec);
 impl StepFactory for MergeFactory {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
         let is_alone = self.0.is_global() && task.stage_partition == PartitionId(0);
-        Ok(Box::new(Merge { groups: Groups::new(&self.0), answers_of_nothing: is_alone }))
+        // The batch that closes a job has rows only where something was kept: no rows are no batch there.
+        let answers_of_nothing = is_alone && !task.times.closes();
+        Ok(Box::new(Merge { groups: Groups::new(&self.0), answers_of_nothing }))
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take, take_record_batch};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 use super::Grouping;
@@ -13,7 +13,7 @@ use crate::operator::{CallError, CallSite, Grouped, Grouper};
 use crate::shuffle::key_encoding::plain;
 use crate::shuffle::sort_by_group;
 use crate::step::caller::Caller;
-use crate::step::chunks::batch_bytes;
+use crate::step::chunks::{RowBytes, concat_pushes};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{batch_of, emit_in_chunks, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
@@ -41,8 +41,7 @@ struct Running {
 struct Sorted {
     values: RecordBatch,
     ends: Vec<u32>,
-    /// Bytes of a row, about.
-    row_bytes: f64,
+    bytes: RowBytes,
 }
 
 impl Sorted {
@@ -55,7 +54,7 @@ impl Sorted {
     }
 
     fn n_bytes(&self, groups: &Range<usize>) -> u64 {
-        (self.n_rows(groups) as f64 * self.row_bytes) as u64
+        self.bytes.of_rows(self.start_of(groups.start) as usize, self.n_rows(groups))
     }
 }
 
@@ -76,11 +75,10 @@ impl PipelineStep for Running {
         let mut table = KeyTable::new(&types);
         let mut grouped: Vec<(RecordBatch, Vec<u32>)> = Vec::new();
         for (side, pending) in grouping.sides.iter().zip(std::mem::take(&mut self.rows)) {
-            let Some(first) = pending.first() else {
+            let Some(rows) = concat_pushes(&pending).map_err(doing())? else {
                 grouped.push((RecordBatch::new_empty(Arc::new(Schema::empty())), Vec::new()));
                 continue;
             };
-            let rows = concat_batches(&first.schema(), &pending).map_err(doing())?;
             let mut groups = Vec::new();
             table.group_rows(&side.keys.of(&rows), rows.num_rows(), &mut groups).map_err(doing())?;
             grouped.push((rows, groups));
@@ -117,7 +115,8 @@ impl Running {
         let columns = &self.grouping.sides[side];
         let fields = self.grouping.read_schemas[side].clone();
         if groups.is_empty() {
-            return Ok(Sorted { values: RecordBatch::new_empty(fields), ends, row_bytes: 0.0 });
+            let values = RecordBatch::new_empty(fields);
+            return Ok(Sorted { bytes: RowBytes::of(&values), values, ends });
         }
         let order = UInt32Array::from(order);
         let values = columns
@@ -126,8 +125,7 @@ impl Running {
             .map(|&index| take(&plain(rows.column(index))?, &order, None))
             .collect::<Result<Vec<ArrayRef>, _>>()?;
         let values = batch_of(fields, values, rows.num_rows())?;
-        let row_bytes = batch_bytes(&values) as f64 / values.num_rows().max(1) as f64;
-        Ok(Sorted { values, ends, row_bytes })
+        Ok(Sorted { bytes: RowBytes::of(&values), values, ends })
     }
 
     /// Where a call that starts with group `start` ends: as many groups as fit.
@@ -195,7 +193,8 @@ impl Running {
                 )?;
                 emit_in_chunks(&rows, emit)
             }
-            Err(error) if error.is_output_too_large() && groups.len() > 1 => {
+            // A partition that is to be one call is not cut.
+            Err(error) if error.is_output_too_large() && groups.len() > 1 && !self.grouping.bounds.whole_partition => {
                 let middle = groups.start + groups.len() / 2;
                 self.call(keys, sides, groups.start..middle, emit)?;
                 self.call(keys, sides, middle..groups.end, emit)
@@ -213,7 +212,8 @@ pub(crate) fn with_keys(
     output: &SchemaRef,
 ) -> Result<RecordBatch, arrow::error::ArrowError> {
     let group = UInt32Array::from(group.to_vec());
-    let mut columns = take_record_batch(keys, &group)?.columns().to_vec();
+    let keys = keys.columns().iter().map(|column| take(column, &group, None));
+    let mut columns = keys.collect::<Result<Vec<_>, _>>()?;
     columns.extend_from_slice(written.columns());
     batch_of(output.clone(), columns, written.num_rows())
 }

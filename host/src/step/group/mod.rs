@@ -216,3 +216,6 @@ struct Grouping {
     bounds: CallBounds,
     callee: Arc<Callee<dyn Grouper>>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, take};
+use arrow::compute::take;
 use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
@@ -18,7 +18,7 @@ use crate::shuffle::key_encoding::plain;
 use crate::shuffle::sort_by_group;
 use crate::state::{StateError, StateTask};
 use crate::step::caller::Caller;
-use crate::step::chunks::batch_bytes;
+use crate::step::chunks::{RowBytes, concat_pushes};
 use crate::step::group::calls::with_keys;
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{batch_of, emit_in_chunks, internal};
@@ -156,8 +156,7 @@ impl Running {
     fn call_keys_with_rows(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
         let updating = self.updating.clone();
         let pending = std::mem::take(&mut self.rows);
-        let Some(first) = pending.first() else { return Ok(()) };
-        let rows = concat_batches(&first.schema(), &pending).map_err(self.internal())?;
+        let Some(rows) = concat_pushes(&pending).map_err(self.internal())? else { return Ok(()) };
         drop(pending);
         let types: Vec<DataType> = updating.keys.fields.iter().map(|field| field.data_type().clone()).collect();
         let mut table = KeyTable::new(&types);
@@ -232,7 +231,8 @@ impl Running {
 
     fn call_without_rows(&mut self, numbers: &[usize], timed_out: bool, emit: &mut Emit<'_>) -> Result<(), Error> {
         let updating = self.updating.clone();
-        for numbers in numbers.chunks(updating.bounds.rows.max(1) as usize) {
+        let keys_max = if updating.bounds.whole_partition { numbers.len() } else { updating.bounds.rows as usize };
+        for numbers in numbers.chunks(keys_max.max(1)) {
             let encoded = numbers.iter().map(|&number| &*self.called.keys[number].key);
             let columns = updating.key_codec.decode(encoded).map_err(self.internal())?.columns().to_vec();
             let keys = batch_of(updating.key_schema.clone(), columns, numbers.len()).map_err(self.internal())?;
@@ -251,24 +251,34 @@ impl Running {
     /// Calls the operator for keys, as many at a time as fit.
     fn run(&mut self, turn: Turn, emit: &mut Emit<'_>) -> Result<(), Error> {
         let bounds = self.updating.bounds;
-        let row_bytes = batch_bytes(&turn.values) as f64 / turn.values.num_rows().max(1) as f64;
-        let start_of = |key: usize| if key == 0 { 0 } else { turn.ends[key - 1] };
-        let size = |keys: &Range<usize>| {
-            let n_rows = u64::from(turn.ends[keys.end - 1] - start_of(keys.start));
-            (n_rows, (n_rows as f64 * row_bytes) as u64)
+        let row_bytes = RowBytes::of(&turn.values);
+        // Where the states of the keys end, laid side by side: they cross as well.
+        let mut n_bytes = 0;
+        let state_ends: Vec<u64> = turn
+            .numbers
+            .iter()
+            .map(|&number| {
+                n_bytes += self.called.keys[number].now.as_ref().map_or(0, |kept| kept.state.len() as u64);
+                n_bytes
+            })
+            .collect();
+        let rows_of = |keys: &Range<usize>| {
+            let start = if keys.start == 0 { 0 } else { turn.ends[keys.start - 1] };
+            let n_rows = turn.ends[keys.end - 1] - start;
+            (u64::from(n_rows), row_bytes.of_rows(start as usize, n_rows as usize))
+        };
+        let fits = |keys: Range<usize>| {
+            let (n_rows, n_bytes) = rows_of(&keys);
+            let states = state_ends[keys.end - 1] - if keys.start == 0 { 0 } else { state_ends[keys.start - 1] };
+            n_rows <= bounds.rows.into() && keys.len() <= bounds.rows as usize && n_bytes + states <= bounds.bytes
         };
         let n_keys = turn.numbers.len();
         let mut start = 0;
         while start < n_keys {
             let mut end = n_keys;
             if !bounds.whole_partition {
-                end = (start + 1).max(n_keys.min(start + bounds.rows as usize));
-                while end > start + 1
-                    && (size(&(start..end)).0 > bounds.rows.into() || size(&(start..end)).1 > bounds.bytes)
-                {
-                    end = start + (end - start) / 2;
-                }
-                let (n_rows, n_bytes) = size(&(start..end));
+                // A key cannot be cut: its state may be as large as it is, its rows may not.
+                let (n_rows, n_bytes) = rows_of(&(start..start + 1));
                 if n_rows > bounds.rows.into() || n_bytes > bounds.bytes {
                     return Err(CallError::GroupTooLarge {
                         site: Box::new(CallSite {
@@ -285,6 +295,13 @@ impl Running {
                     }
                     .into());
                 }
+                // The largest end that fits, by halving: rows and bytes only grow with it.
+                let (mut fitting, mut too_many) = (start + 1, n_keys + 1);
+                while too_many - fitting > 1 {
+                    let middle = fitting + (too_many - fitting) / 2;
+                    if fits(start..middle) { fitting = middle } else { too_many = middle }
+                }
+                end = fitting;
             }
             self.call(&turn, start..end, emit)?;
             start = end;
@@ -324,7 +341,8 @@ impl Running {
                 let rows = with_keys(&keys, &output.group, &output.rows, &updating.output).map_err(self.internal())?;
                 emit_in_chunks(&rows, emit)
             }
-            Err(error) if error.is_output_too_large() && range.len() > 1 => {
+            // A partition that is to be one call is not cut.
+            Err(error) if error.is_output_too_large() && range.len() > 1 && !updating.bounds.whole_partition => {
                 let middle = range.start + range.len() / 2;
                 self.call(turn, range.start..middle, emit)?;
                 self.call(turn, middle..range.end, emit)

@@ -169,3 +169,6 @@ struct Updating {
     state: Arc<StepState>,
     callee: Arc<Callee<dyn Updater>>,
 }
+
+#[cfg(test)]
+mod tests;

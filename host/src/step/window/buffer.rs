@@ -128,14 +128,12 @@ impl Running {
         watermark: Watermark,
         emit: &mut Emit<'_>,
     ) -> Result<(), Error> {
-        let Some(now_us) = watermark.now_us else { return Ok(()) };
+        // Only the windows that are due are looked at, not what waits for others.
+        let Some((first_us, last_us)) = self.spans.due(watermark) else { return Ok(()) };
         let mut panes: BTreeSet<i64> = new.keys().copied().collect();
-        let mut last = None;
-        state.table(PANES).scan(i64::MIN..=now_us, &mut |slot, _, _| {
-            if last != Some(slot) {
-                panes.insert(slot);
-                last = Some(slot);
-            }
+        let slots = first_us.unwrap_or(i64::MIN)..=last_us.saturating_add(self.spans.size_us - 1);
+        state.table(PANES).scan(slots, &mut |slot, _, _| {
+            panes.insert(slot);
             Ok(true)
         })?;
         let starts: BTreeSet<i64> = panes.iter().flat_map(|&pane| self.spans.starts_due(pane, watermark)).collect();
@@ -178,9 +176,7 @@ impl Running {
     ) -> Result<(), ArrowError> {
         // A pane is needed until the last window that it lies in is complete.
         let is_needed = |pane: i64| self.spans.last_end(pane).is_some_and(|end_us| !watermark.is_complete(end_us));
-        let mut first_needed = None;
         for (&pane, rows) in new.iter().filter(|(pane, _)| is_needed(**pane)) {
-            first_needed.get_or_insert(pane);
             let key = self.task.batch_id.0.to_be_bytes();
             state.changes(PANES).put(pane, &key, &write_chunk(rows)?);
         }

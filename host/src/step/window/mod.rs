@@ -215,8 +215,28 @@ impl Spans {
         (first..=last).map(move |n| n * slide_us + offset_us)
     }
 
-    /// Whether every window that a time lies in was complete before the batch. A time in no window is not late.
+    /// The starts of all windows that are complete now and were not before: from the first, or from the beginning, to the last;
+    /// `None`: no window became complete.
+    fn due(&self, watermark: Watermark) -> Option<(Option<i64>, i64)> {
+        let Spans { size_us, slide_us, offset_us, .. } = *self;
+        let last = floor(watermark.now_us?.saturating_sub(size_us), slide_us, offset_us);
+        let Some(late_us) = watermark.late_us else { return Some((None, last)) };
+        let first = floor(late_us.saturating_sub(size_us), slide_us, offset_us).saturating_add(slide_us);
+        (first <= last).then_some((Some(first), last))
+    }
+
+    /// Whether the windows around a time can be told in 64 bits: not some thousand years from now, or a slip.
+    fn is_in_range(&self, time_us: i64) -> bool {
+        let around = self.size_us.saturating_add(self.slide_us).saturating_add(self.offset_us);
+        time_us.checked_sub(around).is_some() && time_us.checked_add(around).is_some()
+    }
+
+    /// Whether every window that a time lies in was complete before the batch, or its windows cannot be told. A time in no
+    /// window is not late.
     fn is_late(&self, time_us: i64, watermark: Watermark) -> bool {
+        if !self.is_in_range(time_us) {
+            return true;
+        }
         self.last_end(time_us).is_some_and(|end_us| watermark.is_late(end_us.saturating_add(self.lateness_us)))
     }
 }

@@ -167,3 +167,80 @@ fn lengths_that_are_no_multiple_of_the_interval_name_the_next_one() {
     assert_eq!(not_a_multiple(Duration::from_secs(5), &settings).as_deref(), Some("The next one is \"6s\"."));
     assert_eq!(not_a_multiple(Duration::from_secs(6), &settings), None);
 }
+
+#[test]
+fn times_whose_windows_cannot_be_told_are_late() {
+    let step = |times_us, watermark| Step { times_us, watermark, batch_time_us: 1, closes: false };
+    for (size, slide) in [(10, 10), (10, 3), (3, 10), (i64::MAX / 4, 1 << 60)] {
+        let spans = spans(true, size, slide, 2);
+        for time_us in [i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX] {
+            assert!(spans.is_late(time_us, Watermark::default()), "{time_us}");
+        }
+        let first = Watermark { late_us: None, now_us: Some(i64::MIN) };
+        let last = Watermark { late_us: Some(i64::MAX - 1), now_us: Some(i64::MAX) };
+        let found = run(spans, &[step(vec![i64::MIN, i64::MAX, 0], first), step(vec![i64::MIN, i64::MAX], last)]);
+        assert!(found.iter().flatten().all(|row| row.1 == 2), "{found:?}");
+    }
+}
+
+/// A table that counts what is read of it.
+#[derive(Default)]
+struct Counting(crate::state::MemoryTable, Arc<std::sync::atomic::AtomicU64>);
+
+impl crate::state::StateTable for Counting {
+    fn get(&self, slot: i64, key: &[u8]) -> Result<Option<std::borrow::Cow<'_, [u8]>>, crate::state::StateError> {
+        self.0.get(slot, key)
+    }
+
+    fn scan(
+        &self,
+        slots: std::ops::RangeInclusive<i64>,
+        visit: &mut crate::state::Visit<'_>,
+    ) -> Result<(), crate::state::StateError> {
+        self.0.scan(slots, &mut |slot, key, value| {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            visit(slot, key, value)
+        })
+    }
+
+    fn first_slot(&self) -> Result<Option<i64>, crate::state::StateError> {
+        self.0.first_slot()
+    }
+
+    fn apply(&mut self, changes: &crate::state::Changes) -> Result<(), crate::state::StateError> {
+        self.0.apply(changes)
+    }
+
+    fn n_entries(&self) -> u64 {
+        self.0.n_entries()
+    }
+
+    fn n_bytes(&self) -> u64 {
+        self.0.n_bytes()
+    }
+}
+
+#[test]
+fn a_batch_in_which_no_window_ends_reads_nothing_of_those_that_are_open() {
+    let spans = spans(true, 1_000, 500, 0);
+    let (input, state) = (events(&[], 0).schema(), StepState::new("w", 2, 1));
+    let n_read = Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let counter = n_read.clone();
+    state.open_with(Arc::new(move |_, _, _| Ok(Box::new(Counting(Default::default(), counter.clone())))));
+    let output = with_window_columns(&input);
+    let factory = buffer::WindowFactory { step: "w".into(), spans, input, output, state: state.clone() };
+    let batch = |number: u64, watermark| {
+        let times = Arc::new(BatchTimes::new(vec![watermark], 0, false));
+        let task = crate::task::TaskContext { batch_id: crate::ids::BatchId(number), times, ..task(0) };
+        let mut running = factory.start(&task).unwrap();
+        running.push(events(&[number as i64 % 900 + 10], 0), &mut |_| Ok(())).unwrap();
+        running.finish(&mut |_| Ok(())).unwrap();
+        state.commit(crate::ids::PartitionId(0)).unwrap();
+        n_read.swap(0, std::sync::atomic::Ordering::Relaxed)
+    };
+    let watermark = |late_us, now_us| Watermark { late_us: Some(late_us), now_us: Some(now_us) };
+    let read: u64 = (1..200).map(|number| batch(number, watermark(3 + number as i64 - 1, 3 + number as i64))).sum();
+    assert_eq!(read, 0, "the first window ends at 503");
+    assert!(batch(200, watermark(202, 600)) >= 199, "now it has ended");
+    assert_eq!(batch(201, watermark(600, 601)), 0);
+}

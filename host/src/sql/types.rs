@@ -1,0 +1,55 @@
+//! The types that columns have between steps. DataFusion also makes others of the same values.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::ArrayRef;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::error::ArrowError;
+
+/// The type that values of this type have between steps: texts and bytes without views, dictionaries unpacked.
+pub(crate) fn plain_type(data_type: &DataType) -> DataType {
+    let field = |field: &FieldRef| -> FieldRef {
+        Arc::new(Field::new(field.name(), plain_type(field.data_type()), field.is_nullable()))
+    };
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, values) => plain_type(values),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
+            DataType::List(field(item))
+        }
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(field).collect::<Fields>()),
+        DataType::Map(entries, sorted) => DataType::Map(field(entries), *sorted),
+        other => other.clone(),
+    }
+}
+
+/// The values in another type that holds them: of the same rows elsewhere, or the plain one.
+pub(crate) fn plain_array<'a>(array: &'a ArrayRef, data_type: &DataType) -> Result<Cow<'a, ArrayRef>, ArrowError> {
+    if array.data_type() == data_type { Ok(Cow::Borrowed(array)) } else { Ok(Cow::Owned(cast(array, data_type)?)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(data_type: DataType, expected: DataType) {
+        assert_eq!(plain_type(&data_type), expected);
+        // What is plain stays as it is.
+        assert_eq!(plain_type(&expected), expected);
+    }
+
+    #[test]
+    fn views_and_dictionaries_become_plain_also_within_others() {
+        let list = |item| DataType::List(Arc::new(Field::new("item", item, true)));
+        let of = |data_type| DataType::Struct(Fields::from(vec![Field::new("a", data_type, false)]));
+        check(DataType::Int64, DataType::Int64);
+        check(DataType::Utf8View, DataType::Utf8);
+        check(DataType::Dictionary(DataType::Int32.into(), DataType::LargeUtf8.into()), DataType::Utf8);
+        check(list(DataType::BinaryView), list(DataType::Binary));
+        check(of(list(DataType::Utf8View)), of(list(DataType::Utf8)));
+    }
+}
