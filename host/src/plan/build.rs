@@ -380,6 +380,12 @@ impl<'a> Builder<'a> {
             let schema = self.schemas.get(&other)?.clone();
             let clock = self.clock(std::slice::from_ref(&other));
             let table = self.tables.get(&other).cloned();
+            if table.is_some() && !definition.reads_tables() {
+                let message = format!("`{other}` is a table, and rows do not flow out of a table");
+                let hint = "Join a stream with it in a step before.".to_owned();
+                self.problem(Part::Step, &step.name, definition.kind(), message, Some(hint));
+                return None;
+            }
             sides.push(Side { names: vec![other], schema, clock, table });
         }
         let inputs = step.inputs();

@@ -32,6 +32,11 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Whether one of them may be a table, of which no rows flow.
+    fn reads_tables(&self) -> bool {
+        false
+    }
+
     /// Checks the step against its inputs, and makes what runs it. Nothing runs yet.
     ///
     /// # Errors

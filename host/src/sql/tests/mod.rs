@@ -25,7 +25,12 @@ use crate::step::testing::{rows, task, texts};
 fn plan(definition: &dyn StepDefinition, streams: &[(&str, SchemaRef)]) -> Result<Built, Vec<SpecProblem>> {
     let sides: Vec<Side> = streams
         .iter()
-        .map(|(name, schema)| Side { names: vec![(*name).to_owned()], schema: schema.clone(), clock: None })
+        .map(|(name, schema)| Side {
+            names: vec![(*name).to_owned()],
+            schema: schema.clone(),
+            clock: None,
+            table: None,
+        })
         .collect();
     let settings = Settings::default();
     definition.plan(&PlanContext {

@@ -29,6 +29,10 @@ impl StepDefinition for JoinDefinition {
         vec![self.0.with.clone()]
     }
 
+    fn reads_tables(&self) -> bool {
+        true
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let mut problems = Vec::new();
         let [left, right] = context.sides else {
