@@ -7,7 +7,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{Job, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
+use crate::job::{Job, NamedTable, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::describe::describe_schema;
@@ -19,6 +19,7 @@ use crate::plan::{
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
 use crate::source::dead_letter_schema;
+use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
@@ -43,6 +44,7 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         runtime,
         problems: Vec::new(),
         schemas: HashMap::new(),
+        tables: HashMap::new(),
         kinds: HashMap::new(),
         watermarks: HashMap::new(),
         event_times: Vec::new(),
@@ -66,6 +68,8 @@ struct Builder<'a> {
     runtime: &'a Runtime,
     problems: Vec<PlanProblem>,
     schemas: HashMap<String, SchemaRef>,
+    /// Tables stand beside streams: they can be the side of a step, and no rows of theirs flow.
+    tables: HashMap<String, Arc<LiveTable>>,
     kinds: HashMap<String, PhysicalKind>,
     /// The watermarks that the rows of a source or step follow.
     watermarks: HashMap<String, BTreeSet<usize>>,
@@ -105,6 +109,7 @@ impl<'a> Builder<'a> {
             self.problem(Part::Source, &second.name, "type", message, Some(hint));
         }
         let sources: Vec<_> = job.sources.iter().filter_map(|source| self.plan_source(source)).collect();
+        let tables = job.tables.iter().filter_map(|table| self.plan_table(table)).collect();
         let steps = self.in_flow_order();
         let mut shuffles = Vec::new();
         let planned: Vec<_> = steps.iter().filter_map(|step| self.plan_step(step, &mut shuffles)).collect();
@@ -125,6 +130,7 @@ impl<'a> Builder<'a> {
         Some(Plan {
             settings: job.settings.clone(),
             sources,
+            tables,
             steps: planned,
             sinks,
             shuffles,
@@ -179,6 +185,21 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn plan_table(&mut self, table: &NamedTable) -> Option<Arc<LiveTable>> {
+        match LiveTable::new(&table.name, table.source.clone()) {
+            Ok(live) => {
+                let live = Arc::new(live);
+                self.schemas.insert(table.name.clone(), live.schema().clone());
+                self.tables.insert(table.name.clone(), live.clone());
+                Some(live)
+            }
+            Err(error) => {
+                self.problem(Part::Table, &table.name, "path", error.in_one_line(), error.hint());
+                None
+            }
+        }
+    }
+
     /// The clock of some sources and steps together; `None` when none of them has an event time.
     fn clock(&mut self, names: &[String]) -> Option<ClockId> {
         let followed: BTreeSet<usize> =
@@ -199,6 +220,7 @@ impl<'a> Builder<'a> {
     fn in_flow_order(&mut self) -> Vec<&'a Step> {
         let of_source = |source: &'a Source| [Some(source.name.as_str()), source.definition.dead_letter()];
         let mut known: Vec<&str> = self.job.sources.iter().flat_map(of_source).flatten().collect();
+        known.extend(self.job.tables.iter().map(|table| table.name.as_str()));
         let mut ordered = Vec::new();
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
@@ -262,6 +284,11 @@ impl<'a> Builder<'a> {
     }
 
     fn plan_step(&mut self, step: &Step, shuffles: &mut Vec<PlannedShuffle>) -> Option<PlannedStep> {
+        if let Some(table) = step.from.iter().find(|from| self.tables.contains_key(*from)) {
+            let message = format!("`{table}` is a table, and rows do not flow out of a table");
+            self.problem(Part::Step, &step.name, "from", message, Some("Join a stream with it.".into()));
+            return None;
+        }
         let input = self.united(Part::Step, &step.name, &step.from)?;
         let meter = Arc::new(StepMeter::default());
         if let StepKind::Built(definition) = &step.kind {
@@ -347,11 +374,13 @@ impl<'a> Builder<'a> {
         meter: Arc<StepMeter>,
         shuffles: &mut Vec<PlannedShuffle>,
     ) -> Option<PlannedStep> {
-        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock: self.clock(&step.from) }];
+        let clock = self.clock(&step.from);
+        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, table: None }];
         for other in definition.other_inputs() {
             let schema = self.schemas.get(&other)?.clone();
             let clock = self.clock(std::slice::from_ref(&other));
-            sides.push(Side { names: vec![other], schema, clock });
+            let table = self.tables.get(&other).cloned();
+            sides.push(Side { names: vec![other], schema, clock, table });
         }
         let inputs = step.inputs();
         let clock = self.clock(&inputs);
