@@ -47,8 +47,6 @@ pub mod sql;
 #[cfg(test)]
 mod test_rows;
 #[cfg(test)]
-mod testing;
-#[cfg(test)]
 pub(crate) mod testing;
 pub mod top_k;
 pub mod transform;

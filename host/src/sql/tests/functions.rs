@@ -8,8 +8,8 @@ use crate::error::Explain;
 use crate::job::OnError;
 use crate::job::table::read_options;
 use crate::operator::{
-    Aggregator, Call, CallError, CallSite, Carried, Limits, OpenError, Operator, Reducer, Rejection, Role, StepInfo,
-    Transform, TransformOutput, TransformPlan,
+    Aggregator, Call, CallError, CallSite, Carried, Grouper, Limits, OpenError, Operator, Reducer, Rejection, Role,
+    StepInfo, Transform, TransformOutput, TransformPlan, Updater,
 };
 use crate::sql::FunctionDefinition;
 use crate::step::filter::FilterDefinition;
@@ -64,6 +64,24 @@ impl Operator for Shout {
             operator: "shout".into(),
             step: step.step.clone(),
             role: Role::Aggregator,
+            has: self.roles(),
+        })
+    }
+
+    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        Err(OpenError::MissingRole {
+            operator: "shout".into(),
+            step: step.step.clone(),
+            role: Role::Grouper,
+            has: self.roles(),
+        })
+    }
+
+    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        Err(OpenError::MissingRole {
+            operator: "shout".into(),
+            step: step.step.clone(),
+            role: Role::Updater,
             has: self.roles(),
         })
     }
