@@ -65,12 +65,13 @@ use arrow::array::RecordBatch;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::event_time::EventTime;
-use crate::job::{Job, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
+use crate::job::{Job, NamedTable, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
 use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan};
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
 use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
+use crate::source::table::TableSource;
 use crate::source::{SocketSource, SourceDefinition};
 use crate::step::count::Count;
 use crate::step::dedup::Dedup;
@@ -78,6 +79,7 @@ use crate::step::definition::StepDefinition;
 use crate::step::distinct::Distinct;
 use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
+use crate::step::join::{JoinDefinition, JoinOptions};
 use crate::step::limit::Limit;
 use crate::step::sample::Sample;
 use crate::step::select::SelectDefinition;
@@ -151,6 +153,12 @@ impl Context {
         let source = Source { name: name.to_owned(), definition, event_time, spans: Spans::default() };
         self.job.borrow_mut().sources.push(source);
         Stream { context: self, name: name.to_owned() }
+    }
+
+    /// Adds a table, which streams can be joined with by its name.
+    pub fn table(&self, name: &str, source: TableSource) {
+        let table = NamedTable { name: name.to_owned(), source, spans: Spans::default() };
+        self.job.borrow_mut().tables.push(table);
     }
 
     /// Adds a source of UTF-8 lines from a TCP server: one column, `value`.
@@ -336,6 +344,26 @@ impl<'a> Stream<'a> {
     pub fn union(&self, name: &str, others: &[&Stream<'a>]) -> Stream<'a> {
         let from = std::iter::once(self.name.clone()).chain(others.iter().map(|other| other.name.clone()));
         self.step(name, from.collect(), StepKind::Union)
+    }
+
+    /// Brings these rows, the left side, together with those of another stream or of a table that have equal keys.
+    ///
+    /// ```
+    /// use tidemill::context::Context;
+    /// use tidemill::job::Settings;
+    /// use tidemill::step::join::{JoinOptions, JoinType};
+    ///
+    /// let context = Context::new(Settings::default())?;
+    /// let orders = context.socket_text_stream("orders", "127.0.0.1:9999");
+    /// let payments = context.socket_text_stream("payments", "127.0.0.1:9998");
+    /// let options = JoinOptions { join_type: JoinType::Semi, ..JoinOptions::new(payments.name(), ["value"]) };
+    /// orders.join("paid", options).print();
+    /// assert_eq!(context.check()?.steps[0].kind, "join");
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn join(&self, name: &str, options: JoinOptions) -> Stream<'a> {
+        let definition: Arc<dyn StepDefinition> = Arc::new(JoinDefinition(options));
+        self.step(name, vec![self.name.clone()], StepKind::Built(definition))
     }
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.

@@ -5,6 +5,7 @@ mod differential;
 mod formats;
 mod golden;
 mod hostile;
+mod join;
 mod library;
 mod nexmark;
 mod socket;

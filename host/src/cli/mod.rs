@@ -106,6 +106,7 @@ fn print_plan_errors(file: &JobFile, errors: &PlanErrors, format: Format) {
         let place = &problem.place;
         let spans = match place.part {
             Part::Source => file.source_spans(&place.name),
+            Part::Table => file.table_spans(&place.name),
             Part::Step => file.step_spans(&place.name),
             Part::Sink => file.sink_spans(&place.name),
             Part::Job => Some(&file.spans),

@@ -11,8 +11,9 @@ use super::nearest::{list, suggest};
 use super::problems::{Problem, Problems};
 use super::table::{Reader, Table};
 use super::tree::{self, Entry, Node, Place, Value};
-use super::{Job, Settings, Sink, Source, Spans, environment, graph, overrides, render, settings, steps};
+use super::{Job, NamedTable, Settings, Sink, Source, Spans, environment, graph, overrides, render, settings, steps};
 use crate::error::{Explain, Fault};
+use crate::source::table::TableSource;
 
 /// The largest job file: a thousand steps with comments are a tenth of it, and whatever is larger is something else.
 pub const JOB_FILE_BYTES_MAX: u64 = 4 << 20;
@@ -35,6 +36,12 @@ impl JobFile {
     #[must_use]
     pub fn source_spans(&self, name: &str) -> Option<&Spans> {
         self.job.sources.iter().find(|source| source.name == name).map(|source| &source.spans)
+    }
+
+    /// Where a table of the job stands.
+    #[must_use]
+    pub fn table_spans(&self, name: &str) -> Option<&Spans> {
+        self.job.tables.iter().find(|table| table.name == name).map(|table| &table.spans)
     }
 
     /// Where a step of the job stands.
@@ -184,13 +191,13 @@ pub(super) fn parse_with(
 }
 
 /// The sections of a job file.
-const SECTIONS: [&str; 6] = ["job", "limits", "state", "source", "step", "sink"];
+const SECTIONS: [&str; 7] = ["job", "limits", "state", "source", "table", "step", "sink"];
 
 fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, Spans) {
     let section = |name: &str| entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
     for entry in entries.iter().filter(|entry| !SECTIONS.contains(&entry.key.as_str())) {
         let hint = match entry.key.as_str() {
-            "sources" | "steps" | "sinks" => {
+            "sources" | "tables" | "steps" | "sinks" => {
                 let singular = entry.key.trim_end_matches('s');
                 Some(format!("Write `[[{singular}]]` once for each."))
             }
@@ -231,6 +238,9 @@ fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, S
     let mut names = graph::Names::default();
     for (table, place) in elements(reader, section("source"), "source") {
         read_source(table, &place, &mut names, &mut job);
+    }
+    for (table, place) in elements(reader, section("table"), "table") {
+        read_table(table, &place, &mut names, &mut job);
     }
     for (table, place) in elements(reader, section("step"), "step") {
         let job_limits = job.settings.limits.clone();
@@ -299,6 +309,21 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
     table.finish();
     if let (Some(name), Some(definition)) = (name, definition) {
         job.sources.push(Source { name, definition, event_time, spans });
+    }
+}
+
+fn read_table(mut table: Table<'_>, place: &Place, names: &mut graph::Names, job: &mut Job) {
+    let name = table.name();
+    match &name {
+        Some(name) => names.add_table(table.reader(), name, table.place("name"), place.clone()),
+        None => names.add_nameless(),
+    }
+    let spans = table.spans();
+    let source = TableSource::parse(&mut table);
+    table.check_path("path");
+    table.finish();
+    if let (Some(name), Some(source)) = (name, source) {
+        job.tables.push(NamedTable { name, source, spans });
     }
 }
 

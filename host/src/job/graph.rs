@@ -11,12 +11,15 @@ use super::tree::Place;
 pub(super) struct Input {
     pub(super) name: String,
     pub(super) place: Place,
+    /// Whether it is a side of its own, as the right side of a join, and not united with others. It may be a table then.
+    pub(super) is_side: bool,
 }
 
 /// What a named part of a job is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Source,
+    Table,
     /// The stream of a source's rejected rows.
     DeadLetter,
     Step,
@@ -27,6 +30,7 @@ impl Kind {
     fn word(self) -> &'static str {
         match self {
             Kind::Source => "source",
+            Kind::Table => "table",
             Kind::DeadLetter => "dead letter",
             Kind::Step => "step",
             Kind::Sink => "sink",
@@ -42,6 +46,12 @@ struct Part {
     header: Place,
 }
 
+impl Part {
+    fn is_table(&self, name: &str) -> bool {
+        self.kind == Kind::Table && self.name == name
+    }
+}
+
 /// All names of a job and what each reads from.
 #[derive(Default)]
 pub(super) struct Names {
@@ -53,6 +63,10 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn add_source(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
         self.add(reader, Part { kind: Kind::Source, name: name.into(), from: Vec::new(), header }, place);
+    }
+
+    pub(super) fn add_table(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
+        self.add(reader, Part { kind: Kind::Table, name: name.into(), from: Vec::new(), header }, place);
     }
 
     /// Adds the stream of a source's rejected rows, which is named at `place`.
@@ -74,7 +88,7 @@ impl Names {
         self.nameless = true;
     }
 
-    /// Sources and steps share one set of names, because `from` names both; sinks have their own.
+    /// Sources, tables and steps share one set of names, because steps name all of them; sinks have their own.
     fn add(&mut self, reader: &Reader, part: Part, place: Place) {
         let is_sink = part.kind == Kind::Sink;
         let same = |other: &&Part| other.name == part.name && (other.kind == Kind::Sink) == is_sink;
@@ -107,11 +121,16 @@ impl Names {
         for part in &self.parts {
             let mut seen = BTreeSet::new();
             for input in &part.from {
-                if !seen.insert(input.name.as_str()) {
+                if !input.is_side && !seen.insert(input.name.as_str()) {
                     let message = format!("`{}` stands in `from` twice, which would double its rows", input.name);
                     reader.problem(&input.place, message, None);
                 }
                 if known.contains(input.name.as_str()) {
+                    if !input.is_side && self.parts.iter().any(|other| other.is_table(&input.name)) {
+                        let message = format!("`{}` is a table, and rows do not flow out of a table", input.name);
+                        let hint = "Join a stream with it: `join = { with = \"…\", on = [\"…\"] }`.";
+                        reader.problem(&input.place, message, Some(hint.into()));
+                    }
                     continue;
                 }
                 let others = || known.iter().copied().filter(|name| *name != part.name);
@@ -138,7 +157,8 @@ impl Names {
             steps.entry(&part.name).or_insert(part);
         }
         // A name that a source has too has been told, and it cannot be said which of them is meant.
-        for part in self.parts.iter().filter(|part| matches!(part.kind, Kind::Source | Kind::DeadLetter)) {
+        let is_producer = |kind| matches!(kind, Kind::Source | Kind::DeadLetter | Kind::Table);
+        for part in self.parts.iter().filter(|part| is_producer(part.kind)) {
             steps.remove(part.name.as_str());
         }
         loop {
@@ -180,7 +200,10 @@ impl Names {
         for part in self.parts.iter().filter(|part| part.kind != Kind::Sink) {
             if !read.contains(part.name.as_str()) && !meant.contains(part.name.as_str()) {
                 let message = format!("nothing reads from {} `{}`", part.kind.word(), part.name);
-                let hint = format!("Name it in the `from` of a step or a sink, or remove the {}.", part.kind.word());
+                let hint = match part.kind {
+                    Kind::Table => "Name it in the `with` of a join, or remove the table.".into(),
+                    kind => format!("Name it in the `from` of a step or a sink, or remove the {}.", kind.word()),
+                };
                 reader.problem(&part.header, message, Some(hint));
             }
         }
@@ -222,7 +245,7 @@ impl Table<'_> {
         }
         let is_list = self.node("from").is_some_and(|node| matches!(node.value, super::tree::Value::List(_)));
         let place = |index: usize| self.place(&if is_list { format!("from.{index}") } else { "from".into() });
-        texts.into_iter().enumerate().map(|(index, name)| Input { place: place(index), name }).collect()
+        texts.into_iter().enumerate().map(|(index, name)| Input { place: place(index), name, is_side: false }).collect()
     }
 
     /// The `name` of a source, step or sink; a mistake when it is absent or cannot be a name.

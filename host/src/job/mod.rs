@@ -30,6 +30,7 @@ use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
+use crate::source::table::TableSource;
 use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
 
@@ -40,6 +41,8 @@ pub struct Job {
     pub settings: Settings,
     /// Where rows come from.
     pub sources: Vec<Source>,
+    /// What streams are joined with.
+    pub tables: Vec<NamedTable>,
     /// What is done with them.
     pub steps: Vec<Step>,
     /// Where they go.
@@ -141,6 +144,17 @@ pub struct Source {
     pub definition: Arc<dyn SourceDefinition>,
     /// The event time of its rows.
     pub event_time: Option<EventTime>,
+    /// Where it stands.
+    pub spans: Spans,
+}
+
+/// A table of a job.
+#[derive(Debug, Clone)]
+pub struct NamedTable {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub source: TableSource,
     /// Where it stands.
     pub spans: Spans,
 }

@@ -38,7 +38,11 @@ pub(super) fn read_step(
     let spans = table.spans();
     let parsed = read_kind(&mut table, name.as_deref().unwrap_or("?"), job_limits);
     let mut inputs = from.clone();
-    inputs.extend(parsed.inputs.iter().map(|(name, key)| graph::Input { name: name.clone(), place: table.place(key) }));
+    inputs.extend(parsed.inputs.iter().map(|(name, key)| graph::Input {
+        name: name.clone(),
+        place: table.place(key),
+        is_side: true,
+    }));
     match &name {
         Some(name) => names.add_step(table.reader(), name, &inputs, table.place("name"), place.clone()),
         None => names.add_nameless(),

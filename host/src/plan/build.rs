@@ -1,24 +1,25 @@
 //! Builds a plan: schemas along the flow first, then stages.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::ids::StageId;
-use crate::job::{Job, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
+use crate::job::{Job, NamedTable, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::describe::describe_schema;
+use crate::plan::stages::{Gathered, GatheredSide, Graph, PhysicalKind};
 use crate::plan::{
-    DeadLetter, Entry, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink,
-    PlannedSource, PlannedStep, Stage,
+    DeadLetter, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink,
+    PlannedSource, PlannedStep,
 };
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
 use crate::source::dead_letter_schema;
+use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
@@ -27,10 +28,8 @@ use crate::step::keyed::{KeyColumns, KeyedStep};
 use crate::step::observe::Observe;
 use crate::step::order::Order;
 use crate::step::reduce::ReduceSpec;
-use crate::step::rejected::{Keep, KeepRows};
 use crate::step::transform::{CallBounds, TransformStep};
 use crate::step::{KeyedOpenError, StepFactory};
-use crate::task::pipeline::{Node, NodeKind, Pipeline};
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
 ///
@@ -45,6 +44,7 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         runtime,
         problems: Vec::new(),
         schemas: HashMap::new(),
+        tables: HashMap::new(),
         kinds: HashMap::new(),
         watermarks: HashMap::new(),
         event_times: Vec::new(),
@@ -63,32 +63,13 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
 /// The type of the source that only one of a job can be.
 const STDIN: &str = "stdin";
 
-/// What a step is once its schemas are known.
-enum PhysicalKind {
-    Narrow(Arc<dyn StepFactory>),
-    Gathered(Gathered),
-    Union,
-    Repartition(usize),
-}
-
-/// A step behind a shuffle a side. Its factories are made once: they keep operator instances from batch to batch.
-struct Gathered {
-    sides: Vec<GatheredSide>,
-    factory: Arc<dyn StepFactory>,
-}
-
-/// One side of it.
-struct GatheredSide {
-    /// What is done before the shuffle.
-    prepare: Option<Arc<dyn StepFactory>>,
-    shuffle: usize,
-}
-
 struct Builder<'a> {
     job: &'a Job,
     runtime: &'a Runtime,
     problems: Vec<PlanProblem>,
     schemas: HashMap<String, SchemaRef>,
+    /// Tables stand beside streams: they can be the side of a step, and no rows of theirs flow.
+    tables: HashMap<String, Arc<LiveTable>>,
     kinds: HashMap<String, PhysicalKind>,
     /// The watermarks that the rows of a source or step follow.
     watermarks: HashMap<String, BTreeSet<usize>>,
@@ -98,40 +79,6 @@ struct Builder<'a> {
     /// What follows the event time of a source, by the source's name.
     observed: HashMap<String, Arc<dyn StepFactory>>,
     stop: StopFlag,
-}
-
-/// A node of the graph that stages are cut from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Physical {
-    /// Keeps the good rows of the source of this index, which sets rejected ones aside.
-    Good(usize),
-    /// Keeps the rejected rows of the source.
-    Rejected(usize),
-    /// Follows the event time of the source of this index.
-    Observe(usize),
-    /// The step of this index in the order of the flow: all of it, or what it does behind its shuffles.
-    Step(usize),
-    /// What a step does on one side before its shuffle.
-    Prepare(usize, usize),
-    /// Writes to the shuffle of a side of the step.
-    Write(usize, usize),
-    /// The sink of this index.
-    Sink(usize),
-}
-
-impl Physical {
-    /// Orders nodes as rows flow.
-    fn order(self) -> (usize, usize, usize) {
-        match self {
-            Physical::Good(source) => (0, source, 0),
-            Physical::Rejected(source) => (0, source, 1),
-            Physical::Observe(source) => (0, source, 2),
-            Physical::Prepare(step, side) => (step + 1, 0, side),
-            Physical::Write(step, side) => (step + 1, 1, side),
-            Physical::Step(step) => (step + 1, 2, 0),
-            Physical::Sink(sink) => (usize::MAX, sink, 0),
-        }
-    }
 }
 
 impl<'a> Builder<'a> {
@@ -162,6 +109,7 @@ impl<'a> Builder<'a> {
             self.problem(Part::Source, &second.name, "type", message, Some(hint));
         }
         let sources: Vec<_> = job.sources.iter().filter_map(|source| self.plan_source(source)).collect();
+        let tables = job.tables.iter().filter_map(|table| self.plan_table(table)).collect();
         let steps = self.in_flow_order();
         let mut shuffles = Vec::new();
         let planned: Vec<_> = steps.iter().filter_map(|step| self.plan_step(step, &mut shuffles)).collect();
@@ -169,11 +117,20 @@ impl<'a> Builder<'a> {
         if !self.problems.is_empty() {
             return None;
         }
-        let stages = self.cut_stages(&sources, &steps, &planned, &sinks);
+        let graph = Graph {
+            kinds: &self.kinds,
+            observed: &self.observed,
+            sources: &sources,
+            steps: &steps,
+            planned: &planned,
+            sinks: &sinks,
+        };
+        let stages = graph.cut_stages();
         let stop = self.stop.clone();
         Some(Plan {
             settings: job.settings.clone(),
             sources,
+            tables,
             steps: planned,
             sinks,
             shuffles,
@@ -228,6 +185,21 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn plan_table(&mut self, table: &NamedTable) -> Option<Arc<LiveTable>> {
+        match LiveTable::new(&table.name, table.source.clone()) {
+            Ok(live) => {
+                let live = Arc::new(live);
+                self.schemas.insert(table.name.clone(), live.schema().clone());
+                self.tables.insert(table.name.clone(), live.clone());
+                Some(live)
+            }
+            Err(error) => {
+                self.problem(Part::Table, &table.name, "path", error.in_one_line(), error.hint());
+                None
+            }
+        }
+    }
+
     /// The clock of some sources and steps together; `None` when none of them has an event time.
     fn clock(&mut self, names: &[String]) -> Option<ClockId> {
         let followed: BTreeSet<usize> =
@@ -248,6 +220,7 @@ impl<'a> Builder<'a> {
     fn in_flow_order(&mut self) -> Vec<&'a Step> {
         let of_source = |source: &'a Source| [Some(source.name.as_str()), source.definition.dead_letter()];
         let mut known: Vec<&str> = self.job.sources.iter().flat_map(of_source).flatten().collect();
+        known.extend(self.job.tables.iter().map(|table| table.name.as_str()));
         let mut ordered = Vec::new();
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
@@ -311,6 +284,11 @@ impl<'a> Builder<'a> {
     }
 
     fn plan_step(&mut self, step: &Step, shuffles: &mut Vec<PlannedShuffle>) -> Option<PlannedStep> {
+        if let Some(table) = step.from.iter().find(|from| self.tables.contains_key(*from)) {
+            let message = format!("`{table}` is a table, and rows do not flow out of a table");
+            self.problem(Part::Step, &step.name, "from", message, Some("Join a stream with it.".into()));
+            return None;
+        }
         let input = self.united(Part::Step, &step.name, &step.from)?;
         let meter = Arc::new(StepMeter::default());
         if let StepKind::Built(definition) = &step.kind {
@@ -396,11 +374,13 @@ impl<'a> Builder<'a> {
         meter: Arc<StepMeter>,
         shuffles: &mut Vec<PlannedShuffle>,
     ) -> Option<PlannedStep> {
-        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock: self.clock(&step.from) }];
+        let clock = self.clock(&step.from);
+        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, table: None }];
         for other in definition.other_inputs() {
             let schema = self.schemas.get(&other)?.clone();
             let clock = self.clock(std::slice::from_ref(&other));
-            sides.push(Side { names: vec![other], schema, clock });
+            let table = self.tables.get(&other).cloned();
+            sides.push(Side { names: vec![other], schema, clock, table });
         }
         let inputs = step.inputs();
         let clock = self.clock(&inputs);
@@ -573,232 +553,6 @@ impl<'a> Builder<'a> {
             meter: Arc::new(StepMeter::default()),
         })
     }
-
-    /// Cuts the graph at its shuffles.
-    fn cut_stages(
-        &self,
-        sources: &[PlannedSource],
-        steps: &[&Step],
-        planned: &[PlannedStep],
-        sinks: &[PlannedSink],
-    ) -> Vec<Stage> {
-        let graph = Graph { builder: self, sources, steps, planned, sinks };
-        let mut entries: Vec<(Entry, Vec<Physical>)> = Vec::new();
-        for (index, source) in self.job.sources.iter().enumerate() {
-            let roots = match graph.sources[index].dead_letter {
-                Some(_) => vec![Physical::Good(index), Physical::Rejected(index)],
-                None if self.observed.contains_key(&source.name) => vec![Physical::Observe(index)],
-                None => graph.consumers(&source.name),
-            };
-            entries.push((Entry::Source(index), roots));
-        }
-        for (index, step) in steps.iter().enumerate() {
-            match &self.kinds[&step.name] {
-                PhysicalKind::Gathered(gathered) => {
-                    let shuffles = gathered.sides.iter().map(|side| side.shuffle).collect();
-                    entries.push((Entry::Shuffles(shuffles), vec![Physical::Step(index)]));
-                }
-                PhysicalKind::Repartition(shuffle) => {
-                    entries.push((Entry::Shuffles(vec![*shuffle]), graph.consumers(&step.name)));
-                }
-                PhysicalKind::Narrow(_) | PhysicalKind::Union => {}
-            }
-        }
-        let reached: Vec<Vec<Physical>> = entries.iter().map(|(_, roots)| graph.reach(roots)).collect();
-        let groups = group_by_shared_nodes(&reached);
-        let stages = entries.iter().zip(&reached).enumerate().map(|(index, ((entry, roots), nodes))| {
-            let writers = |shuffles: &[usize]| {
-                let is_write = |node: &Physical| match node {
-                    Physical::Write(step, side) => shuffles.contains(&graph.shuffle_of(*step, *side)),
-                    _ => false,
-                };
-                let writes = |nodes: &[Physical]| nodes.iter().any(is_write);
-                let writing = reached.iter().enumerate().filter(|(_, nodes)| writes(nodes));
-                writing.map(|(stage, _)| StageId(stage as u32)).collect()
-            };
-            Stage {
-                id: StageId(index as u32),
-                entry: entry.clone(),
-                pipeline: Arc::new(graph.pipeline(roots, nodes)),
-                depends_on: match entry {
-                    Entry::Source(_) => Vec::new(),
-                    Entry::Shuffles(shuffles) => writers(shuffles),
-                },
-                group: groups[index],
-                nodes: nodes.iter().map(|node| graph.label(*node)).collect(),
-            }
-        });
-        stages.collect()
-    }
-}
-
-/// The job as a graph of physical nodes.
-struct Graph<'a> {
-    builder: &'a Builder<'a>,
-    sources: &'a [PlannedSource],
-    steps: &'a [&'a Step],
-    planned: &'a [PlannedStep],
-    sinks: &'a [PlannedSink],
-}
-
-impl Graph<'_> {
-    fn kind(&self, step: usize) -> &PhysicalKind {
-        &self.builder.kinds[&self.steps[step].name]
-    }
-
-    fn shuffle_of(&self, step: usize, side: usize) -> usize {
-        match self.kind(step) {
-            PhysicalKind::Gathered(gathered) => gathered.sides[side].shuffle,
-            PhysicalKind::Repartition(shuffle) => *shuffle,
-            PhysicalKind::Narrow(_) | PhysicalKind::Union => unreachable!("only a step with a shuffle writes to one"),
-        }
-    }
-
-    /// The nodes that get the rows of a source or step.
-    fn consumers(&self, name: &str) -> Vec<Physical> {
-        let mut nodes = Vec::new();
-        for (index, step) in self.steps.iter().enumerate() {
-            for (side, _) in step.sides().iter().enumerate().filter(|(_, from)| from.iter().any(|from| from == name)) {
-                match self.kind(index) {
-                    PhysicalKind::Narrow(_) => nodes.push(Physical::Step(index)),
-                    PhysicalKind::Gathered(gathered) => nodes.push(match gathered.sides[side].prepare {
-                        Some(_) => Physical::Prepare(index, side),
-                        None => Physical::Write(index, side),
-                    }),
-                    PhysicalKind::Repartition(_) => nodes.push(Physical::Write(index, side)),
-                    // Uniting is pushing to the same node: there is nothing to run.
-                    PhysicalKind::Union => nodes.extend(self.consumers(&step.name)),
-                }
-            }
-        }
-        for (index, sink) in self.sinks.iter().enumerate() {
-            if sink.from.iter().any(|from| from == name) {
-                nodes.push(Physical::Sink(index));
-            }
-        }
-        nodes
-    }
-
-    fn children(&self, node: Physical) -> Vec<Physical> {
-        match node {
-            Physical::Good(source) if self.builder.observed.contains_key(&self.sources[source].name) => {
-                vec![Physical::Observe(source)]
-            }
-            Physical::Good(source) | Physical::Observe(source) => self.consumers(&self.sources[source].name),
-            Physical::Rejected(source) => {
-                self.sources[source].dead_letter.as_ref().map_or(Vec::new(), |letter| self.consumers(&letter.name))
-            }
-            Physical::Step(step) => self.consumers(&self.steps[step].name),
-            Physical::Prepare(step, side) => vec![Physical::Write(step, side)],
-            Physical::Write(..) | Physical::Sink(_) => Vec::new(),
-        }
-    }
-
-    /// Everything that rows reach from `roots` without a shuffle, in the order of the flow.
-    fn reach(&self, roots: &[Physical]) -> Vec<Physical> {
-        let mut reached = BTreeMap::new();
-        let mut left = roots.to_vec();
-        while let Some(node) = left.pop() {
-            if reached.insert(node.order(), node).is_none() {
-                left.extend(self.children(node));
-            }
-        }
-        reached.into_values().collect()
-    }
-
-    fn pipeline(&self, roots: &[Physical], nodes: &[Physical]) -> Pipeline {
-        let place: HashMap<_, _> = nodes.iter().enumerate().map(|(place, node)| (node.order(), place)).collect();
-        let places = |nodes: &[Physical]| nodes.iter().map(|node| place[&node.order()]).collect::<Vec<_>>();
-        let nodes = nodes.iter().map(|&node| Node {
-            kind: self.node_kind(node),
-            meter: match node {
-                Physical::Observe(_) => Arc::default(),
-                Physical::Good(source) | Physical::Rejected(source) => {
-                    let letter = self.sources[source].dead_letter.as_ref();
-                    letter.map(|letter| letter.meter.clone()).unwrap_or_default()
-                }
-                Physical::Sink(sink) => self.sinks[sink].meter.clone(),
-                Physical::Step(step) | Physical::Prepare(step, _) | Physical::Write(step, _) => {
-                    self.planned[step].meter.clone()
-                }
-            },
-            counts_in: match node {
-                Physical::Step(step) => !matches!(self.kind(step), PhysicalKind::Gathered(_)),
-                Physical::Write(step, side) => match self.kind(step) {
-                    PhysicalKind::Gathered(gathered) => gathered.sides[side].prepare.is_none(),
-                    _ => true,
-                },
-                Physical::Good(_)
-                | Physical::Rejected(_)
-                | Physical::Observe(_)
-                | Physical::Prepare(..)
-                | Physical::Sink(_) => true,
-            },
-            counts_out: matches!(node, Physical::Step(_)),
-            children: places(&self.children(node)),
-        });
-        Pipeline { nodes: nodes.collect(), roots: places(roots) }
-    }
-
-    fn node_kind(&self, node: Physical) -> NodeKind {
-        match node {
-            Physical::Observe(source) => NodeKind::Step(self.builder.observed[&self.sources[source].name].clone()),
-            Physical::Good(source) => {
-                let keep = Keep::Good(self.sources[source].schema.clone());
-                NodeKind::Step(Arc::new(KeepRows(keep)))
-            }
-            Physical::Rejected(source) => {
-                let keep = Keep::Rejected(self.sources[source].name.clone());
-                NodeKind::Step(Arc::new(KeepRows(keep)))
-            }
-            Physical::Sink(sink) => NodeKind::Sink(sink),
-            Physical::Write(step, side) => NodeKind::Shuffle(self.shuffle_of(step, side)),
-            Physical::Prepare(step, side) => match self.kind(step) {
-                PhysicalKind::Gathered(Gathered { sides, .. }) => match &sides[side].prepare {
-                    Some(prepare) => NodeKind::Step(prepare.clone()),
-                    None => unreachable!("a side without preparation is written at once"),
-                },
-                _ => unreachable!("only a step behind a shuffle prepares"),
-            },
-            Physical::Step(step) => match self.kind(step) {
-                PhysicalKind::Gathered(gathered) => NodeKind::Step(gathered.factory.clone()),
-                PhysicalKind::Narrow(factory) => NodeKind::Step(factory.clone()),
-                _ => unreachable!("unions and repartitions have no node of their own"),
-            },
-        }
-    }
-
-    fn label(&self, node: Physical) -> String {
-        match node {
-            Physical::Observe(source) => format!("event time of {}", self.sources[source].name),
-            Physical::Good(source) => format!("{} (good rows)", self.sources[source].name),
-            Physical::Rejected(source) => format!("{} (rejected rows)", self.sources[source].name),
-            Physical::Step(step) => self.steps[step].name.clone(),
-            Physical::Prepare(step, _) => {
-                let word = if self.planned[step].is_combined() { "combine" } else { "prepare" };
-                format!("{} ({word})", self.steps[step].name)
-            }
-            Physical::Write(step, side) => match self.steps[step].sides()[side].as_slice() {
-                _ if self.steps[step].sides().len() == 1 => format!("shuffle for {}", self.steps[step].name),
-                from => format!("shuffle of {} for {}", from.join(", "), self.steps[step].name),
-            },
-            Physical::Sink(sink) => self.sinks[sink].name.clone(),
-        }
-    }
-}
-
-/// Gives stages that share a node one number.
-fn group_by_shared_nodes(reached: &[Vec<Physical>]) -> Vec<usize> {
-    let mut groups: Vec<usize> = (0..reached.len()).collect();
-    for (stage, nodes) in reached.iter().enumerate() {
-        for earlier in 0..stage {
-            if groups[earlier] != groups[stage] && nodes.iter().any(|node| reached[earlier].contains(node)) {
-                let (from, to) = (groups[stage], groups[earlier]);
-                groups.iter_mut().filter(|group| **group == from).for_each(|group| *group = to);
-            }
-        }
-    }
-    groups
 }
 
 fn keyed_kind(

@@ -10,6 +10,7 @@
 
 mod build;
 mod describe;
+mod stages;
 
 use std::sync::Arc;
 
@@ -27,6 +28,7 @@ use crate::metrics::StepMeter;
 use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
+use crate::source::table::LiveTable;
 use crate::source::{SourceDefinition, physical_schema};
 use crate::state::StepState;
 use crate::task::pipeline::Pipeline;
@@ -37,6 +39,8 @@ pub struct Plan {
     pub settings: Settings,
     /// The sources, in the job's order.
     pub sources: Vec<PlannedSource>,
+    /// The tables, in the job's order.
+    pub tables: Vec<Arc<LiveTable>>,
     /// The steps, in the order of the flow.
     pub steps: Vec<PlannedStep>,
     /// The sinks, in the job's order.
@@ -178,6 +182,8 @@ pub struct Stage {
 pub enum Part {
     /// A source.
     Source,
+    /// A table.
+    Table,
     /// A step.
     Step,
     /// A sink.
@@ -217,6 +223,7 @@ impl PlanErrors {
     fn summary(&self) -> String {
         let part = |part: Part| match part {
             Part::Source => "source",
+            Part::Table => "table",
             Part::Step => "step",
             Part::Sink => "sink",
             Part::Job => "job",

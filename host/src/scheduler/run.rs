@@ -50,10 +50,10 @@ pub(crate) enum Stop {
 /// A job could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A source or sink could not be opened.
+    /// A source, table or sink could not be opened.
     #[error("{part} `{name}` could not be opened")]
     Open {
-        /// `source` or `sink`.
+        /// `source`, `table` or `sink`.
         part: &'static str,
         /// Its name.
         name: String,
@@ -316,6 +316,10 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         let opened = sink.definition.open(&sink.schema);
         let opened = opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?;
         sinks.push((sink.name.clone(), opened));
+    }
+    for table in &plan.tables {
+        let name = table.name().to_owned();
+        table.open().map_err(|source| StartError::Open { part: "table", name, source })?;
     }
     let mut opened = Vec::new();
     for source in &plan.sources {

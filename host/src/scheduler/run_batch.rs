@@ -64,6 +64,8 @@ type Task = Box<dyn FnOnce() -> Result<TaskOutput, Error> + Send>;
 impl BatchRunner {
     /// Runs a batch and publishes it. Its blocks are released whatever comes of it.
     pub(crate) fn run(&self, batch: &Batch) -> Result<BatchOutcome, Error> {
+        // All tasks of the batch see tables as they are now.
+        self.plan.tables.iter().for_each(|table| table.refresh(batch.batch_time_us));
         let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
         let outcome = self.run_stages(batch, &times).and_then(|(outcome, prepared)| {
             self.publish(batch, prepared)?;

@@ -41,6 +41,7 @@ pub mod schema;
 mod socket;
 mod stdin;
 mod supervisor;
+pub mod table;
 
 /// The values of `type` in a `[[source]]` of a job file.
 pub const SOURCE_TYPES: &[&str] = &["socket", "file", "stdin", "generator"];

@@ -15,6 +15,7 @@ use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::PlannedOperator;
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
+use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::StepFactory;
 use crate::step::keyed::SpecProblem;
@@ -25,7 +26,8 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
     /// The key that names its kind in a job file, as in `join`.
     fn kind(&self) -> &'static str;
 
-    /// The streams that it reads besides `from`: each is a side of its own, in this order, as the right side of a join.
+    /// The streams and tables that it reads besides `from`: each is a side of its own, in this order, as the right side of
+    /// a join.
     fn other_inputs(&self) -> Vec<String> {
         Vec::new()
     }
@@ -47,6 +49,8 @@ pub struct Side {
     pub schema: SchemaRef,
     /// The clock of their event time, when one of the sources before has an event time.
     pub clock: Option<ClockId>,
+    /// The table that it is, for an input that is a table: no rows of it flow.
+    pub table: Option<Arc<LiveTable>>,
 }
 
 /// What a step is planned with.

@@ -344,6 +344,49 @@ impl KeyTable {
         }
     }
 
+    /// Puts the group of every row into `groups`, which is cleared first; `None` for a key that the table does not have.
+    ///
+    /// # Errors
+    ///
+    /// When a column's type cannot be a key.
+    pub(crate) fn find_rows(
+        &self,
+        columns: &[ArrayRef],
+        n_rows: usize,
+        groups: &mut Vec<Option<u32>>,
+    ) -> Result<(), ArrowError> {
+        groups.clear();
+        if self.kind == Kind::Global {
+            groups.resize(n_rows, (!self.entries.is_empty()).then_some(0));
+            return Ok(());
+        }
+        let columns = columns.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
+        groups.reserve(n_rows);
+        for_each_key(&columns, n_rows, |key| groups.push(self.find(key)))
+    }
+
+    fn find(&self, key: Option<&[u8]>) -> Option<u32> {
+        let Some(bytes) = key else { return self.null_group };
+        let (mut slot, inline) = if bytes.len() <= INLINE_BYTES_MAX {
+            let entry = inline_at(bytes, 0, bytes.len());
+            (self.slot_of(self.hash_inline(entry)), Some(entry))
+        } else {
+            (self.slot_of(xxh3_64_with_seed(bytes, self.seeds[0])), None)
+        };
+        loop {
+            let group = self.index[slot];
+            let entry = *self.entries.get(group as usize)?;
+            let is_it = match inline {
+                Some(inline) => entry == inline,
+                None => tag(entry) == LONG && self.long_key(entry) == bytes,
+            };
+            if is_it {
+                return Some(group);
+            }
+            slot = (slot + 1) & (self.index.len() - 1);
+        }
+    }
+
     fn find_or_insert(&mut self, key: Option<&[u8]>) -> u32 {
         if (self.entries.len() + 1) * 2 > self.index.len() {
             self.resize_index(self.index.len() * 2);
@@ -503,6 +546,24 @@ mod tests {
         (all, texts(&[keys]))
     }
 
+    /// What all rows find in a table of the first `cut` of them.
+    fn find(columns: &[ArrayRef], cut: usize) -> Vec<Option<u32>> {
+        let types: Vec<_> = columns.iter().map(|column| column.data_type().clone()).collect();
+        let mut table = KeyTable::new(&types);
+        let n_rows = cut.min(columns[0].len());
+        let first: Vec<_> = columns.iter().map(|column| column.slice(0, n_rows)).collect();
+        table.group_rows(&first, n_rows, &mut Vec::new()).expect("key types");
+        let mut found = Vec::new();
+        table.find_rows(columns, columns[0].len(), &mut found).expect("key types");
+        found
+    }
+
+    fn model_of_find(columns: &[ArrayRef], cut: usize) -> Vec<Option<u32>> {
+        let (groups, _) = model(columns);
+        let n_groups = groups.iter().take(cut).max().map_or(0, |group| group + 1);
+        groups.into_iter().map(|group| Some(group).filter(|group| *group < n_groups)).collect()
+    }
+
     /// Groups in the order of first appearance, by the rows' texts.
     fn model(columns: &[ArrayRef]) -> (Vec<u32>, Vec<String>) {
         let mut seen: HashMap<String, u32> = HashMap::new();
@@ -554,6 +615,7 @@ mod tests {
                 vec![flags, dictionary, numbers],
             ] {
                 prop_assert_eq!(group(&columns, cut), model(&columns));
+                prop_assert_eq!(find(&columns, cut), model_of_find(&columns, cut));
             }
         }
     }

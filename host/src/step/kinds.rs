@@ -12,6 +12,7 @@ use crate::step::distinct::Distinct;
 use crate::step::drop::DropDefinition;
 use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
+use crate::step::join::{JoinDefinition, JoinOptions};
 use crate::step::limit::Limit;
 use crate::step::rename::RenameDefinition;
 use crate::step::sample::Sample;
@@ -37,6 +38,7 @@ pub(crate) const KINDS: &[&str] = &[
     "cogroup",
     "update-state",
     "window",
+    "join",
     "watermark",
     "count",
     "count-by-value",
@@ -83,6 +85,11 @@ impl Parsed {
 /// Reads the options of a step of one of [`KINDS`] from the step's table. `limits` are the job's, for steps with a plugin.
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
     match kind {
+        "join" => {
+            let (options, with) = JoinOptions::parse(table);
+            let inputs = with.into_iter().map(|with| (with, "join.with")).collect();
+            Parsed { inputs, ..Parsed::of(options.map(JoinDefinition)) }
+        }
         "group" => Group::parse("group", table, limits),
         "cogroup" => Group::parse("cogroup", table, limits),
         "update-state" => Parsed::of(UpdateState::parse(table, limits)),

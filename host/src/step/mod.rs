@@ -29,6 +29,7 @@ pub mod filter;
 mod fold;
 pub mod group;
 pub mod instances;
+pub mod join;
 mod key_table;
 pub mod keyed;
 pub(crate) mod kinds;

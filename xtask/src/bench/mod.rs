@@ -49,10 +49,11 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 10] = [
+const BENCHMARKS: [Benchmark; 11] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "state", run: |options| program("state", options) },
+    Benchmark { name: "join", run: |options| program("join", options) },
     Benchmark { name: "word-count", run: word_count::run },
     Benchmark { name: "running-word-count", run: word_count::run_running },
     Benchmark { name: "nexmark", run: nexmark::run },

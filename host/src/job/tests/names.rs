@@ -103,3 +103,57 @@ fn what_leads_nowhere_is_told() {
     );
     check_flow(&["a <-", "b <- a"], "file the job has no sink: nothing comes out; Add a `[[sink]]` table.\n");
 }
+
+/// Checks a table `t` and a step `s` whose join stands on line 10, after a source `a`.
+#[track_caller]
+fn check_table(join: &str, sink: &str, expected: &str) {
+    let text = format!(
+        "source = [{{ name = 'a', type = 'stdin' }}]
+[[table]]
+name = 't'
+path = '.'
+format = 'csv'
+schema = {{ value = 'utf8' }}
+[[step]]
+name = 's'
+from = 'a'
+{join}
+[[sink]]
+from = {sink}
+type = 'console'
+"
+    );
+    check(&text, expected);
+}
+
+#[test]
+fn tables_stand_in_joins_only() {
+    let join = "join = { with = 't', on = 'value' }";
+    check_table(join, "'s'", "");
+    check_table(
+        join,
+        "['s', 't']",
+        "12:14 `t` is a table, and rows do not flow out of a table; Join a stream with it: `join = { with = \"…\", on = [\"…\"] }`.\n",
+    );
+    check_table(
+        "union = true",
+        "'s'",
+        "2:1 nothing reads from table `t`; Name it in the `with` of a join, or remove the table.\n",
+    );
+    check_table(
+        "join = { with = 'tt', on = 'value' }",
+        "'s'",
+        "10:17 there is no source or step `tt`; There are: `a`, `t`.\n",
+    );
+    check_table(
+        "join = { with = 's', on = 'value' }",
+        "['s', 'a']",
+        "2:1 nothing reads from table `t`; Name it in the `with` of a join, or remove the table.\n10:17 step `s` reads from itself; Rows flow one way, from sources to sinks.\n",
+    );
+    // A stream may be joined with itself.
+    check_table(
+        "join = { with = 'a', on = 'value', type = 'semi' }",
+        "'s'",
+        "2:1 nothing reads from table `t`; Name it in the `with` of a join, or remove the table.\n",
+    );
+}

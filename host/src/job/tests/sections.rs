@@ -46,7 +46,7 @@ fn sections_have_names() {
     check_before("[jbo]", "1:2 unknown section `jbo`; Did you mean `job`?\n");
     check_before(
         "[settings]",
-        "1:2 unknown section `settings`; Sections: `job`, `limits`, `state`, `source`, `step`, `sink`.\n",
+        "1:2 unknown section `settings`; Sections: `job`, `limits`, `state`, `source`, `table`, `step`, `sink`.\n",
     );
     check_before("[[steps]]\nname = 'x'", "1:3 unknown section `steps`; Write `[[step]]` once for each.\n");
     check_before("[[job]]", "1:1 `job` must be one table, not a list; Write `[job]`.\n");

@@ -59,6 +59,16 @@ impl Operator for Shout {
         })
     }
 
+    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        let has = self.roles();
+        Err(OpenError::MissingRole { operator: "shout".into(), step: step.step.clone(), role: Role::Grouper, has })
+    }
+
+    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        let has = self.roles();
+        Err(OpenError::MissingRole { operator: "shout".into(), step: step.step.clone(), role: Role::Updater, has })
+    }
+
     fn open_aggregator(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Err(OpenError::MissingRole {
             operator: "shout".into(),

@@ -1,0 +1,273 @@
+//! The join as a step of a plan: its mistakes, and what runs it.
+
+use std::sync::{Arc, Mutex};
+
+use super::columns::{ColumnOptions, JoinColumns};
+use super::in_batch::InBatch;
+use super::latest::Latest;
+use super::over_time::OverTime;
+use super::reach::{Reach, as_us};
+use super::with_table::WithTable;
+use super::{JoinOptions, JoinScope, JoinType};
+use crate::event_time::is_time_type;
+use crate::shuffle::Partitioning;
+use crate::source::table::LiveTable;
+use crate::state::{RowCodec, StepState};
+use crate::step::definition::{Built, Gather, GatherSide, PlanContext, Side, StepDefinition};
+use crate::step::keyed::{SpecProblem, column_hint};
+
+/// A step that joins.
+#[derive(Debug, Clone)]
+pub struct JoinDefinition(pub JoinOptions);
+
+impl StepDefinition for JoinDefinition {
+    fn kind(&self) -> &'static str {
+        "join"
+    }
+
+    fn other_inputs(&self) -> Vec<String> {
+        vec![self.0.with.clone()]
+    }
+
+    fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
+        let mut problems = Vec::new();
+        let [left, right] = context.sides else {
+            unreachable!("a join has two sides");
+        };
+        let planning = Planning { options: &self.0, context, left, right };
+        planning.check_scope(&mut problems);
+        let columns = planning.columns(&mut problems);
+        let built = columns.and_then(|columns| planning.build(Arc::new(columns), &mut problems));
+        match built {
+            Some(built) if problems.is_empty() => Ok(built),
+            _ => Err(problems),
+        }
+    }
+}
+
+struct Planning<'a> {
+    options: &'a JoinOptions,
+    context: &'a PlanContext<'a>,
+    left: &'a Side,
+    right: &'a Side,
+}
+
+fn problem(key: &str, message: String, hint: impl Into<String>) -> SpecProblem {
+    SpecProblem { key: key.into(), message, hint: Some(hint.into()) }
+}
+
+impl Planning<'_> {
+    /// The key of the table that says which rows meet.
+    fn scope_key(&self) -> &'static str {
+        match self.options.scope {
+            JoinScope::Batch => "join",
+            JoinScope::Interval { .. } => "join.within",
+            JoinScope::Window { .. } => "join.window",
+            JoinScope::Latest { .. } => "join.latest",
+        }
+    }
+
+    /// Whether this type can be had of these sides, and whether there are the watermarks that it needs.
+    fn check_scope(&self, problems: &mut Vec<SpecProblem>) {
+        let JoinOptions { with, join_type, scope, .. } = self.options;
+        let name = join_type.name();
+        if self.right.table.is_some() {
+            if *scope != JoinScope::Batch {
+                let message = format!("`{with}` is a table: its rows have no time at which they came");
+                problems.push(problem(
+                    self.scope_key(),
+                    message,
+                    "Leave the key out: rows are joined with the table as it is.",
+                ));
+            }
+            if self.options.join_type.gives_unmatched(1) {
+                let message = format!(
+                    "a {name} join with a table has no end: rows of `{with}` that match nothing yet may match tomorrow"
+                );
+                problems.push(problem("join.type", message, "With a table a join is inner, left, semi or anti."));
+            }
+            return;
+        }
+        if matches!(scope, JoinScope::Latest { .. }) && !matches!(join_type, JoinType::Inner | JoinType::Left) {
+            let message = format!("a {name} join with the latest rows of a stream cannot be had");
+            problems.push(problem("join.type", message, "With `latest = true` a join is inner or left."));
+        }
+        let needs_watermarks = match scope {
+            JoinScope::Batch => false,
+            JoinScope::Interval { .. } | JoinScope::Window { .. } => true,
+            JoinScope::Latest { time, .. } => time.is_some(),
+        };
+        for side in [self.left, self.right].into_iter().filter(|side| needs_watermarks && side.clock.is_none()) {
+            let names = side.names.join("`, `");
+            let message = format!("`{names}` has no event time, and without its watermark rows would be kept for ever");
+            let hint = "Say so where its rows come from, with `event-time = { column = \"…\", delay = \"…\" }` in the source, or \
+                        with a `watermark` step.";
+            problems.push(problem(self.scope_key(), message, hint));
+        }
+    }
+
+    fn columns(&self, problems: &mut Vec<SpecProblem>) -> Option<JoinColumns> {
+        let options = ColumnOptions {
+            on: &self.options.on,
+            prefix: self.options.prefix.as_deref(),
+            join_type: self.options.join_type,
+            windowed: matches!(self.options.scope, JoinScope::Window { .. }),
+            with_table: self.right.table.is_some(),
+            names: [self.left.names.join("`, `"), self.right.names.join("`, `")],
+        };
+        JoinColumns::resolve([&self.left.schema, &self.right.schema], &options, problems)
+    }
+
+    /// The indices of the time columns.
+    fn times(&self, time: &(String, String), table: &str, problems: &mut Vec<SpecProblem>) -> Option<[usize; 2]> {
+        let mut found = [None, None];
+        for (index, (side, name)) in [(self.left, &time.0), (self.right, &time.1)].into_iter().enumerate() {
+            let from = side.names.join("`, `");
+            // Where one name is written for both there is no key for each.
+            let key = format!("{table}.time.{}", ["left", "right"][index]);
+            match side.schema.column_with_name(name) {
+                None => {
+                    let message = format!("`{from}` has no column `{name}`");
+                    problems.push(problem(&key, message, column_hint(&side.schema, name)));
+                }
+                Some((_, field)) if !is_time_type(field.data_type()) => {
+                    let message =
+                        format!("column `{name}` of `{from}` has type {}, which is no time", field.data_type());
+                    problems.push(problem(&key, message, "Event times are of type timestamp."));
+                }
+                Some((column, _)) => found[index] = Some(column),
+            }
+        }
+        Some([found[0]?, found[1]?])
+    }
+
+    /// What encodes the rows of a side for state.
+    fn codec(&self, columns: &JoinColumns, side: usize, problems: &mut Vec<SpecProblem>) -> Option<Arc<RowCodec>> {
+        match RowCodec::new(columns.sides[side].clone()) {
+            Ok(codec) => Some(Arc::new(codec)),
+            Err(error) => {
+                let message =
+                    format!("rows of `{}` cannot be kept: {error}", [self.left, self.right][side].names.join("`, `"));
+                let hint = "Leave out the column in a step before, or turn it into another type.";
+                problems.push(problem(["from", "join.with"][side], message, hint));
+                None
+            }
+        }
+    }
+
+    fn keys(&self, columns: &JoinColumns, problems: &mut Vec<SpecProblem>) -> Option<Arc<RowCodec>> {
+        match RowCodec::new(columns.key_schema()) {
+            Ok(codec) => Some(Arc::new(codec)),
+            Err(error) => {
+                problems.push(problem(
+                    "join.on",
+                    format!("the keys cannot be kept: {error}"),
+                    "Join on columns of other types.",
+                ));
+                None
+            }
+        }
+    }
+
+    fn build(&self, columns: Arc<JoinColumns>, problems: &mut Vec<SpecProblem>) -> Option<Built> {
+        let join_type = self.options.join_type;
+        let stop = self.context.stop.clone();
+        if let Some(table) = &self.right.table {
+            return self.build_with_table(columns, table);
+        }
+        match &self.options.scope {
+            JoinScope::Batch => {
+                let factory = Arc::new(InBatch { columns: columns.clone(), join_type, stop });
+                Some(self.gather(&columns, factory, None, false))
+            }
+            JoinScope::Interval { time, before, after } => {
+                let reach = Reach::Interval { before_us: as_us(*before), after_us: as_us(*after) };
+                self.build_over_time(columns, reach, self.times(time, "join", problems), problems)
+            }
+            JoinScope::Window { time, size, slide } => {
+                let reach = Reach::Window { size_us: as_us(*size), slide_us: as_us(*slide) };
+                self.build_over_time(columns, reach, self.times(time, "join.window", problems), problems)
+            }
+            JoinScope::Latest { time, timeout } => {
+                let times = match time {
+                    Some(time) => Some(self.times(time, "join", problems)?),
+                    None => None,
+                };
+                let rows = [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?];
+                let state = self.state(Latest::N_TABLES);
+                let latest = Latest {
+                    join_type,
+                    times,
+                    timeout_us: timeout.map(as_us),
+                    clock: self.context.clock,
+                    state: state.clone(),
+                    keys: self.keys(&columns, problems)?,
+                    rows,
+                    columns: columns.clone(),
+                    meter: self.context.meter.clone(),
+                    stop,
+                };
+                let runs_when_empty = times.is_some() || timeout.is_some();
+                Some(self.gather(&columns, Arc::new(Arc::new(latest)), Some(state), runs_when_empty))
+            }
+        }
+    }
+
+    fn build_over_time(
+        &self,
+        columns: Arc<JoinColumns>,
+        reach: Reach,
+        times: Option<[usize; 2]>,
+        problems: &mut Vec<SpecProblem>,
+    ) -> Option<Built> {
+        let state = self.state(2);
+        let join = OverTime {
+            join_type: self.options.join_type,
+            reach,
+            clock: self.context.clock,
+            state: state.clone(),
+            keys: self.keys(&columns, problems)?,
+            rows: [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?],
+            columns: columns.clone(),
+            times: times?,
+            meter: self.context.meter.clone(),
+            stop: self.context.stop.clone(),
+        };
+        Some(self.gather(&columns, Arc::new(Arc::new(join)), Some(state), true))
+    }
+
+    fn build_with_table(&self, columns: Arc<JoinColumns>, table: &Arc<LiveTable>) -> Option<Built> {
+        let join = WithTable {
+            join_type: self.options.join_type,
+            table: table.clone(),
+            stop: self.context.stop.clone(),
+            index: Mutex::default(),
+            columns: columns.clone(),
+        };
+        Some(Built::narrow(columns.schema.clone(), Arc::new(Arc::new(join))))
+    }
+
+    fn n_partitions(&self) -> u32 {
+        self.options.partitions.unwrap_or(self.context.settings.partitions)
+    }
+
+    fn state(&self, n_tables: usize) -> Arc<StepState> {
+        StepState::new(self.context.step, n_tables, self.n_partitions())
+    }
+
+    fn gather(
+        &self,
+        columns: &JoinColumns,
+        factory: Arc<dyn crate::step::StepFactory>,
+        state: Option<Arc<StepState>>,
+        runs_when_empty: bool,
+    ) -> Built {
+        let side = |side: usize| GatherSide {
+            prepare: None,
+            partitioning: Partitioning::Hash { columns: columns.keys[side].clone() },
+        };
+        let sides = vec![side(0), side(1)];
+        let n_partitions = self.n_partitions();
+        Built::gather(columns.schema.clone(), Gather { sides, n_partitions, runs_when_empty, state, factory })
+    }
+}

@@ -1,0 +1,105 @@
+//! Joins with a table.
+
+use std::fs;
+
+use super::super::JoinScope;
+use super::*;
+use crate::event_time::ClockId;
+use crate::metrics::StepMeter;
+use crate::plugin::{Runtime, RuntimeConfig};
+use crate::source::table::{LiveTable, TableSource};
+use crate::source::{Columns, CsvOptions, FileFormat, FileSource};
+use crate::step::StepFactory;
+use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
+use crate::step::keyed::SpecProblem;
+use crate::step::testing::{task, texts};
+
+fn plan(table: &Arc<LiveTable>, options: JoinOptions) -> Result<Arc<dyn StepFactory>, Vec<SpecProblem>> {
+    let runtime = Runtime::new(RuntimeConfig::default()).expect("a runtime");
+    let side = |name: &str, schema: SchemaRef, table| Side {
+        names: vec![name.to_owned()],
+        schema,
+        clock: Some(ClockId(0)),
+        table,
+    };
+    let sides = [side("left", schema(0), None), side("right", table.schema().clone(), Some(table.clone()))];
+    let context = PlanContext {
+        step: "joined",
+        settings: &Settings::default(),
+        sides: &sides,
+        clock: None,
+        new_watermark: 0,
+        meter: Arc::new(StepMeter::default()),
+        runtime: &runtime,
+        stop: &Default::default(),
+    };
+    match JoinDefinition(options).plan(&context)?.body {
+        Body::Narrow(factory) => Ok(factory),
+        Body::Gather(_) => panic!("a join with a table has no shuffle"),
+    }
+}
+
+#[test]
+fn rows_are_joined_with_the_table_as_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("t.csv");
+    fs::write(&path, "k,name\n0,ann\n2,bob\n2,bert\n,nobody\n").expect("written");
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("k", DataType::Utf8, true), Field::new("name", DataType::Utf8, true)]));
+    let csv = FileFormat::Csv(Columns::Declared(schema), CsvOptions::default());
+    let source = TableSource::new(FileSource::new(&path, csv));
+    let table = Arc::new(LiveTable::new("t", source).expect("a table"));
+    table.open().expect("it opens");
+    let rows = [Some(0), None, Some(2), Some(4)].into_iter().zip(1..).map(|(key, id)| Row { key, id, time: None });
+    let rows = record_batch(0, &rows.collect::<Vec<_>>());
+    let run = |factory: &Arc<dyn StepFactory>, pushes: &[RecordBatch]| {
+        let mut given = Vec::new();
+        let mut emit = |rows: RecordBatch| {
+            given.push(rows);
+            Ok(())
+        };
+        let mut step = factory.start(&task(0)).expect("it starts");
+        pushes.iter().try_for_each(|rows| step.push(rows.clone(), &mut emit)).expect("it runs");
+        step.finish(&mut emit).expect("it runs");
+        texts(&given).join(" ")
+    };
+    let of_type = |join_type| plan(&table, options(join_type, JoinScope::Batch)).expect("it fits");
+    let left = of_type(JoinType::Left);
+    let whole = run(&left, &[rows.clone()]);
+    assert_eq!(whole, "0|1|NULL|ann NULL|2|NULL|NULL 2|3|NULL|bob 2|3|NULL|bert 4|4|NULL|NULL");
+    assert_eq!(run(&left, &[rows.slice(0, 1), rows.slice(1, 3)]), whole);
+    assert_eq!(run(&of_type(JoinType::Inner), &[rows.clone()]), "0|1|NULL|ann 2|3|NULL|bob 2|3|NULL|bert");
+    assert_eq!(run(&of_type(JoinType::Semi), &[rows.clone()]), "0|1|NULL 2|3|NULL");
+    assert_eq!(run(&of_type(JoinType::Anti), &[rows.clone()]), "NULL|2|NULL 4|4|NULL");
+
+    // A task that has started keeps what it started with; the next batch has the new rows.
+    let mut started = left.start(&task(0)).expect("it starts");
+    fs::write(&path, "k,name\n4,carl\n").expect("written");
+    table.refresh(1);
+    let mut given = Vec::new();
+    let mut emit = |rows: RecordBatch| {
+        given.push(rows);
+        Ok(())
+    };
+    started.push(rows.clone(), &mut emit).expect("it runs");
+    assert_eq!(texts(&given).join(" "), whole);
+    assert_eq!(run(&left, &[rows.slice(3, 1)]), "4|4|NULL|carl");
+}
+
+#[test]
+fn what_cannot_be_had_of_a_table_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("t.csv"), "k,name\nx,ann\n").expect("written");
+    let csv = FileFormat::Csv(Columns::infer(), CsvOptions::default());
+    let source = TableSource::new(FileSource::new(folder.path().join("t.csv"), csv));
+    let table = Arc::new(LiveTable::new("t", source).expect("a table"));
+    let latest = JoinScope::Latest { time: None, timeout: None };
+    for (join_type, scope, key) in [
+        (JoinType::Right, JoinScope::Batch, "join.type"),
+        (JoinType::Full, JoinScope::Batch, "join.type"),
+        (JoinType::Inner, latest, "join.latest"),
+    ] {
+        let problems = plan(&table, options(join_type, scope)).err().expect("it is refused");
+        assert_eq!(problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), [key]);
+    }
+}
