@@ -49,9 +49,10 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 11] = [
+const BENCHMARKS: [Benchmark; 12] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "windows", run: |options| program("windows", options) },
     Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "join", run: |options| program("join", options) },
     Benchmark { name: "word-count", run: word_count::run },
