@@ -77,24 +77,6 @@ impl Operator for Shout {
             has: self.roles(),
         })
     }
-
-    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
-        Err(OpenError::MissingRole {
-            operator: "shout".into(),
-            step: step.step.clone(),
-            role: Role::Grouper,
-            has: self.roles(),
-        })
-    }
-
-    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
-        Err(OpenError::MissingRole {
-            operator: "shout".into(),
-            step: step.step.clone(),
-            role: Role::Updater,
-            has: self.roles(),
-        })
-    }
 }
 
 impl Transform for Shouting {
