@@ -19,6 +19,42 @@
 //! println!("{} rows", summary.rows_in);
 //! # Ok::<(), tidemill::error::Error>(())
 //! ```
+//!
+//! Bids once, in windows of event time, the dearest of each:
+//!
+//! ```
+//! use std::sync::{Arc, Mutex};
+//! use std::time::Duration;
+//!
+//! use arrow::array::RecordBatch;
+//! use tidemill::context::Context;
+//! use tidemill::event_time::EventTime;
+//! use tidemill::job::{Settings, Trigger};
+//! use tidemill::source::GeneratorSource;
+//! use tidemill::source::generator::{NexmarkEvents, NexmarkOptions};
+//! use tidemill::step::dedup::Dedup;
+//! use tidemill::step::window::Window;
+//!
+//! let context = Context::new(Settings { trigger: Trigger::AvailableNow, ..Settings::default() })?;
+//! // Half a second of events, at 10000 a second.
+//! let events = NexmarkOptions { n_events: Some(5_000), ..NexmarkOptions::of(NexmarkEvents::Bids) };
+//! let time = EventTime { column: "date_time".into(), delay: Duration::from_millis(10), idle_timeout: None };
+//! let bids = context.source_with_event_time("bids", Arc::new(GeneratorSource::nexmark(events)), time);
+//!
+//! let once = bids.dedup("once", Dedup::by(["auction", "bidder", "price"]).time("date_time"));
+//! let windows = once.window("windows", Window::tumbling(Duration::from_millis(100)).time("date_time"));
+//! let dearest = windows.top_k("dearest", ["window_end"], 1, ["price desc"]);
+//! let n_rows = Arc::new(Mutex::new(0));
+//! let counted = n_rows.clone();
+//! dearest.foreach_batch(move |_, rows| {
+//!     *counted.lock().expect("nobody panicked") += rows.iter().map(RecordBatch::num_rows).sum::<usize>();
+//!     Ok(())
+//! });
+//!
+//! context.start()?.await_termination()?;
+//! assert_eq!(*n_rows.lock().expect("nobody panicked"), 5);
+//! # Ok::<(), tidemill::error::Error>(())
+//! ```
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -37,12 +73,22 @@ use crate::scheduler::{self, Listener, Running};
 use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
 use crate::source::table::TableSource;
 use crate::source::{SocketSource, SourceDefinition};
+use crate::step::count::Count;
+use crate::step::dedup::Dedup;
 use crate::step::definition::StepDefinition;
+use crate::step::distinct::Distinct;
 use crate::step::filter::FilterDefinition;
+use crate::step::group::Group;
 use crate::step::join::{JoinDefinition, JoinOptions};
+use crate::step::limit::Limit;
+use crate::step::sample::Sample;
 use crate::step::select::SelectDefinition;
+use crate::step::sort::Sort;
 use crate::step::sql::SqlDefinition;
+use crate::step::top_k::TopK;
+use crate::step::update_state::UpdateState;
 use crate::step::watermark::WatermarkDefinition;
+use crate::step::window::Window as RowsWindow;
 use crate::step::windowed::{Computes, LateDefinition, Over, Window, WindowedDefinition};
 use crate::step::with::WithDefinition;
 
@@ -85,7 +131,26 @@ impl Context {
 
     /// Adds a source of any kind, a program's own included.
     pub fn source(&self, name: &str, definition: Arc<dyn SourceDefinition>) -> Stream<'_> {
-        let source = Source { name: name.to_owned(), definition, event_time: None, spans: Spans::default() };
+        self.add_source(name, definition, None)
+    }
+
+    /// Adds a source whose rows have an event time.
+    pub fn source_with_event_time(
+        &self,
+        name: &str,
+        definition: Arc<dyn SourceDefinition>,
+        event_time: EventTime,
+    ) -> Stream<'_> {
+        self.add_source(name, definition, Some(event_time))
+    }
+
+    fn add_source(
+        &self,
+        name: &str,
+        definition: Arc<dyn SourceDefinition>,
+        event_time: Option<EventTime>,
+    ) -> Stream<'_> {
+        let source = Source { name: name.to_owned(), definition, event_time, spans: Spans::default() };
         self.job.borrow_mut().sources.push(source);
         Stream { context: self, name: name.to_owned() }
     }
@@ -325,6 +390,105 @@ impl<'a> Stream<'a> {
     pub fn sql(&self, name: &str, query: impl Into<SqlDefinition>, others: &[&Stream<'a>]) -> Stream<'a> {
         let others = others.iter().map(|other| other.name.clone()).collect();
         self.built(name, SqlDefinition { others, ..query.into() })
+    }
+
+    /// Deals the rows out by an order, of terms as in `price desc`: rows that come first in lower partitions.
+    pub fn repartition_by_range<'s>(
+        &self,
+        name: &str,
+        partitions: u32,
+        order: impl IntoIterator<Item = &'s str>,
+    ) -> Stream<'a> {
+        let kind = StepKind::Repartition { partitions, by: owned(order), range: true };
+        self.step(name, vec![self.name.clone()], kind)
+    }
+
+    /// How many rows each batch has: one row, column `count`.
+    pub fn count(&self, name: &str) -> Stream<'a> {
+        self.built(name, Count::Rows)
+    }
+
+    /// How often each different row stands in a batch: its columns, and `count`.
+    pub fn count_by_value(&self, name: &str) -> Stream<'a> {
+        self.built(name, Count::ByValue)
+    }
+
+    /// The rows of a batch that differ.
+    pub fn distinct(&self, name: &str) -> Stream<'a> {
+        self.built(name, Distinct { by: None })
+    }
+
+    /// The rows of a batch that differ in some columns: of equal ones the first.
+    pub fn distinct_by<'s>(&self, name: &str, by: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
+        self.built(name, Distinct { by: Some(owned(by)) })
+    }
+
+    /// The rows whose key has not come before, over batches.
+    pub fn dedup(&self, name: &str, dedup: Dedup) -> Stream<'a> {
+        self.built(name, dedup)
+    }
+
+    /// The first `k` rows of each key, in an order of terms as in `price desc`.
+    pub fn top_k<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        k: usize,
+        order: impl IntoIterator<Item = &'s str>,
+    ) -> Stream<'a> {
+        self.built(name, TopK { by: owned(by), k, order: owned(order), partitions: None })
+    }
+
+    /// The rows of a batch in an order of terms as in `price desc`, in one partition.
+    pub fn sort<'s>(&self, name: &str, order: impl IntoIterator<Item = &'s str>) -> Stream<'a> {
+        self.built(name, Sort { order: owned(order), partitions: None })
+    }
+
+    /// At most so many rows of each batch: the first.
+    pub fn limit(&self, name: &str, rows: u64) -> Stream<'a> {
+        self.built(name, Limit { rows })
+    }
+
+    /// Each row with a probability between 0 and 1; another seed chooses other rows.
+    pub fn sample(&self, name: &str, fraction: f64, seed: u64) -> Stream<'a> {
+        self.built(name, Sample { fraction, seed })
+    }
+
+    /// The rows of each window as one batch.
+    pub fn window(&self, name: &str, window: RowsWindow) -> Stream<'a> {
+        self.built(name, window)
+    }
+
+    /// All rows of a key of a batch at once, to an operator of role grouper.
+    pub fn group<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+    ) -> Stream<'a> {
+        self.cogroup(name, &[], by, operator)
+    }
+
+    /// As [`group`](Self::group), with the rows of other streams beside them.
+    pub fn cogroup<'s>(
+        &self,
+        name: &str,
+        others: &[&Stream<'a>],
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+    ) -> Stream<'a> {
+        let with = others.iter().map(|other| other.name.clone()).collect();
+        self.built(name, Group { by: owned(by), with, operator: operator.into(), partitions: None })
+    }
+
+    /// Keys with their state, from batch to batch, to an operator of role updater.
+    pub fn update_state<'s>(
+        &self,
+        name: &str,
+        by: impl IntoIterator<Item = &'s str>,
+        operator: impl Into<OperatorStep>,
+    ) -> Stream<'a> {
+        self.built(name, UpdateState { by: owned(by), operator: operator.into(), partitions: None })
     }
 
     /// Prints the first rows of every batch.

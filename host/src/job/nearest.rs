@@ -38,7 +38,7 @@ pub fn suggest<'a>(word: &str, what: &str, candidates: impl IntoIterator<Item = 
 /// Names in backticks, with commas.
 pub fn list<S: AsRef<str>>(names: &[S]) -> String {
     /// More than these are not read by anyone.
-    const SHOWN_MAX: usize = 24;
+    const SHOWN_MAX: usize = 48;
     let mut text =
         names.iter().take(SHOWN_MAX).map(|name| format!("`{}`", name.as_ref())).collect::<Vec<_>>().join(", ");
     if names.len() > SHOWN_MAX {

@@ -184,9 +184,19 @@ fn plan(text: &str, functions: &[String]) -> Mistake {
         return Mistake::new(format!("there is no function `{}`", types(call)), hint);
     }
     if let Some(names) = text.strip_prefix("Projections require unique expression names but the expression ") {
-        if let Some(name) = between(names, "\"", "\"") {
-            return twice(name.rsplit('.').next().unwrap_or(name).trim_end_matches(|c: char| c == ' ' || c == ')'));
-        }
+        return match between(names, "\"", "\"") {
+            Some(name) if !name.contains([' ', '(']) => twice(name.rsplit('.').next().unwrap_or(name)),
+            _ => {
+                let hint = "Give them names: `x + 1 AS other`.".to_owned();
+                Mistake::new("two columns of the result are the same, and have no names", Some(hint))
+            }
+        };
+    }
+    if let (true, Some(name)) = (text.contains("must appear in the GROUP BY clause"), between(text, "column \"", "\""))
+    {
+        let name = name.rsplit('.').next().unwrap_or(name);
+        let hint = format!("Add it to `GROUP BY`, or say which of its values: `min({name})`, say.");
+        return Mistake::new(format!("column `{name}` is neither grouped by nor in an aggregate"), Some(hint));
     }
     if let Some(name) = between(text, "table function '", "'") {
         let hint = "A query reads the streams of `from`, and nothing else.";

@@ -41,6 +41,24 @@ pub struct Dedup {
 }
 
 impl Dedup {
+    /// Rows that are equal in these columns are doubles, for ever.
+    #[must_use]
+    pub fn by<'a>(by: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { by: by.into_iter().map(str::to_owned).collect(), time: None, within: None }
+    }
+
+    /// With this column as the time of rows; without [`within`](Self::within), until the watermark has passed it.
+    #[must_use]
+    pub fn time(self, column: &str) -> Self {
+        Self { time: Some(column.to_owned()), ..self }
+    }
+
+    /// For so long after the first row.
+    #[must_use]
+    pub fn within(self, within: Duration) -> Self {
+        Self { within: Some(within), ..self }
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>) -> Option<Self> {
         let mut inner = table.table("dedup")?;
         if !inner.has("by") {

@@ -53,6 +53,10 @@ impl StepDefinition for Sample {
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
+        if !(0.0..=1.0).contains(&self.fraction) {
+            let (key, message) = ("sample.fraction".into(), "`fraction` must be between 0 and 1".into());
+            return Err(vec![SpecProblem { key, message, hint: Some("A tenth of the rows is 0.1.".into()) }]);
+        }
         // Steps choose each for itself: a half of a half is a quarter.
         let sampler = Sampler { fraction: self.fraction, seed: xxh3_64_with_seed(context.step.as_bytes(), self.seed) };
         Ok(Built::narrow(context.input().clone(), Arc::new(sampler)))
@@ -119,6 +123,14 @@ mod tests {
                 1.0 => prop_assert_eq!(texts(&again), all),
                 _ => {}
             }
+        }
+    }
+
+    #[test]
+    fn a_fraction_is_a_part() {
+        for fraction in [-0.1, 1.1, f64::NAN] {
+            let problems = DefinitionRun::plan(&Sample { fraction, seed: 0 }, &[schema()], &settings(1), false);
+            assert_eq!(problems.err().expect("no part of the rows")[0].message, "`fraction` must be between 0 and 1");
         }
     }
 

@@ -66,6 +66,10 @@ impl StepDefinition for Sort {
         let mut problems = Vec::new();
         // Where nothing stands at `sort.by`, what is wrong is told at `sort`.
         let order = Order::resolve(&input, &self.order, "sort.by", &mut problems);
+        if self.order.is_empty() {
+            let hint = Some("Write `sort = [\"price desc\"]`.".into());
+            problems.push(SpecProblem { key: "sort".into(), message: "`sort` is empty".into(), hint });
+        }
         if !problems.is_empty() {
             return Err(problems);
         }

@@ -49,7 +49,7 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 10] = [
+const BENCHMARKS: [Benchmark; 11] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "state", run: |options| program("state", options) },

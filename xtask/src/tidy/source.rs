@@ -34,7 +34,9 @@ pub(super) fn knows_wasmtime(tree: &Tree) -> Vec<Finding> {
 
 /// Code that uses DataFusion.
 pub(super) fn knows_datafusion(tree: &Tree) -> Vec<Finding> {
-    search(tree, &["use datafusion", "datafusion::"], |path| !path.starts_with("host/src/sql/"))
+    search(tree, &["use datafusion", "datafusion::"], |path| {
+        path.starts_with("host/") && !path.starts_with("host/src/sql/")
+    })
 }
 
 /// Code that names a version of the contract.
@@ -151,6 +153,7 @@ mod tests {
     #[test]
     fn the_queries() {
         check(knows_datafusion, &[("host/src/sql/a.rs", "use datafusion::common::Result;")], &[]);
+        check(knows_datafusion, &[("tests/e2e/a.rs", "use datafusion::prelude::SessionContext;")], &[]);
         check(
             knows_datafusion,
             &[("host/src/step/a.rs", "let s: datafusion::prelude::SessionContext;")],

@@ -8,8 +8,8 @@ use crate::error::Explain;
 use crate::job::OnError;
 use crate::job::table::read_options;
 use crate::operator::{
-    Aggregator, Call, CallError, CallSite, Carried, Limits, OpenError, Operator, Reducer, Rejection, Role, StepInfo,
-    Transform, TransformOutput, TransformPlan,
+    Aggregator, Call, CallError, CallSite, Carried, Grouper, Limits, OpenError, Operator, Reducer, Rejection, Role,
+    StepInfo, Transform, TransformOutput, TransformPlan, Updater,
 };
 use crate::sql::FunctionDefinition;
 use crate::step::filter::FilterDefinition;
@@ -57,6 +57,16 @@ impl Operator for Shout {
             role: Role::Reducer,
             has: self.roles(),
         })
+    }
+
+    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
+        let has = self.roles();
+        Err(OpenError::MissingRole { operator: "shout".into(), step: step.step.clone(), role: Role::Grouper, has })
+    }
+
+    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
+        let has = self.roles();
+        Err(OpenError::MissingRole { operator: "shout".into(), step: step.step.clone(), role: Role::Updater, has })
     }
 
     fn open_aggregator(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {

@@ -161,6 +161,19 @@ fn mistakes_in_queries_say_what_to_write() {
             "SELECT null AS n, a FROM t",
             "sql: column `n` is always null and has no type | Give it a type, as in `cast(null AS bigint)`.",
         ),
+        (
+            "SELECT a FROM t GROUP BY b",
+            "sql: column `a` is neither grouped by nor in an aggregate | Add it to `GROUP BY`, or say which of its values: \
+             `min(a)`, say.",
+        ),
+        (
+            "SELECT a, a FROM t",
+            "sql: two columns of the result are called `a` | Give one of them another name: `a AS other`.",
+        ),
+        (
+            "SELECT a + 1, a + 1 FROM t",
+            "sql: two columns of the result are the same, and have no names | Give them names: `x + 1 AS other`.",
+        ),
         ("SELECT cuont(a) FROM t", "sql: there is no function `cuont` | Did you mean `count`?"),
     ];
     let found = expected.map(|(query, _)| (query, mistakes(&SqlDefinition::new(query)).join("\n")));

@@ -48,6 +48,24 @@ pub struct Window {
 }
 
 impl Window {
+    /// Windows of batch time, one after the other.
+    #[must_use]
+    pub fn tumbling(size: Duration) -> Self {
+        Self::sliding(size, size)
+    }
+
+    /// Windows of batch time that begin so far apart.
+    #[must_use]
+    pub fn sliding(size: Duration, slide: Duration) -> Self {
+        Self { size, slide, offset: Duration::ZERO, time: None, lateness: Duration::ZERO }
+    }
+
+    /// Of event time, which is in this column.
+    #[must_use]
+    pub fn time(self, column: &str) -> Self {
+        Self { time: Some(column.to_owned()), ..self }
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>) -> Parsed {
         let Some(mut inner) = table.table("window") else { return Parsed::default() };
         if !inner.has("size") {
@@ -95,6 +113,11 @@ impl Window {
         let mut problem = |key: &str, message: String, hint: Option<String>| {
             problems.push(SpecProblem { key: format!("window.{key}"), message, hint });
         };
+        for (key, length) in [("size", self.size), ("slide", self.slide)] {
+            if length.is_zero() {
+                problem(key, format!("`{key}` must be longer than 0"), None);
+            }
+        }
         if let Some(name) = WINDOW_COLUMNS.iter().find(|name| input.column_with_name(name).is_some()) {
             let hint = format!("Rename it before: `rename = {{ {name} = \"…\" }}`, or drop it.");
             problem("size", format!("the input has a column `{name}` already"), Some(hint));
@@ -142,7 +165,8 @@ impl Window {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let us = |length: Duration| i64::try_from(length.as_micros()).unwrap_or(i64::MAX / 4);
+        // Less than a microsecond is one.
+        let us = |length: Duration| i64::try_from(length.as_nanos().div_ceil(1_000)).unwrap_or(i64::MAX / 4);
         let (size_us, slide_us) = (us(self.size), us(self.slide));
         let offset_us = us(self.offset);
         Ok(Spans::new(time, (size_us, slide_us, offset_us), us(self.lateness), context.clock))

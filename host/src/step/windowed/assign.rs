@@ -15,7 +15,7 @@ use arrow::array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, SchemaRef};
 
-use super::panes::{Panes, TIME_US_MAX};
+use super::panes::{Panes, TIME_US_MAX, cut};
 use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, times_us};
 use crate::metrics::StepMeter;
@@ -65,14 +65,14 @@ impl Lateness {
             return Ok((vec![us; rows.num_rows()], vec![fate; rows.num_rows()]));
         };
         let times = times_us(rows.column(column)).map_err(internal(format!("reading the times of step `{step}`")))?;
-        let watermark = task.times.watermark(self.clock);
+        let open_from = self.open_from(task.times.watermark(self.clock));
         let fate = |row: usize| {
             let us = times.value(row);
             if times.is_null(row) || !(-TIME_US_MAX..TIME_US_MAX).contains(&us) {
                 Fate::Late
             } else if self.is_outside(us) {
                 Fate::Outside
-            } else if self.is_late(us, watermark) {
+            } else if us < open_from {
                 Fate::Late
             } else {
                 Fate::Kept
@@ -84,17 +84,19 @@ impl Lateness {
 
     fn is_outside(&self, us: i64) -> bool {
         match &self.shape {
-            TimeShape::Panes(panes) => us - panes.last_window(us) >= panes.size(),
+            TimeShape::Panes(panes) => panes.has_gaps() && us - panes.last_window(us) >= panes.size(),
             TimeShape::Sessions(_) => false,
         }
     }
 
-    fn is_late(&self, us: i64, watermark: Watermark) -> bool {
-        let end = match &self.shape {
-            TimeShape::Panes(panes) => panes.last_window(us) + panes.size(),
-            TimeShape::Sessions(gap_us) => us + gap_us,
-        };
-        watermark.is_late(end + self.lateness_us)
+    /// Rows of earlier times are late: their last window was complete before the batch.
+    fn open_from(&self, watermark: Watermark) -> i64 {
+        let Some(cut) = cut(watermark.late_us, self.lateness_us) else { return i64::MIN };
+        match &self.shape {
+            // The last window of a time ends later than the cut when the time is in the first window that does, or later.
+            TimeShape::Panes(panes) => panes.first_open(cut),
+            TimeShape::Sessions(gap_us) => cut - gap_us + 1,
+        }
     }
 }
 

@@ -61,6 +61,11 @@ impl Panes {
         self.width
     }
 
+    /// Whether there are times that are in no window.
+    pub(crate) fn has_gaps(&self) -> bool {
+        self.slide > self.size
+    }
+
     /// Whether each pane is a window of its own.
     pub(crate) fn is_plain(&self) -> bool {
         self.width == self.size

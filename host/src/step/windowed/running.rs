@@ -89,10 +89,10 @@ impl PipelineStep for Running {
             Ok(())
         })?;
 
-        let touched: HashSet<&[u8]> =
-            if self.complete || times_out { met.keys.iter().collect() } else { HashSet::new() };
+        let are_due = times_out && state.table(1).first_slot()?.is_some_and(|due_us| due_us < now_us);
+        let touched: HashSet<&[u8]> = if self.complete || are_due { met.keys.iter().collect() } else { HashSet::new() };
         let mut forgotten: Vec<Box<[u8]>> = Vec::new();
-        if times_out {
+        if are_due {
             state.table(1).scan(i64::MIN..=now_us - 1, &mut |_, key, _| {
                 if !touched.contains(key) {
                     forgotten.push(key.into());
@@ -143,7 +143,7 @@ impl PipelineStep for Running {
         for key in &forgotten {
             state.changes(0).remove(0, key);
         }
-        if times_out && state.table(1).first_slot()?.is_some_and(|slot| slot < now_us) {
+        if are_due {
             state.changes(1).drop_slots(i64::MIN..=now_us - 1);
         }
         state.finish();

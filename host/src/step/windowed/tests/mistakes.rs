@@ -106,13 +106,15 @@ fn late_rows_are_a_stream_of_their_own() {
         .unwrap_or_else(|error| panic!("{error:?}"));
     let sample = |at| Sample { key: Some(1), n: None, letter: b'a', at };
     let rows = input(&[sample(Some(0)), sample(Some(5)), sample(None), sample(Some(9)), sample(Some(10))], false);
-    let batch = TestBatch {
-        watermark: Watermark { late_us: Some(17), now_us: Some(30) },
-        sides: vec![vec![vec![rows]]],
-        ..TestBatch::default()
+    let mut late_at = |late_us| {
+        let watermark = Watermark { late_us, now_us: Some(30) };
+        let batch = TestBatch { watermark, sides: vec![vec![vec![rows.clone()]]], ..TestBatch::default() };
+        let given = run.batch(&batch).expect("it runs");
+        let times = given[0][0].column(3).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
+        times.iter().collect::<Vec<_>>()
     };
-    let given = run.batch(&batch).expect("it runs");
-    let times = given[0][0].column(3).as_primitive::<arrow::datatypes::TimestampMicrosecondType>();
-    // The last window of 5 to 9 ends at 15, and stays open until 17.
-    assert_eq!(times.iter().collect::<Vec<_>>(), [Some(0), Some(5), None, Some(9)]);
+    assert_eq!(late_at(None), [None]);
+    // The last window of 0 to 4 ends at 10, that of 5 to 9 at 15, and they stay open for 2 more.
+    assert_eq!(late_at(Some(16)), [Some(0), None]);
+    assert_eq!(late_at(Some(17)), [Some(0), Some(5), None, Some(9)]);
 }
