@@ -4,14 +4,18 @@ use std::fs;
 
 use super::super::JoinScope;
 use super::*;
+use crate::context::Context;
 use crate::event_time::ClockId;
+use crate::job::{Step, StepKind};
 use crate::metrics::StepMeter;
+use crate::plan::build_plan;
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::source::table::{LiveTable, TableSource};
 use crate::source::{Columns, CsvOptions, FileFormat, FileSource};
 use crate::step::StepFactory;
 use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
 use crate::step::keyed::SpecProblem;
+use crate::step::sql::SqlDefinition;
 use crate::step::testing::{task, texts};
 
 fn plan(table: &Arc<LiveTable>, options: JoinOptions) -> Result<Arc<dyn StepFactory>, Vec<SpecProblem>> {
@@ -102,4 +106,26 @@ fn what_cannot_be_had_of_a_table_is_refused() {
         let problems = plan(&table, options(join_type, scope)).err().expect("it is refused");
         assert_eq!(problems.iter().map(|problem| problem.key.as_str()).collect::<Vec<_>>(), [key]);
     }
+}
+
+#[test]
+fn only_joins_read_tables() {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::write(folder.path().join("t.txt"), "a\n").expect("written");
+    let context = Context::new(Settings::default()).expect("a context");
+    context.table("t", TableSource::new(FileSource::text(folder.path().join("t.txt"))));
+    context.socket_text_stream("lines", "127.0.0.1:9999").join("joined", JoinOptions::new("t", ["value"])).print();
+    assert_eq!(context.check().map(|plan| plan.tables.len()).ok(), Some(1));
+
+    let mut job = context.into_job();
+    let query = SqlDefinition { others: vec!["t".into()], ..SqlDefinition::new("select 1") };
+    for (name, from, kind) in [("q", "lines", StepKind::Built(Arc::new(query))), ("u", "t", StepKind::Union)] {
+        job.steps.push(Step { name: name.into(), from: vec![from.into()], kind, spans: Default::default() });
+    }
+    let runtime = Runtime::new(RuntimeConfig::default()).expect("a runtime");
+    let problems = build_plan(&job, &runtime).err().expect("two steps read a table").0;
+    let shown: Vec<_> =
+        problems.iter().map(|problem| (problem.place.name.as_str(), problem.message.as_str())).collect();
+    let message = "`t` is a table, and rows do not flow out of a table";
+    assert_eq!(shown, [("q", message), ("u", message)]);
 }
