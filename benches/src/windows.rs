@@ -9,13 +9,11 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch, TimestampMicrosecondArray}
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use clap::Parser;
 use tidemill::context::Context;
-use tidemill::error::{Error, Explain};
+use tidemill::error::Error;
 use tidemill::event_time::EventTime;
 use tidemill::job::{Settings, Trigger};
 use tidemill::scheduler::{BatchCompleted, Listener};
-use tidemill::source::{
-    BatchLimit, OffsetRange, OpenSource, PlannedRead, RangeReader, Replayable, SourceDefinition,
-};
+use tidemill::source::{BatchLimit, OffsetRange, OpenSource, PlannedRead, RangeReader, Replayable, SourceDefinition};
 use tidemill::step::windowed::{Over, Shape, Window, WindowOutput};
 use tidemill_bench::figure::{show, show_at_most};
 
@@ -76,11 +74,7 @@ fn median_ms(panes: u64, column: &str) -> anyhow::Result<f64> {
     let select: &[(&str, &str)] =
         if column == "n" { &[("n", "count(*)"), ("sum", "sum(value)")] } else { &[("max", "max(value)")] };
     let window = Window {
-        shape: Shape::Time {
-            size: Duration::from_secs(panes),
-            slide: Duration::from_secs(1),
-            offset: Duration::ZERO,
-        },
+        shape: Shape::Time { size: Duration::from_secs(panes), slide: Duration::from_secs(1), offset: Duration::ZERO },
         time: Some("at".into()),
         output: WindowOutput::Append,
         lateness: Duration::ZERO,
@@ -187,6 +181,6 @@ impl RangeReader for Ticks {
 }
 
 /// The error with its causes and hint.
-fn explained(error: impl Explain) -> anyhow::Error {
-    anyhow!("{}", Error::from(error).report())
+fn explained(error: Error) -> anyhow::Error {
+    anyhow!("{}", error.report())
 }

@@ -292,7 +292,8 @@ fn a_program_gets_the_rejected_rows_of_a_source() {
     let settings = Settings { trigger: tidemill::job::Trigger::AvailableNow, ..Settings::default() };
     let context = Context::new(settings).expect("a context");
     let rows = context.source("rows", Arc::new(file));
-    let seen: Arc<Mutex<Vec<(&'static str, SchemaRef, usize)>>> = Arc::default();
+    type Seen = Arc<Mutex<Vec<(&'static str, SchemaRef, usize)>>>;
+    let seen = Seen::default();
     let keep = |kind: &'static str| {
         let seen = seen.clone();
         move |_: &tidemill::sink::SinkBatch, batches: Vec<RecordBatch>| {

@@ -205,7 +205,7 @@ fn ranges_of_many_rows_are_found_from_a_sample() {
     // Numbers in a rhythm that a sample of every so many-th row would follow.
     let keys = vec![1; 50_000];
     for task in 0..8 {
-        write(&shuffle, task, &[keys.clone()]);
+        write(&shuffle, task, std::slice::from_ref(&keys));
     }
     shuffle.deal().expect("keys with an order");
     let sizes: Vec<u64> = (0..4).map(|partition| shuffle.rows_of(PartitionId(partition))).collect();

@@ -78,7 +78,7 @@ impl AggregateFunction {
         let first =
             shared.operator.open_aggregator(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
         let plan = first.plan().clone();
-        let result = shared.result(&plan.result).map_err(passed)?;
+        let result = shared.result(&plan.result).map_err(|refused| passed(*refused))?;
         let instances = Instances::default();
         instances.put(crate::ids::PartitionId(0), first);
         let opened = Arc::new(Opened { shared, input, plan, result, instances });

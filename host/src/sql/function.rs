@@ -193,15 +193,15 @@ impl Shared {
     }
 
     /// The one column of what the plugin gives.
-    pub(super) fn result(&self, given: &SchemaRef) -> Result<FieldRef, FunctionRefused> {
+    pub(super) fn result(&self, given: &SchemaRef) -> Result<FieldRef, Box<FunctionRefused>> {
         match given.fields().as_ref() {
             [field] => Ok(Arc::new(Field::new(&self.name, field.data_type().clone(), true))),
             fields => {
                 let names: Vec<String> = fields.iter().map(|field| format!("`{}`", field.name())).collect();
-                Err(FunctionRefused {
+                Err(Box::new(FunctionRefused {
                     function: self.name.clone(),
                     what: Refused::Columns { operator: self.operator.name().to_owned(), columns: names.join(", ") },
-                })
+                }))
             }
         }
     }

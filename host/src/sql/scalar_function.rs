@@ -75,7 +75,7 @@ impl ScalarFunction {
         let first =
             shared.operator.open_transform(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
         let plan = first.plan().clone();
-        let result = shared.result(&plan.writes).map_err(passed)?;
+        let result = shared.result(&plan.writes).map_err(|refused| passed(*refused))?;
         let instances = Instances::default();
         // The instance that answered is as good as any: the first partition has it.
         instances.put(crate::ids::PartitionId(0), first);

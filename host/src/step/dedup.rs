@@ -301,8 +301,8 @@ impl PipelineStep for Running {
                 state.changes(TIMERS).drop_slots(i64::MIN..=now_us);
             }
             // What came anew is written below.
-            let is_over = |key: &&Box<[u8]>| !self.index.contains_key(&***key);
-            ended.iter().filter(is_over).for_each(|key| state.changes(KNOWN).remove(0, key));
+            let is_over = |key: &&[u8]| !self.index.contains_key(*key);
+            ended.iter().map(|key| &**key).filter(is_over).for_each(|key| state.changes(KNOWN).remove(0, key));
         }
         let is_kept = |end: End| now_us.is_none_or(|now_us| end.is_after(now_us));
         for First { key, before, end } in &self.firsts {

@@ -163,10 +163,10 @@ impl DefinitionRun {
     /// Runs a batch and publishes it. The result has one list of rows for each partition, of the schema that was planned.
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let results = self.attempt(batch)?;
-        if let Body::Gather(gather) = &self.built.body {
-            if let Some(state) = &gather.state {
-                (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
-            }
+        if let Body::Gather(gather) = &self.built.body
+            && let Some(state) = &gather.state
+        {
+            (0..state.n_partitions()).try_for_each(|partition| state.commit(PartitionId(partition)))?;
         }
         self.next_batch += 1;
         Ok(results)

@@ -101,7 +101,7 @@ fn declared() -> Columns {
 #[track_caller]
 fn check_orders(batches: &[RecordBatch], ids: std::ops::Range<i32>) {
     let rows = concat_batches(&schema(&[("id", "int64"), ("name", "utf8")]), batches).expect("as declared");
-    assert_eq!(numbers(&[rows.clone()]), ids.clone().map(|id| Some(i64::from(id))).collect::<Vec<_>>());
+    assert_eq!(numbers(std::slice::from_ref(&rows)), ids.clone().map(|id| Some(i64::from(id))).collect::<Vec<_>>());
     assert_eq!(rows.column(1), orders(ids).column(1));
 }
 
@@ -167,7 +167,7 @@ fn schemas_are_found_in_the_first_file() {
     write_parquet(&dir.path().join("a.parquet"), &plain, 10, Compression::UNCOMPRESSED);
     let expected = Ok("{name: utf8?, id: int32?}".to_owned());
     assert_eq!(infer("a.parquet", FileFormat::Parquet(Columns::infer())), expected);
-    write_ipc_file(&dir.path().join("a.arrow"), &[plain.clone()], IpcWriteOptions::default());
+    write_ipc_file(&dir.path().join("a.arrow"), std::slice::from_ref(&plain), IpcWriteOptions::default());
     assert_eq!(infer("a.arrow", FileFormat::Arrow(Columns::infer())), expected);
     write_ipc_stream(&dir.path().join("a.arrows"), &[plain]);
     assert_eq!(infer("a.arrows", FileFormat::Arrow(Columns::infer())), expected);
@@ -211,8 +211,11 @@ fn declared_columns_that_the_first_file_has_not_are_told_before_the_job_runs() {
     assert_eq!(check(&[("id", "int16")]), Err(format!("{start}{expected}")));
 }
 
+/// Object, position and value.
+type Letter = (String, i64, String);
+
 /// What each way of dealing with bad rows makes of a file: rows, dead letters, refused files, the error.
-fn each_way(path: &Path, format: &FileFormat) -> (usize, Vec<(String, i64, String)>, u64, Option<String>) {
+fn each_way(path: &Path, format: &FileFormat) -> (usize, Vec<Letter>, u64, Option<String>) {
     let with = |bad_rows| FileSource { bad_rows, ..FileSource::new(path, format.clone()) };
     let mut dropping = open(&with(BadRows::Drop));
     let planned = dropping.plan_batch(BatchLimit { partitions: 3 }).expect("it can be listed");

@@ -66,7 +66,8 @@ pub(super) fn guess(texts: &StringArray) -> Result<DataType, ArrowError> {
     let has_digits = |text: &str| text.bytes().any(|byte| byte.is_ascii_digit());
     let is_boolean = |text: &str| text.eq_ignore_ascii_case("true") || text.eq_ignore_ascii_case("false");
     let is_date = |text: &str| text.len() >= 8 && text.contains('-') && has_digits(text);
-    let candidates: [(DataType, &dyn Fn(&str) -> bool); 5] = [
+    type IsSo<'a> = &'a dyn Fn(&str) -> bool;
+    let candidates: [(DataType, IsSo<'_>); 5] = [
         (DataType::Int64, &has_digits),
         (DataType::Float64, &has_digits),
         (DataType::Boolean, &is_boolean),

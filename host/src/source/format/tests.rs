@@ -176,14 +176,14 @@ fn the_first_bad_row_of_all_is_the_one_that_fails() {
 
 #[track_caller]
 fn check_mistakes(text: &str, expected: &[&str]) {
-    let problems = read_options(text, std::path::Path::new("/"), |table| LineFormat::parse(table));
+    let problems = read_options(text, std::path::Path::new("/"), LineFormat::parse);
     let problems = problems.expect_err("there are mistakes");
     assert_eq!(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>(), expected, "{text}");
 }
 
 #[test]
 fn options_are_read_and_mistakes_are_named() {
-    let read = |text: &str| read_options(text, std::path::Path::new("/"), |table| LineFormat::parse(table));
+    let read = |text: &str| read_options(text, std::path::Path::new("/"), LineFormat::parse);
     assert_eq!(read(""), Ok((Some(LineFormat::Text), BadRows::Drop)));
     let all = "format = 'csv'\nschema = { n = 'int64', s = 'utf8' }\ndelimiter = ';'\nheader = false\nquote = ''\n\
                null-value = ['', 'NA']\nquoted-newlines = false\non-error = 'dead-letter'\ndead-letter = 'bad'";

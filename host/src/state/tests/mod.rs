@@ -30,8 +30,11 @@ impl Model {
     }
 }
 
+/// A slot and key, and its value.
+type Entry = ((i64, Vec<u8>), Vec<u8>);
+
 /// All entries of a range of slots.
-fn scanned(table: &dyn StateTable, slots: RangeInclusive<i64>) -> Vec<((i64, Vec<u8>), Vec<u8>)> {
+fn scanned(table: &dyn StateTable, slots: RangeInclusive<i64>) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut visit = |slot, key: &[u8], value: &[u8]| {
         entries.push(((slot, key.to_vec()), value.to_vec()));

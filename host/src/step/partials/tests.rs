@@ -94,7 +94,7 @@ fn check_laws(keyed: &dyn KeyedStep, columns: &[usize], panes: &Panes) {
     assert_eq!(a.schema(), keyed.partial_schema());
     let [a, b, c] = [a, b, c].map(|partials| {
         let read = written_down(&partials);
-        assert_eq!(texts(&[read.clone()]), texts(&[partials]), "they survive being written down");
+        assert_eq!(texts(std::slice::from_ref(&read)), texts(&[partials]), "they survive being written down");
         read
     });
 

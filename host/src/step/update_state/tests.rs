@@ -1,5 +1,7 @@
 //! Keys with their state against a model that holds them in a map.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;

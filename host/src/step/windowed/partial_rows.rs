@@ -17,6 +17,9 @@ use crate::state::{EncodedRows, RowCodec, StateError, StateTable};
 use crate::step::keyed::{KeyedStep, batch_of, internal};
 use crate::step::partials::PartialOps;
 
+/// What is done with an entry: slot, key, value.
+pub(crate) type VisitEntry<'a> = dyn FnMut(i64, &[u8], &[u8]) -> Result<(), Error> + 'a;
+
 /// Rows that are made of bytes, merged and given on at once.
 pub(crate) const ROWS_AT_ONCE: usize = 65_536;
 
@@ -181,11 +184,8 @@ impl Met {
             fresh
         } else {
             // Keys come out in the order in which they first appear: those that were there, then the new ones.
-            let mut n_new = found.len() as u32;
-            for (place, _) in place.iter_mut().zip(&was_there).filter(|(_, was_there)| !**was_there) {
-                *place = n_new;
-                n_new += 1;
-            }
+            let new = place.iter_mut().zip(&was_there).filter(|(_, was_there)| !**was_there);
+            (found.len() as u32..).zip(new).for_each(|(number, (place, _))| *place = number);
             ops.merge(&[codec.decode(&found)?, fresh])?
         };
         debug_assert_eq!(merged.num_rows(), labels.len(), "one partial a key");
@@ -267,12 +267,7 @@ impl<'a> Overlay<'a> {
     }
 
     /// Every row from slot `start` on and before `end`, slot by slot.
-    pub(crate) fn scan(
-        &self,
-        start: i64,
-        end: i64,
-        visit: &mut dyn FnMut(i64, &[u8], &[u8]) -> Result<(), Error>,
-    ) -> Result<(), Error> {
+    pub(crate) fn scan(&self, start: i64, end: i64, visit: &mut VisitEntry<'_>) -> Result<(), Error> {
         if start >= end {
             return Ok(());
         }

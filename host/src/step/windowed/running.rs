@@ -120,7 +120,7 @@ impl PipelineStep for Running {
         spec.emit(&mut *ops, &met.merged, emit)?;
 
         let mut value = Vec::new();
-        for row in 0..met.len() {
+        for (row, &last_seen_us) in last_seen.iter().enumerate() {
             let key = met.keys.row(row);
             if times_out {
                 value.clear();
@@ -128,7 +128,7 @@ impl PipelineStep for Running {
                 value.extend_from_slice(met.value(row));
                 state.changes(0).put(0, key, &value);
                 let due_us = now_us.saturating_add(timeout_us);
-                let was_due_us = last_seen[row].map(|seen_us| seen_us.saturating_add(timeout_us));
+                let was_due_us = last_seen_us.map(|seen_us| seen_us.saturating_add(timeout_us));
                 if was_due_us != Some(due_us) {
                     // One that is past is dropped with its slot.
                     if let Some(was_due_us) = was_due_us.filter(|was_due_us| *was_due_us >= now_us) {

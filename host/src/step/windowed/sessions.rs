@@ -84,8 +84,7 @@ fn sessions_in<'a>(value: &'a [u8], step: &str) -> Result<Vec<(Label, &'a [u8])>
         })
     };
     let number = |bytes: &[u8]| bytes.first_chunk().copied().map(i64::from_be_bytes);
-    loop {
-        let Some(head) = take(20) else { break };
+    while let Some(head) = take(20) {
         let length = head[16..].first_chunk().copied().map(u32::from_be_bytes);
         let session = number(head).zip(number(&head[8..])).zip(length.and_then(|length| take(length as usize)));
         let Some(session) = session else {

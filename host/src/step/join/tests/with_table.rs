@@ -69,12 +69,12 @@ fn rows_are_joined_with_the_table_as_it_is() {
     };
     let of_type = |join_type| plan(&table, options(join_type, JoinScope::Batch)).expect("it fits");
     let left = of_type(JoinType::Left);
-    let whole = run(&left, &[rows.clone()]);
+    let whole = run(&left, std::slice::from_ref(&rows));
     assert_eq!(whole, "0|1|NULL|ann NULL|2|NULL|NULL 2|3|NULL|bob 2|3|NULL|bert 4|4|NULL|NULL");
     assert_eq!(run(&left, &[rows.slice(0, 1), rows.slice(1, 3)]), whole);
-    assert_eq!(run(&of_type(JoinType::Inner), &[rows.clone()]), "0|1|NULL|ann 2|3|NULL|bob 2|3|NULL|bert");
-    assert_eq!(run(&of_type(JoinType::Semi), &[rows.clone()]), "0|1|NULL 2|3|NULL");
-    assert_eq!(run(&of_type(JoinType::Anti), &[rows.clone()]), "NULL|2|NULL 4|4|NULL");
+    assert_eq!(run(&of_type(JoinType::Inner), std::slice::from_ref(&rows)), "0|1|NULL|ann 2|3|NULL|bob 2|3|NULL|bert");
+    assert_eq!(run(&of_type(JoinType::Semi), std::slice::from_ref(&rows)), "0|1|NULL 2|3|NULL");
+    assert_eq!(run(&of_type(JoinType::Anti), std::slice::from_ref(&rows)), "NULL|2|NULL 4|4|NULL");
 
     // A task that has started keeps what it started with; the next batch has the new rows.
     let mut started = left.start(&task(0)).expect("it starts");

@@ -19,7 +19,7 @@ proptest! {
                 let kept = keys.entry(key).or_default();
                 for sample in samples {
                     kept.push(sample.clone());
-                    if kept.len() % slide == 0 {
+                    if kept.len().is_multiple_of(slide) {
                         let start = kept.len().saturating_sub(count);
                         let window: Vec<&Sample> = kept[start..].iter().collect();
                         let result = keyed_text(key, has_keys, &what.result(&window));

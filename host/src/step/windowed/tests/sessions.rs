@@ -8,12 +8,12 @@ type Session = (i64, i64, Vec<Sample>);
 /// Joins two sessions that overlap, until none do.
 fn join(sessions: &mut Vec<Session>, gap: i64) {
     loop {
-        let pairs = (0..sessions.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
+        let mut pairs = (0..sessions.len()).flat_map(|a| (0..a).map(move |b| (a, b)));
         let overlap = |&(a, b): &(usize, usize)| {
             let (a, b) = (&sessions[a], &sessions[b]);
             a.0 < b.1 + gap && b.0 < a.1 + gap
         };
-        let Some((a, b)) = pairs.filter(overlap).next() else { return };
+        let Some((a, b)) = pairs.find(overlap) else { return };
         let (first, last, samples) = sessions.remove(a);
         let into = &mut sessions[b];
         (into.0, into.1) = (into.0.min(first), into.1.max(last));

@@ -54,7 +54,8 @@ fn check(case: &TimedCase, batches: &[SampleBatch]) {
 
     let width = panes::gcd(size, slide);
     // Rows that were taken in, by window, with their place: pane, then arrival.
-    let mut taken: BTreeMap<i64, Vec<((i64, usize), Sample)>> = BTreeMap::new();
+    type Placed = ((i64, usize), Sample);
+    let mut taken: BTreeMap<i64, Vec<Placed>> = BTreeMap::new();
     let (mut n_late, mut arrival) = (0, 0);
     let mut before = None;
     for batch in batches {
