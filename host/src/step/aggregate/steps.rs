@@ -162,7 +162,13 @@ impl PipelineStep for Combine {
                 .and_then(|values| groups.accumulators[index].update(&groups.groups, &values));
             updated.map_err(|error| groups.error(index, error))?;
         }
-        if groups.bytes() > self.bytes_max && groups.table.len() > 0 { self.finish(emit) } else { Ok(()) }
+        if groups.bytes() <= self.bytes_max || groups.table.len() == 0 {
+            return Ok(());
+        }
+        self.finish(emit)?;
+        // A new one, because one that has been taken from keeps its memory, and would be full at once.
+        self.groups = Groups::new(&self.groups.spec);
+        Ok(())
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
@@ -295,6 +301,23 @@ mod tests {
             let last = key + 5_000;
             assert_eq!(*text, format!("{key}|2|[{key}, {last}]|2|{last}|{key}|2|{last}.0|{last}.0"));
         }
+    }
+
+    #[test]
+    fn a_table_that_was_full_fills_again_before_it_is_emptied() {
+        let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..60_000));
+        let input = rows(vec![("key", keys)]);
+        let spec = AggregateSpec::resolve("totals", &input.schema(), &["key".into()], &[]).expect("it is right");
+        let mut combine = Combine { groups: Groups::new(&spec), bytes_max: 1_000_000 };
+        let mut n_emptied = 0;
+        let mut emit = |_| {
+            n_emptied += 1;
+            Ok(())
+        };
+        for start in (0..60_000).step_by(1_000) {
+            combine.push(input.slice(start, 1_000), &mut emit).expect("it runs");
+        }
+        assert!((1..10).contains(&n_emptied), "it was emptied {n_emptied} times");
     }
 
     #[test]
