@@ -5,31 +5,26 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 
-use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{Job, NamedTable, OperatorRef, OperatorStep, Source, Step, StepKind, Trigger};
+use crate::job::{Job, NamedTable, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
-use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
+use crate::operator::StopFlag;
 use crate::plan::describe::describe_schema;
+use crate::plan::kinds;
 use crate::plan::stages::{Gathered, GatheredSide, Graph, PhysicalKind};
 use crate::plan::{
-    DeadLetter, Part, Place, Plan, PlanErrors, PlanProblem, PlannedOperator, PlannedShuffle, PlannedSink,
-    PlannedSource, PlannedStep,
+    DeadLetter, Part, Place, Plan, PlanErrors, PlanProblem, PlannedShuffle, PlannedSink, PlannedSource, PlannedStep,
 };
-use crate::plugin::{InstanceMode, LoadOptions, Runtime};
+use crate::plugin::Runtime;
 use crate::shuffle::Partitioning;
 use crate::source::dead_letter_schema;
 use crate::source::table::LiveTable;
 use crate::state::StepState;
-use crate::step::aggregate::AggregateSpec;
-use crate::step::aggregate_with::AggregateWithSpec;
-use crate::step::definition::{Body, PlanContext, Side, StepDefinition};
-use crate::step::keyed::{KeyColumns, KeyedStep};
+use crate::step::StepFactory;
+use crate::step::definition::{Body, PlanContext, Side};
+use crate::step::keyed::KeyColumns;
 use crate::step::observe::Observe;
 use crate::step::order::Order;
-use crate::step::reduce::ReduceSpec;
-use crate::step::transform::{CallBounds, TransformStep};
-use crate::step::{KeyedOpenError, StepFactory};
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
 ///
@@ -291,61 +286,8 @@ impl<'a> Builder<'a> {
         }
         let input = self.united(Part::Step, &step.name, &step.from)?;
         let meter = Arc::new(StepMeter::default());
-        if let StepKind::Built(definition) = &step.kind {
-            return self.plan_built(step, &**definition, input, meter, shuffles);
-        }
-        let clock = self.clock(&step.from);
-        let default_partitions = self.job.settings.partitions;
-        let (kind, output, operator, physical) = match &step.kind {
-            StepKind::Transform(runs) => {
-                let operator = self.load(step, runs, "transform")?;
-                let bounds = self.bounds(runs, clock);
-                let opened =
-                    TransformStep::open(operator.clone(), self.info(step, runs), input.clone(), bounds, meter.clone());
-                let opened = self.opened(step, "transform", opened)?;
-                let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
-                let output = opened.output_schema().clone();
-                let planned = planned_operator(operator, runs, reads);
-                ("transform", output, Some(planned), PhysicalKind::Narrow(Arc::new(opened)))
-            }
-            StepKind::Aggregate { by, select, partitions } => {
-                let spec = match AggregateSpec::resolve(&step.name, &input, by, select) {
-                    Ok(spec) => spec,
-                    Err(problems) => {
-                        for problem in problems {
-                            let key = format!("aggregate.{}", problem.key);
-                            self.problem(Part::Step, &step.name, &key, problem.message, problem.hint);
-                        }
-                        return None;
-                    }
-                };
-                let output = spec.output_schema();
-                let n_partitions = partitions.unwrap_or(default_partitions);
-                ("aggregate", output, None, keyed_kind(step, &spec, n_partitions, shuffles))
-            }
-            StepKind::AggregateWith { by, operator: runs, partitions } => {
-                let operator = self.load(step, runs, "aggregate.plugin")?;
-                let info = self.info(step, runs);
-                let bounds = self.bounds(runs, clock);
-                let opened = AggregateWithSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
-                let spec = self.keyed_opened(step, "aggregate", opened)?;
-                let planned = planned_operator(operator, runs, spec.reads());
-                let output = spec.output_schema();
-                let n_partitions = partitions.unwrap_or(default_partitions);
-                ("aggregate", output, Some(planned), keyed_kind(step, &spec, n_partitions, shuffles))
-            }
-            StepKind::Reduce { by, operator: runs, partitions } => {
-                let operator = self.load(step, runs, "reduce.plugin")?;
-                let info = self.info(step, runs);
-                let bounds = self.bounds(runs, clock);
-                let opened = ReduceSpec::open(operator.clone(), info, &input, by, bounds, meter.clone());
-                let spec = self.keyed_opened(step, "reduce", opened)?;
-                let planned = planned_operator(operator, runs, spec.reads());
-                let output = spec.output_schema();
-                let n_partitions = partitions.unwrap_or(default_partitions);
-                ("reduce", output, Some(planned), keyed_kind(step, &spec, n_partitions, shuffles))
-            }
-            StepKind::Union => ("union", input.clone(), None, PhysicalKind::Union),
+        let (kind, physical) = match &step.kind {
+            StepKind::Union => ("union", PhysicalKind::Union),
             StepKind::Repartition { partitions, by, range } => {
                 let partitioning = self.repartitioning(step, &input, by, *range)?;
                 shuffles.push(PlannedShuffle {
@@ -354,36 +296,46 @@ impl<'a> Builder<'a> {
                     partitioning,
                     runs_when_empty: false,
                 });
-                ("repartition", input.clone(), None, PhysicalKind::Repartition(shuffles.len() - 1))
+                ("repartition", PhysicalKind::Repartition(shuffles.len() - 1))
             }
-            StepKind::Built(_) => unreachable!("it has been planned above"),
+            StepKind::Transform(_) => return self.plan_built(step, "transform", input, meter, shuffles),
+            StepKind::Aggregate { .. } | StepKind::AggregateWith { .. } => {
+                return self.plan_built(step, "aggregate", input, meter, shuffles);
+            }
+            StepKind::Reduce { .. } => return self.plan_built(step, "reduce", input, meter, shuffles),
+            StepKind::Built(definition) => return self.plan_built(step, definition.kind(), input, meter, shuffles),
         };
         let followed = step.from.iter().filter_map(|from| self.watermarks.get(from)).flatten().copied().collect();
         self.watermarks.insert(step.name.clone(), followed);
         self.kinds.insert(step.name.clone(), physical);
-        self.schemas.insert(step.name.clone(), output.clone());
-        Some(PlannedStep { name: step.name.clone(), kind, from: step.from.clone(), input, output, operator, meter })
+        self.schemas.insert(step.name.clone(), input.clone());
+        let (name, from) = (step.name.clone(), step.from.clone());
+        Some(PlannedStep { name, kind, from, output: input.clone(), input, operator: None, meter })
     }
 
-    /// A step that plans itself.
+    /// A step that is planned from its inputs alone.
     fn plan_built(
         &mut self,
         step: &Step,
-        definition: &dyn StepDefinition,
+        kind: &'static str,
         input: SchemaRef,
         meter: Arc<StepMeter>,
         shuffles: &mut Vec<PlannedShuffle>,
     ) -> Option<PlannedStep> {
         let clock = self.clock(&step.from);
         let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, table: None }];
-        for other in definition.other_inputs() {
+        let definition = match &step.kind {
+            StepKind::Built(definition) => Some(definition),
+            _ => None,
+        };
+        for other in definition.map(|definition| definition.other_inputs()).unwrap_or_default() {
             let schema = self.schemas.get(&other)?.clone();
             let clock = self.clock(std::slice::from_ref(&other));
             let table = self.tables.get(&other).cloned();
-            if table.is_some() && !definition.reads_tables() {
+            if table.is_some() && !definition.is_some_and(|definition| definition.reads_tables()) {
                 let message = format!("`{other}` is a table, and rows do not flow out of a table");
                 let hint = "Join a stream with it in a step before.".to_owned();
-                self.problem(Part::Step, &step.name, definition.kind(), message, Some(hint));
+                self.problem(Part::Step, &step.name, kind, message, Some(hint));
                 return None;
             }
             sides.push(Side { names: vec![other], schema, clock, table });
@@ -400,7 +352,11 @@ impl<'a> Builder<'a> {
             runtime: self.runtime,
             stop: &self.stop,
         };
-        let built = match definition.plan(&context) {
+        let planned = match definition {
+            Some(definition) => definition.plan(&context),
+            None => kinds::plan(&step.kind, &context)?,
+        };
+        let built = match planned {
             Ok(built) => built,
             Err(problems) => {
                 for problem in problems {
@@ -438,7 +394,7 @@ impl<'a> Builder<'a> {
         self.schemas.insert(step.name.clone(), built.output.clone());
         Some(PlannedStep {
             name: step.name.clone(),
-            kind: definition.kind(),
+            kind,
             from: inputs,
             input,
             output: built.output,
@@ -465,80 +421,6 @@ impl<'a> Builder<'a> {
         is_right.then_some(partitioning)
     }
 
-    fn load(&mut self, step: &Step, runs: &OperatorStep, key: &str) -> Option<Arc<dyn Operator>> {
-        match &runs.operator {
-            OperatorRef::Registered(operator) => Some(operator.clone()),
-            OperatorRef::Plugin { written, path, sha256, fresh } => {
-                let instance = if *fresh { InstanceMode::Fresh } else { InstanceMode::Kept };
-                let options =
-                    LoadOptions { sha256: sha256.clone(), instance, counts_fuel: runs.limits.fuel_per_call.is_some() };
-                match self.runtime.load(written, path, &options) {
-                    Ok(plugin) => Some(Arc::new(plugin)),
-                    Err(error) => {
-                        let error = Error::from(error);
-                        self.problem(Part::Step, &step.name, key, error.in_one_line(), error.hint());
-                        None
-                    }
-                }
-            }
-        }
-    }
-
-    fn info(&self, step: &Step, runs: &OperatorStep) -> StepInfo {
-        StepInfo {
-            job: self.job.settings.name.clone(),
-            step: step.name.clone(),
-            partitions: self.job.settings.partitions,
-            config: runs.config.clone(),
-            limits: runs.limits.clone(),
-            stop: self.stop.clone(),
-        }
-    }
-
-    fn bounds(&self, runs: &OperatorStep, clock: Option<ClockId>) -> CallBounds {
-        let settings = &self.job.settings;
-        CallBounds {
-            rows: settings.rows_per_call,
-            bytes: settings.bytes_per_call,
-            whole_partition: runs.whole_partition,
-            clock,
-        }
-    }
-
-    /// Notes what an operator refused, at the key that it is about.
-    fn opened<T>(&mut self, step: &Step, kind_key: &str, opened: Result<T, OpenError>) -> Option<T> {
-        let error = match opened {
-            Ok(opened) => return Some(opened),
-            Err(error) => error,
-        };
-        let table = kind_key.split('.').next().unwrap_or(kind_key);
-        let in_table = |key: &str| if table == "transform" { key.to_owned() } else { format!("{table}.{key}") };
-        let key = match &error {
-            OpenError::Config { .. } => in_table("config"),
-            OpenError::Schema { .. } | OpenError::UnsupportedType { .. } => "from".to_owned(),
-            OpenError::LimitExceeded { .. } => "limits".to_owned(),
-            _ => kind_key.to_owned(),
-        };
-        let error = Error::from(error);
-        self.problem(Part::Step, &step.name, &key, error.in_one_line(), error.hint());
-        None
-    }
-
-    /// As [`opened`](Self::opened), for a step by key.
-    fn keyed_opened<T>(&mut self, step: &Step, kind: &str, opened: Result<T, KeyedOpenError>) -> Option<T> {
-        match opened {
-            Ok(opened) => Some(opened),
-            Err(KeyedOpenError::Open(error)) => self.opened(step, &format!("{kind}.plugin"), Err(error)),
-            Err(KeyedOpenError::Spec(problems)) => {
-                for problem in problems {
-                    let key = format!("{kind}.{}", problem.key);
-                    self.problem(Part::Step, &step.name, &key, problem.message, problem.hint);
-                }
-                None
-            }
-        }
-    }
-
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {
         for from in &sink.from {
             let is_of = |source: &Source| source.name == *from || source.definition.dead_letter() == Some(from);
@@ -559,24 +441,4 @@ impl<'a> Builder<'a> {
             meter: Arc::new(StepMeter::default()),
         })
     }
-}
-
-fn keyed_kind(
-    step: &Step,
-    keyed: &dyn KeyedStep,
-    n_partitions: u32,
-    shuffles: &mut Vec<PlannedShuffle>,
-) -> PhysicalKind {
-    shuffles.push(PlannedShuffle {
-        step: step.name.clone(),
-        n_partitions: if keyed.is_global() { 1 } else { n_partitions },
-        partitioning: Partitioning::Hash { columns: keyed.partial_key_columns() },
-        runs_when_empty: keyed.is_global(),
-    });
-    let side = GatheredSide { prepare: Some(keyed.combine()), shuffle: shuffles.len() - 1 };
-    PhysicalKind::Gathered(Gathered { sides: vec![side], factory: keyed.merge() })
-}
-
-fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {
-    PlannedOperator { sha256: operator.sha256(), operator, reads, limits: runs.limits.clone(), on_error: runs.on_error }
 }

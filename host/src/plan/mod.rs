@@ -10,6 +10,7 @@
 
 mod build;
 mod describe;
+mod kinds;
 mod stages;
 
 use std::sync::Arc;

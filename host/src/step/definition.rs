@@ -135,10 +135,14 @@ impl PlanContext<'_> {
     /// What an operator refused, at the key of the step's table that it is about; `table` is the kind's key, as in `group`.
     #[must_use]
     pub fn refused(&self, table: &str, error: OpenError) -> SpecProblem {
+        // The key `transform` is the plugin itself, and what belongs to it stands beside it.
+        let is_path = table == "transform";
         let key = match &error {
+            OpenError::Config { .. } if is_path => "config".to_owned(),
             OpenError::Config { .. } => format!("{table}.config"),
             OpenError::Schema { .. } | OpenError::UnsupportedType { .. } => "from".to_owned(),
             OpenError::LimitExceeded { .. } => "limits".to_owned(),
+            _ if is_path => table.to_owned(),
             _ => format!("{table}.plugin"),
         };
         let error = Error::from(error);
