@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int64Type};
+use arrow::compute::{cast, max, min};
+use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{
     Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder, make_encoder,
@@ -58,6 +58,10 @@ impl EncoderFactory for Lossless {
                 let units = cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone();
                 Box::new(Numbers(move |row: usize| units[row].to_string()))
             }
+            DataType::Timestamp(unit, _) => {
+                check_times(array, *unit)?;
+                return Ok(None);
+            }
             // Most columns have none of these, and arrow writes those faster.
             DataType::Float32
                 if array.as_primitive::<Float32Type>().values().iter().any(|value| !value.is_finite()) =>
@@ -74,6 +78,30 @@ impl EncoderFactory for Lossless {
             _ => return Ok(None),
         };
         Ok(Some(NullableEncoder::new(encoder, array.nulls().cloned())))
+    }
+}
+
+/// That every time is in a year that can be written: arrow would write the text of its error in the place of the value.
+fn check_times(array: &dyn Array, unit: TimeUnit) -> Result<(), ArrowError> {
+    /// About 250,000 years around 1970, well within what dates are reckoned for.
+    const SECONDS_MAX: i64 = 250_000 * 31_556_952;
+    let per_second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let times = cast(array, &DataType::Int64)?;
+    let times = times.as_primitive::<Int64Type>();
+    let wrong = [min(times), max(times)].into_iter().flatten().find(|time| (time / per_second).abs() > SECONDS_MAX);
+    match wrong {
+        Some(time) => {
+            let per_second = if per_second == 1 { String::new() } else { format!("1/{per_second} ") };
+            Err(ArrowError::InvalidArgumentError(format!(
+                "the time {time} (in {per_second}seconds since 1970) is in no year that can be written"
+            )))
+        }
+        None => Ok(()),
     }
 }
 

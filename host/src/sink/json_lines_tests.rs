@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, new_null_array,
+    StructArray, TimestampMicrosecondArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
@@ -171,6 +171,19 @@ fn what_arrow_would_lose_is_written() {
     let mut lines = Vec::new();
     write_lines(&table.batches[0], &mut lines).expect("every type can be written");
     assert_eq!(String::from_utf8_lossy(&lines), line);
+}
+
+#[test]
+fn a_time_in_no_year_is_an_error_and_not_a_text() {
+    let write = |time_us: i64| {
+        let times = TimestampMicrosecondArray::from(vec![None, Some(0), Some(time_us)]).with_timezone("+00:00");
+        let rows = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).expect("a column");
+        write_lines(&rows, &mut Vec::new()).map_err(|error| error.to_string())
+    };
+    assert_eq!(write(-62_135_596_800_000_000), Ok(()));
+    let expected = "Invalid argument error: the time 9223372036854775807 (in 1/1000000 seconds since 1970) is in no year \
+                    that can be written";
+    assert_eq!(write(i64::MAX), Err(expected.into()));
 }
 
 #[test]

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::sql::planner::PlannerContext;
 
@@ -91,11 +92,22 @@ impl Session {
         let simplifier = ExprSimplifier::new(context);
         let logical = simplifier.coerce(logical, columns)?;
         let logical = simplifier.simplify(logical)?;
-        let physical = self.state.create_physical_expr(logical, columns)?;
+        let physical = fails_on_overflow(self.state.create_physical_expr(logical, columns)?)?;
         let data_type = plain_type(&physical.data_type(columns.as_arrow())?);
         let nullable = physical.nullable(columns.as_arrow())?;
         Ok(Expression { text: text.to_owned(), physical, data_type, nullable })
     }
+}
+
+/// The expression with sums, differences and products that fail when they do not fit their type, rather than wrap around.
+fn fails_on_overflow(expression: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
+    let checked = expression.transform_up(|part| {
+        Ok(match part.downcast_ref::<BinaryExpr>() {
+            Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))),
+            None => Transformed::no(part),
+        })
+    })?;
+    Ok(checked.data)
 }
 
 /// What an expression asks for that one row does not have.

@@ -193,7 +193,8 @@ struct SqlStep {
 impl StepFactory for SqlStep {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
         let inputs = vec![Vec::new(); self.n_sides];
-        Ok(Box::new(Running { sql: self.clone(), scope: Scope::new(task), inputs }))
+        let closes = task.times.closes();
+        Ok(Box::new(Running { sql: self.clone(), scope: Scope::new(task), inputs, closes }))
     }
 }
 
@@ -202,6 +203,8 @@ struct Running {
     scope: Arc<Scope>,
     /// The rows of each side so far; of a query row by row, none.
     inputs: Vec<Vec<RecordBatch>>,
+    /// Whether it is the batch that closes a job.
+    closes: bool,
 }
 
 impl Running {
@@ -229,6 +232,10 @@ impl PipelineStep for Running {
             return Ok(());
         }
         let inputs = std::mem::take(&mut self.inputs);
+        // That batch has rows only where something was kept: no rows are no batch there.
+        if self.closes && inputs.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
         self.run(inputs, emit)
     }
 }

@@ -125,6 +125,16 @@ fn check_failure(definition: &dyn StepDefinition, expected: &str) {
 }
 
 #[test]
+fn sums_that_do_not_fit_fail_and_do_not_wrap_around() {
+    for text in ["a + 9223372036854775807", "-9223372036854775807 - a", "a * 9223372036854775807 * 2"] {
+        let built = plan(&WithDefinition::new([("x", text)]), &[("t", schema())]).expect("a step");
+        let large = table(&[(Some(0), None, None), (Some(3), None, None)]);
+        let error = run(&built, &[vec![large]]).expect_err("a row without a value").report();
+        assert!(error.contains("verflow") && error.contains("for the row with a = 3"), "{text}: {error}");
+    }
+}
+
+#[test]
 fn a_row_without_a_value_is_named() {
     check_failure(
         &WithDefinition::new([("x", "a / b")]),
