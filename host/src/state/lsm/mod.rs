@@ -69,7 +69,7 @@ where
 impl LsmStore {
     /// Opens a new store in a new folder of `parent`; `step` is whose table was wanted.
     ///
-    /// `memory_bytes` is the budget of the job's state. A part of it goes to the store: an eighth to the cache (8 to 64 MiB), a
+    /// `memory_bytes` is the budget of the job's state. A part of it goes to the store: an eighth to the cache (8 to 48 MiB), a
     /// sixty-fourth (1 to 8 MiB) to each of the about four write buffers there are.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl LsmStore {
     /// [`LsmStore::open`] in a folder that is there.
     pub(super) fn open_in(folder: Folder, memory_bytes: u64, step: &str) -> Result<Arc<Self>, StateError> {
         let database = Database::builder(folder.path().join("lsm"))
-            .cache_size((memory_bytes / 8).clamp(8 << 20, 64 << 20))
+            .cache_size((memory_bytes / 8).clamp(8 << 20, 48 << 20))
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES_MAX))
             .max_journaling_size(JOURNAL_BYTES_MAX)
