@@ -1,21 +1,23 @@
 //! A plugin of role aggregator as a function: one value for each group of a query.
+//!
+//! Where a query groups, [`Groups`] has all groups together; [`Group`] is one alone: of a query without groups, or of a window.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{Result, ScalarValue, internal_datafusion_err, plan_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
-use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{Accumulator, AggregateUDFImpl, GroupsAccumulator, Signature, Volatility};
 
-use super::function::{Shared, passed};
+use super::aggregate_groups::Groups;
+use super::function::{ByTypes, Shared, passed};
 use super::scope::Scope;
 use super::types::plain_array;
+use crate::ids::PartitionId;
 use crate::operator::{Aggregator, AggregatorPlan, CallError, OpenError};
 use crate::step::chunks::{Chunks, batch_bytes};
 use crate::step::instances::Instances;
@@ -25,20 +27,19 @@ use crate::step::keyed::batch_of;
 const PENDING_MAX: usize = 64;
 
 /// The function, for any types of arguments.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct AggregateFunction {
     shared: Arc<Shared>,
     signature: Signature,
-    /// What the plugin said for the types of arguments that texts call it with. A mutex: it is taken once a group.
-    opened: Mutex<HashMap<Vec<DataType>, Arc<Opened>>>,
+    opened: ByTypes<Opened>,
 }
 
 /// The function for some types of arguments.
-struct Opened {
-    shared: Arc<Shared>,
-    input: SchemaRef,
-    plan: AggregatorPlan,
-    result: FieldRef,
+pub(super) struct Opened {
+    pub(super) shared: Arc<Shared>,
+    pub(super) input: SchemaRef,
+    pub(super) plan: AggregatorPlan,
+    pub(super) result: FieldRef,
     instances: Instances<dyn Aggregator>,
 }
 
@@ -48,42 +49,31 @@ impl fmt::Debug for Opened {
     }
 }
 
-impl PartialEq for AggregateFunction {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-
-impl Eq for AggregateFunction {}
-
-impl Hash for AggregateFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.shared.name.hash(state);
-    }
-}
-
 impl AggregateFunction {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let signature = Signature::any(shared.reads.len(), Volatility::Immutable);
-        Self { shared, signature, opened: Mutex::default() }
+        Self { shared, signature, opened: ByTypes::default() }
     }
 
     fn opened(&self, types: Vec<DataType>) -> Result<Arc<Opened>> {
-        let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opened) = all.get(&types) {
-            return Ok(opened.clone());
+        self.opened.get_or_open(types, |types| {
+            let shared = self.shared.clone();
+            let input = shared.arguments(types);
+            let first =
+                shared.operator.open_aggregator(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
+            let plan = first.plan().clone();
+            let result = shared.result(&plan.result).map_err(|refused| passed(*refused))?;
+            let instances = Instances::default();
+            instances.put(PartitionId(0), first);
+            Ok(Opened { shared, input, plan, result, instances })
+        })
+    }
+
+    fn opened_for(&self, arguments: &AccumulatorArgs<'_>) -> Result<Arc<Opened>> {
+        if arguments.is_distinct {
+            return plan_err!("`{}` is a plugin, and cannot be DISTINCT", self.shared.name);
         }
-        let shared = self.shared.clone();
-        let input = shared.arguments(&types);
-        let first =
-            shared.operator.open_aggregator(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
-        let plan = first.plan().clone();
-        let result = shared.result(&plan.result).map_err(|refused| passed(*refused))?;
-        let instances = Instances::default();
-        instances.put(crate::ids::PartitionId(0), first);
-        let opened = Arc::new(Opened { shared, input, plan, result, instances });
-        all.insert(types, opened.clone());
-        Ok(opened)
+        self.opened(arguments.expr_fields.iter().map(|field| field.data_type().clone()).collect())
     }
 }
 
@@ -116,11 +106,15 @@ impl AggregateUDFImpl for AggregateFunction {
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        if arguments.is_distinct {
-            return plan_err!("`{}` is a plugin, and cannot be DISTINCT", self.shared.name);
-        }
-        let types = arguments.expr_fields.iter().map(|field| field.data_type().clone());
-        Ok(Box::new(Group { opened: self.opened(types.collect())?, pending: Vec::new() }))
+        Ok(Box::new(Group { opened: self.opened_for(&arguments)?, pending: Vec::new() }))
+    }
+
+    fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
+        !arguments.is_distinct
+    }
+
+    fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Groups::new(self.opened_for(&arguments)?)))
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -136,15 +130,40 @@ struct Group {
     pending: Vec<RecordBatch>,
 }
 
-/// A call of an aggregator.
-enum Calling<'a> {
-    Accumulate(&'a [u32]),
-    Merge(&'a [u32]),
+/// A call of an aggregator; with where its groups end.
+#[derive(Debug, Clone)]
+pub(super) enum Calling {
+    Accumulate(Vec<u32>),
+    Merge(Vec<u32>),
     Finish,
 }
 
+impl Calling {
+    /// The same for half the groups each; `None`: it is one group.
+    fn halves(&self, rows: &RecordBatch) -> Option<[(Self, RecordBatch); 2]> {
+        let cut = |ends: &[u32]| {
+            let (first, second) = ends.split_at(ends.len() / 2);
+            let at = *first.last()?;
+            Some((first.to_vec(), second.iter().map(|end| end - at).collect::<Vec<u32>>(), at as usize))
+        };
+        let (first, second, at) = match self {
+            Self::Accumulate(ends) => {
+                let (first, second, at) = cut(ends)?;
+                (Self::Accumulate(first), Self::Accumulate(second), at)
+            }
+            Self::Merge(ends) => {
+                let (first, second, at) = cut(ends)?;
+                (Self::Merge(first), Self::Merge(second), at)
+            }
+            Self::Finish if rows.num_rows() > 1 => (Self::Finish, Self::Finish, rows.num_rows() / 2),
+            Self::Finish => return None,
+        };
+        Some([(first, rows.slice(0, at)), (second, rows.slice(at, rows.num_rows() - at))])
+    }
+}
+
 impl Opened {
-    fn call(&self, calling: Calling<'_>, rows: &RecordBatch) -> Result<RecordBatch> {
+    pub(super) fn call(&self, calling: &Calling, rows: &RecordBatch) -> Result<RecordBatch> {
         let Shared { meter, bounds, name, .. } = &*self.shared;
         let scope = Scope::current().ok_or_else(|| internal_datafusion_err!("`{name}` is called outside of a task"))?;
         if scope.task().is_cancelled() {
@@ -159,10 +178,7 @@ impl Opened {
             Calling::Merge(ends) => instance.merge(&call, rows, ends),
             Calling::Finish => instance.finish(&call, rows),
         };
-        let crossed = instance.bytes_crossed();
-        meter.calls.add(1);
-        meter.crossed_in_bytes.add(crossed.in_bytes.saturating_sub(before.in_bytes));
-        meter.crossed_out_bytes.add(crossed.out_bytes.saturating_sub(before.out_bytes));
+        self.shared.count_call(before, instance.bytes_crossed());
         match outcome {
             Ok(rows) => {
                 self.instances.put(partition, instance);
@@ -170,7 +186,13 @@ impl Opened {
             }
             Err(error) => {
                 meter.errors.add(1);
-                Err(passed(error))
+                match calling.halves(rows) {
+                    Some([(first, first_rows), (second, second_rows)]) if error.is_output_too_large() => {
+                        let halves = [self.call(&first, &first_rows)?, self.call(&second, &second_rows)?];
+                        Ok(concat_batches(halves[0].schema_ref(), &halves)?)
+                    }
+                    _ => Err(passed(error)),
+                }
             }
         }
     }
@@ -181,7 +203,29 @@ impl Opened {
         if *instance.plan() == self.plan {
             return Ok(instance);
         }
-        Err(OpenError::PlanChanged { operator: shared.operator.name().to_owned(), step: shared.info.step.clone() })
+        Err(shared.plan_changed())
+    }
+}
+
+impl Opened {
+    /// The rows of arguments, as the plugin sees them.
+    pub(super) fn rows(&self, values: &[ArrayRef], n_rows: usize) -> Result<RecordBatch> {
+        let columns = values
+            .iter()
+            .zip(self.input.fields())
+            .map(|(column, field)| Ok(plain_array(column, field.data_type())?.into_owned()));
+        Ok(batch_of(self.input.clone(), columns.collect::<Result<_>>()?, n_rows)?)
+    }
+
+    /// Accumulators that came as the columns of a state, those that are filled; and which of them are.
+    pub(super) fn accumulators(&self, states: &[ArrayRef]) -> Result<Option<(RecordBatch, BooleanArray)>> {
+        let Some((filled, columns)) = states.split_first() else { return Ok(None) };
+        let filled = filled.as_boolean().clone();
+        let schema = &self.plan.accumulator;
+        let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+        let nullable = Arc::new(Schema::new(nullable.collect::<Vec<_>>()));
+        let rows = filter_record_batch(&batch_of(nullable, columns.to_vec(), filled.len())?, &filled)?;
+        Ok(Some((batch_of(schema.clone(), rows.columns().to_vec(), rows.num_rows())?, filled)))
     }
 }
 
@@ -201,7 +245,7 @@ impl Group {
             [one] if one.num_rows() == 1 => return Ok(Some(one.clone())),
             several => concat_batches(&self.opened.plan.accumulator, several)?,
         };
-        let merged = self.opened.call(Calling::Merge(&[joined.num_rows() as u32]), &joined)?;
+        let merged = self.opened.call(&Calling::Merge(vec![joined.num_rows() as u32]), &joined)?;
         self.pending = vec![merged.clone()];
         Ok(Some(merged))
     }
@@ -214,25 +258,21 @@ impl Accumulator for Group {
         if n_rows == 0 {
             return Ok(());
         }
-        let columns = values
-            .iter()
-            .zip(opened.input.fields())
-            .map(|(column, field)| Ok(plain_array(column, field.data_type())?.into_owned()));
-        let rows = batch_of(opened.input.clone(), columns.collect::<Result<_>>()?, n_rows)?;
+        let rows = opened.rows(values, n_rows)?;
         let bounds = &opened.shared.bounds;
         let mut chunks = Chunks::new(opened.input.clone(), bounds.rows, bounds.bytes, false);
         let mut cut = chunks.push(rows)?;
         cut.extend(chunks.finish()?);
         for chunk in cut {
             let read = chunk.project(&opened.plan.reads)?;
-            self.push(opened.call(Calling::Accumulate(&[chunk.num_rows() as u32]), &read)?)?;
+            self.push(opened.call(&Calling::Accumulate(vec![chunk.num_rows() as u32]), &read)?)?;
         }
         Ok(())
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
         let Some(accumulator) = self.merged()? else { return ScalarValue::try_from(self.opened.result.data_type()) };
-        let result = self.opened.call(Calling::Finish, &accumulator)?;
+        let result = self.opened.call(&Calling::Finish, &accumulator)?;
         ScalarValue::try_from_array(result.column(0), 0)
     }
 
@@ -254,14 +294,9 @@ impl Accumulator for Group {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let Some((filled, columns)) = states.split_first() else { return Ok(()) };
-        let schema = self.opened.plan.accumulator.clone();
-        let nullable = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
-        let nullable = Arc::new(arrow::datatypes::Schema::new(nullable.collect::<Vec<_>>()));
-        let rows = filter_record_batch(&batch_of(nullable, columns.to_vec(), filled.len())?, filled.as_boolean())?;
-        if rows.num_rows() == 0 {
-            return Ok(());
+        match self.opened.accumulators(states)? {
+            Some((rows, _)) if rows.num_rows() > 0 => self.push(rows),
+            _ => Ok(()),
         }
-        self.push(batch_of(schema, rows.columns().to_vec(), rows.num_rows())?)
     }
 }

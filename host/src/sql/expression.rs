@@ -5,20 +5,20 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::BinaryExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::sql::planner::PlannerContext;
 
-use super::failure::{EvaluationFailed, Site, ValueFailed, unwrap, value_hint};
+use super::failure::{EvaluationFailed, Site, ValueFailed, unbroken, unwrap, value_hint};
 use super::mistake::{Mistake, reason};
 use super::scope::Scope;
 use super::session::Session;
+use super::strict::{careful, strict};
 use super::types::{plain_array, plain_type};
 use crate::error::Error;
 
@@ -90,24 +90,13 @@ impl Session {
             .with_config_options(self.state.config_options().clone())
             .build();
         let simplifier = ExprSimplifier::new(context);
-        let logical = simplifier.coerce(logical, columns)?;
+        let logical = strict(simplifier.coerce(logical, columns)?, columns)?;
         let logical = simplifier.simplify(logical)?;
-        let physical = fails_on_overflow(self.state.create_physical_expr(logical, columns)?)?;
+        let physical = careful(self.state.create_physical_expr(logical, columns)?)?;
         let data_type = plain_type(&physical.data_type(columns.as_arrow())?);
         let nullable = physical.nullable(columns.as_arrow())?;
         Ok(Expression { text: text.to_owned(), physical, data_type, nullable })
     }
-}
-
-/// The expression with sums, differences and products that fail when they do not fit their type, rather than wrap around.
-fn fails_on_overflow(expression: Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>, DataFusionError> {
-    let checked = expression.transform_up(|part| {
-        Ok(match part.downcast_ref::<BinaryExpr>() {
-            Some(binary) => Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true))),
-            None => Transformed::no(part),
-        })
-    })?;
-    Ok(checked.data)
 }
 
 /// What an expression asks for that one row does not have.
@@ -182,8 +171,10 @@ impl Expression {
     }
 
     fn try_evaluate(&self, rows: &RecordBatch) -> Result<ArrayRef, DataFusionError> {
-        let column = self.physical.evaluate(rows)?.into_array(rows.num_rows())?;
-        Ok(plain_array(&column, &self.data_type)?.into_owned())
+        unbroken(|| {
+            let column = self.physical.evaluate(rows)?.into_array(rows.num_rows())?;
+            Ok(plain_array(&column, &self.data_type)?.into_owned())
+        })
     }
 
     /// The first row that has no value, and why: found by halving.

@@ -1,6 +1,8 @@
 //! What goes wrong while SQL runs: which step, which text, which row, and why.
 
-use datafusion::common::DataFusionError;
+use std::panic::AssertUnwindSafe;
+
+use datafusion::common::{DataFusionError, exec_datafusion_err};
 
 use crate::error::{Error, Explain, Fault};
 use crate::ids::{BatchId, PartitionId};
@@ -148,6 +150,16 @@ pub(super) fn unwrap(error: DataFusionError) -> Result<Error, DataFusionError> {
         },
         error => Err(error),
     }
+}
+
+/// What some work of DataFusion gives; when it panics, an error that says so: it is one row's value that made it.
+pub(super) fn unbroken<T>(work: impl FnOnce() -> Result<T, DataFusionError>) -> Result<T, DataFusionError> {
+    // Nothing of what it worked on is used again.
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
+        Err(exec_datafusion_err!("a function broke off: {text}"))
+    })
 }
 
 /// Our own error, to be passed through DataFusion.

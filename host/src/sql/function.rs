@@ -6,10 +6,13 @@
 //!                  └─ shout(name) ──▶ open on { value: utf8 } ──▶ one column ──▶ the call's type
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use super::aggregate_function::AggregateFunction;
@@ -20,7 +23,7 @@ use crate::job::steps::read_plugin_alone;
 use crate::job::table::Table;
 use crate::job::{OnError, OperatorStep};
 use crate::metrics::StepMeter;
-use crate::operator::{Limits, OpenError, Operator, Role, StepInfo};
+use crate::operator::{Crossed, Limits, OpenError, Operator, Role, StepInfo};
 use crate::plan::PlannedOperator;
 use crate::step::definition::PlanContext;
 use crate::step::keyed::SpecProblem;
@@ -96,6 +99,48 @@ pub(super) struct Shared {
     pub(super) info: StepInfo,
     pub(super) bounds: CallBounds,
     pub(super) meter: Arc<StepMeter>,
+}
+
+/// What a plugin says for the types of arguments that texts call it with: asked once for each.
+#[derive(Debug)]
+pub(super) struct ByTypes<T> {
+    /// A mutex: it is taken once a call, or a group.
+    opened: Mutex<HashMap<Vec<DataType>, Arc<T>>>,
+}
+
+impl<T> Default for ByTypes<T> {
+    fn default() -> Self {
+        Self { opened: Mutex::default() }
+    }
+}
+
+impl<T> ByTypes<T> {
+    pub(super) fn get_or_open(
+        &self,
+        types: Vec<DataType>,
+        open: impl FnOnce(&[DataType]) -> Result<T, DataFusionError>,
+    ) -> Result<Arc<T>, DataFusionError> {
+        let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = all.get(&types) {
+            return Ok(opened.clone());
+        }
+        let opened = Arc::new(open(&types)?);
+        all.insert(types, opened.clone());
+        Ok(opened)
+    }
+}
+
+/// What has been opened says nothing about which function it is.
+impl<T> PartialEq for ByTypes<T> {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl<T> Eq for ByTypes<T> {}
+
+impl<T> Hash for ByTypes<T> {
+    fn hash<H: Hasher>(&self, _: &mut H) {}
 }
 
 /// What DataFusion calls.
@@ -184,7 +229,34 @@ impl Function {
     }
 }
 
+/// Each is loaded for itself.
+impl PartialEq for Shared {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for Shared {}
+
+impl Hash for Shared {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
 impl Shared {
+    /// Counts a call, and what crossed in it.
+    pub(super) fn count_call(&self, before: Crossed, after: Crossed) {
+        self.meter.calls.add(1);
+        self.meter.crossed_in_bytes.add(after.in_bytes.saturating_sub(before.in_bytes));
+        self.meter.crossed_out_bytes.add(after.out_bytes.saturating_sub(before.out_bytes));
+    }
+
+    /// An instance that was opened again must say what the first one said.
+    pub(super) fn plan_changed(&self) -> OpenError {
+        OpenError::PlanChanged { operator: self.operator.name().to_owned(), step: self.info.step.clone() }
+    }
+
     /// The rows of arguments of these types, as the plugin sees them.
     pub(super) fn arguments(&self, types: &[DataType]) -> SchemaRef {
         let fields =
@@ -292,6 +364,6 @@ impl Explain for NotOneForOne {
 }
 
 /// An error on its way through DataFusion.
-pub(super) fn passed(error: impl Into<Error>) -> datafusion::common::DataFusionError {
+pub(super) fn passed(error: impl Into<Error>) -> DataFusionError {
     super::failure::wrap(error)
 }

@@ -19,15 +19,18 @@
 //! | reach | a query reads the streams it is given, and nothing else: no file, no settings, no catalog |
 
 mod aggregate_function;
+mod aggregate_groups;
 mod expression;
 mod failure;
 mod function;
 mod mistake;
 mod query;
+mod refused;
 mod scalar_function;
 mod scope;
 mod session;
 mod stream_table;
+mod strict;
 mod time;
 mod types;
 

@@ -9,7 +9,6 @@
 //! each run takes an idle one, or makes one of the logical plan, and puts it back, reset, when it has ended well.
 
 use std::future::poll_fn;
-use std::ops::ControlFlow;
 use std::panic::resume_unwind;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
@@ -30,15 +29,17 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
 use datafusion::sql::parser::Statement;
 use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::{Query as ParsedQuery, SetExpr, Statement as SqlStatement, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt;
 use tokio::runtime::{Handle, Runtime};
 
-use super::failure::{Site, cancelled, query_failed, wrap};
+use super::failure::{Site, cancelled, query_failed, unbroken, wrap};
 use super::mistake::{Mistake, twice};
+use super::refused::{not_a_query, refused};
 use super::scope::Scope;
 use super::session::Session;
 use super::stream_table::{Inputs, StreamTable};
+use super::strict::careful_plan;
 use super::types::{plain_array, plain_type};
 use crate::error::{Error, Explain, Fault};
 use crate::ids::{BatchId, PartitionId};
@@ -133,8 +134,8 @@ impl Session {
         }
         match &statement {
             Statement::Statement(inner) => match inner.as_ref() {
-                SqlStatement::Query(query) => match writes(query) {
-                    Some(word) => Err(not_a_query(word)),
+                SqlStatement::Query(query) => match refused(query) {
+                    Some(mistake) => Err(mistake),
                     None => Ok(statement),
                 },
                 other => {
@@ -149,30 +150,6 @@ impl Session {
             Statement::Reset(_) => Err(not_a_query("`RESET`")),
         }
     }
-}
-
-fn not_a_query(what: &str) -> Mistake {
-    let hint = "A step reads the streams of `from` and gives rows: write `SELECT …`, or `WITH … SELECT …`.";
-    Mistake::new(format!("{what} is no query"), Some(hint.to_owned()))
-}
-
-/// A statement within a query that changes something, as in `WITH x AS (INSERT …)`.
-fn writes(query: &ParsedQuery) -> Option<&'static str> {
-    struct Writes;
-    impl Visitor for Writes {
-        type Break = &'static str;
-
-        fn pre_visit_query(&mut self, query: &ParsedQuery) -> ControlFlow<&'static str> {
-            match query.body.as_ref() {
-                SetExpr::Insert(_) => ControlFlow::Break("`INSERT`"),
-                SetExpr::Update(_) => ControlFlow::Break("`UPDATE`"),
-                SetExpr::Delete(_) => ControlFlow::Break("`DELETE`"),
-                SetExpr::Merge(_) => ControlFlow::Break("`MERGE`"),
-                _ => ControlFlow::Continue(()),
-            }
-        }
-    }
-    query.visit(&mut Writes).break_value()
 }
 
 /// The names by which a query reads streams, each with its stream. All streams are read, and nothing else is.
@@ -319,7 +296,7 @@ impl Query {
 
     async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
         let state = &self.session.state;
-        state.query_planner().create_physical_plan(&self.logical, state).await
+        careful_plan(state.query_planner().create_physical_plan(&self.logical, state).await?)
     }
 
     /// Runs it on the rows of each stream, in a step's task; not from within a tokio runtime.
@@ -361,7 +338,7 @@ impl Query {
         for partition in 0..plan.output_partitioning().partition_count() {
             let mut stream = scope.run(|| {
                 let _entered = runtime.enter();
-                plan.execute(partition, context.clone())
+                unbroken(|| plan.execute(partition, context.clone()))
             })?;
             loop {
                 // Plans yield every now and then: a batch that is given up does not wait for a long one.
@@ -371,7 +348,8 @@ impl Query {
                     }
                     stream.poll_next_unpin(task)
                 });
-                let Some(rows) = scope.run(|| runtime.block_on(next)).transpose()? else { break };
+                let next = scope.run(|| unbroken(|| runtime.block_on(next).transpose()));
+                let Some(rows) = next? else { break };
                 if rows.num_rows() > 0 {
                     // Outside of the runtime: steps behind may run queries of their own.
                     emit(self.given(&rows, bounds.step).map_err(wrap)?).map_err(wrap)?;

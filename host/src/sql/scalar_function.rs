@@ -1,9 +1,7 @@
 //! A plugin of role transform as a function: one value for each row.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array, new_empty_array};
 use arrow::compute::{concat, take};
@@ -13,21 +11,21 @@ use datafusion::logical_expr::{
     ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
 
-use super::function::{NotOneForOne, Shared, passed};
+use super::function::{ByTypes, NotOneForOne, Shared, passed};
 use super::scope::Scope;
 use super::types::plain_array;
+use crate::ids::PartitionId;
 use crate::operator::{OpenError, Transform, TransformOutput, TransformPlan};
 use crate::step::chunks::Chunks;
 use crate::step::instances::Instances;
 use crate::step::keyed::batch_of;
 
 /// The function, for any types of arguments.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct ScalarFunction {
     shared: Arc<Shared>,
     signature: Signature,
-    /// What the plugin said for the types of arguments that texts call it with. A mutex: it is taken once a call.
-    opened: Mutex<HashMap<Vec<DataType>, Arc<Opened>>>,
+    opened: ByTypes<Opened>,
 }
 
 /// The function for some types of arguments.
@@ -44,44 +42,26 @@ impl fmt::Debug for Opened {
     }
 }
 
-impl PartialEq for ScalarFunction {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-
-impl Eq for ScalarFunction {}
-
-impl Hash for ScalarFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.shared.name.hash(state);
-    }
-}
-
 impl ScalarFunction {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         // Volatile: it is never called when there is no batch, and may use the batch's time.
         let signature = Signature::any(shared.reads.len(), Volatility::Volatile);
-        Self { shared, signature, opened: Mutex::default() }
+        Self { shared, signature, opened: ByTypes::default() }
     }
 
     fn opened(&self, types: Vec<DataType>) -> Result<Arc<Opened>> {
-        let mut all = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(opened) = all.get(&types) {
-            return Ok(opened.clone());
-        }
-        let shared = &self.shared;
-        let input = shared.arguments(&types);
-        let first =
-            shared.operator.open_transform(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
-        let plan = first.plan().clone();
-        let result = shared.result(&plan.writes).map_err(|refused| passed(*refused))?;
-        let instances = Instances::default();
-        // The instance that answered is as good as any: the first partition has it.
-        instances.put(crate::ids::PartitionId(0), first);
-        let opened = Arc::new(Opened { input, plan, result, instances });
-        all.insert(types, opened.clone());
-        Ok(opened)
+        self.opened.get_or_open(types, |types| {
+            let shared = &self.shared;
+            let input = shared.arguments(types);
+            let first =
+                shared.operator.open_transform(&shared.info, &input).map_err(|error| passed(shared.refused(error)))?;
+            let plan = first.plan().clone();
+            let result = shared.result(&plan.writes).map_err(|refused| passed(*refused))?;
+            let instances = Instances::default();
+            // The instance that answered is as good as any: the first partition has it.
+            instances.put(PartitionId(0), first);
+            Ok(Opened { input, plan, result, instances })
+        })
     }
 
     /// The values for some rows of arguments.
@@ -113,10 +93,7 @@ impl ScalarFunction {
         let before = instance.bytes_crossed();
         let call = scope.call(std::ptr::from_ref(opened) as usize, rows.num_rows(), bounds.clock);
         let outcome = instance.process(&call, &input);
-        let crossed = instance.bytes_crossed();
-        meter.calls.add(1);
-        meter.crossed_in_bytes.add(crossed.in_bytes.saturating_sub(before.in_bytes));
-        meter.crossed_out_bytes.add(crossed.out_bytes.saturating_sub(before.out_bytes));
+        self.shared.count_call(before, instance.bytes_crossed());
         match outcome {
             Ok(output) => {
                 opened.instances.put(partition, instance);
@@ -141,7 +118,7 @@ impl ScalarFunction {
         if *instance.plan() == opened.plan {
             return Ok(instance);
         }
-        Err(OpenError::PlanChanged { operator: shared.operator.name().to_owned(), step: shared.info.step.clone() })
+        Err(shared.plan_changed())
     }
 
     /// The values at the places of their rows; null for a row that was rejected.

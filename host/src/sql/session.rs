@@ -19,6 +19,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use super::function::Function;
 use super::mistake::{Mistake, UNREPEATABLE, translate};
+use super::strict::{StrictRule, bounded, checked_sum};
 use super::time;
 use crate::step::keyed::SpecProblem;
 
@@ -120,14 +121,20 @@ fn base() -> &'static SessionState {
         };
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         scalar.retain(|function| !is_told_by_batch(function.name()) && !UNREPEATABLE.contains(&function.name()));
+        let mut scalar: Vec<_> = scalar.into_iter().map(bounded).collect();
         scalar.extend(time.iter().cloned());
+        let mut aggregates = SessionStateDefaults::default_aggregate_functions();
+        let sum = checked_sum();
+        aggregates.retain(|function| function.name() != sum.name());
+        aggregates.push(sum);
         SessionStateBuilder::new()
             .with_config(config())
             .with_expr_planners(SessionStateDefaults::default_expr_planners())
             .with_scalar_functions(scalar)
             .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
-            .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+            .with_aggregate_functions(aggregates)
             .with_window_functions(SessionStateDefaults::default_window_functions())
+            .with_analyzer_rule(Arc::new(StrictRule))
             .build()
     })
 }

@@ -184,19 +184,49 @@ proptest! {
 
     #[test]
     fn an_aggregator_is_an_aggregate_of_queries(
-        of in proptest::collection::vec((-9i64..9, "[a-c]"), 1..60),
+        of in proptest::collection::vec((-9i64..9, "[a-h]"), 1..60),
         lengths in proptest::collection::vec(1usize..12, 1..6),
+        rows_per_call in 1u32..20,
+        groups_max in 1usize..5,
     ) {
         let of: Vec<Row> = of.into_iter().map(|(a, c)| (Some(a), None, Some(c))).collect();
         let table = table(&of);
-        let sql = SqlDefinition::new("SELECT c, mean_of(a) AS m FROM t GROUP BY c").function(mean());
-        let built = plan(&sql, &[("t", schema())]).expect("a function");
-        let mut given = texts(&run(&built, &[cut(&table, &lengths)]).expect("rows"));
-        given.sort();
-        let mut expected = model("SELECT c, avg(a) AS m FROM t GROUP BY c", &[("t", &table)]);
-        expected.sort();
-        prop_assert_eq!(given, expected);
+        // Calls of few rows, and an operator that returns too much for many groups.
+        let settings = Settings { rows_per_call, ..Settings::default() };
+        let operator: Arc<dyn Operator> = Arc::new(Registered(Arc::new(SumJoinMean { groups_max, ..SumJoinMean::new() })));
+        for (query, same) in [
+            ("SELECT c, mean_of(a) AS m FROM t GROUP BY c", "SELECT c, avg(a) AS m FROM t GROUP BY c"),
+            (
+                "SELECT c, mean_of(a) FILTER (WHERE a > 0) AS m, count(*) AS n FROM t GROUP BY c",
+                "SELECT c, avg(a) FILTER (WHERE a > 0) AS m, count(*) AS n FROM t GROUP BY c",
+            ),
+            ("SELECT mean_of(a) AS m FROM t", "SELECT avg(a) AS m FROM t"),
+            (
+                "SELECT c, mean_of(a) OVER (PARTITION BY c) AS m FROM t",
+                "SELECT c, avg(a) OVER (PARTITION BY c) AS m FROM t",
+            ),
+        ] {
+            let sql = SqlDefinition::new(query).function(FunctionDefinition::new("mean_of", operator.clone()));
+            let built = plan_with(&settings, &sql, &[("t", schema())]).expect("a function");
+            let mut given = texts(&run(&built, &[cut(&table, &lengths)]).expect("rows"));
+            given.sort();
+            let mut expected = model(same, &[("t", &table)]);
+            expected.sort();
+            prop_assert_eq!(given, expected, "{}", query);
+        }
     }
+}
+
+/// Groups come to a plugin many in one call, and few when their accumulators are merged.
+#[test]
+fn groups_of_a_query_share_calls() {
+    let of: Vec<Row> = (0..40_000).map(|row| (Some(row), Some(row % 10_000), None)).collect();
+    let sql = SqlDefinition::new("SELECT b, mean_of(a) AS m FROM t GROUP BY b").function(mean());
+    let meter = Arc::new(StepMeter::default());
+    let built = plan_metered(&Settings::default(), &sql, &[("t", schema())], meter.clone()).expect("a function");
+    let given = run(&built, &[cut(&table(&of), &[10_000])]).expect("rows");
+    assert_eq!(given.iter().map(RecordBatch::num_rows).sum::<usize>(), 10_000);
+    assert!(meter.calls.get() < 30, "{} calls", meter.calls.get());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod expressions;
 mod functions;
 mod queries;
+mod strict;
 
 use std::sync::Arc;
 
@@ -23,6 +24,24 @@ use crate::step::testing::{rows, task, texts};
 
 /// Plans a step over streams of these names.
 fn plan(definition: &dyn StepDefinition, streams: &[(&str, SchemaRef)]) -> Result<Built, Vec<SpecProblem>> {
+    plan_with(&Settings::default(), definition, streams)
+}
+
+/// Plans a step of a job with these settings.
+fn plan_with(
+    settings: &Settings,
+    definition: &dyn StepDefinition,
+    streams: &[(&str, SchemaRef)],
+) -> Result<Built, Vec<SpecProblem>> {
+    plan_metered(settings, definition, streams, Arc::new(StepMeter::default()))
+}
+
+fn plan_metered(
+    settings: &Settings,
+    definition: &dyn StepDefinition,
+    streams: &[(&str, SchemaRef)],
+    meter: Arc<StepMeter>,
+) -> Result<Built, Vec<SpecProblem>> {
     let sides: Vec<Side> = streams
         .iter()
         .map(|(name, schema)| Side {
@@ -32,14 +51,13 @@ fn plan(definition: &dyn StepDefinition, streams: &[(&str, SchemaRef)]) -> Resul
             table: None,
         })
         .collect();
-    let settings = Settings::default();
     definition.plan(&PlanContext {
         step: "it",
-        settings: &settings,
+        settings,
         sides: &sides,
         clock: None,
         new_watermark: 0,
-        meter: Arc::new(StepMeter::default()),
+        meter,
         runtime: &Runtime::new(RuntimeConfig::default()).expect("a plugin runtime"),
         stop: &StopFlag::default(),
     })

@@ -1,0 +1,162 @@
+//! Expressions as they are meant: what the simplifier may do to them must not change what comes out, or whether it fails.
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, internal_err};
+use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, TryCast};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::merge_schema;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
+    Signature, Volatility,
+};
+use datafusion::optimizer::AnalyzerRule;
+
+use super::arithmetic::{checked, checked_negative};
+
+/// Makes the expressions of a plan strict. It comes after the rule that makes their types fit.
+#[derive(Debug)]
+pub(in crate::sql) struct StrictRule;
+
+impl AnalyzerRule for StrictRule {
+    fn analyze(&self, plan: LogicalPlan, _: &ConfigOptions) -> Result<LogicalPlan> {
+        let plan = plan.transform_up_with_subqueries(|plan| {
+            let mut schema = merge_schema(&plan.inputs());
+            if let LogicalPlan::TableScan(scan) = &plan {
+                schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
+            }
+            let names = NamePreserver::new(&plan);
+            let plan = plan.map_expressions(|expression| {
+                let name = names.save(&expression);
+                Ok(strict_parts(expression, &schema)?.update_data(|expression| name.restore(expression)))
+            })?;
+            plan.map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(plan.data)
+    }
+
+    fn name(&self) -> &str {
+        "strict"
+    }
+}
+
+/// The expression, strict. Its types fit already.
+pub(in crate::sql) fn strict(expression: Expr, schema: &DFSchema) -> Result<Expr> {
+    Ok(strict_parts(expression, schema)?.data)
+}
+
+fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expression.transform_up(|part| {
+        let strict = match &part {
+            Expr::BinaryExpr(BinaryExpr { left, op, right })
+                if is_integer(left, schema) && is_integer(right, schema) =>
+            {
+                checked(left, *op, right)
+            }
+            Expr::Negative(value) if is_integer(value, schema) => Some(checked_negative(value)),
+            Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
+                if may_change(expr, field.data_type(), schema) =>
+            {
+                Some(kept(part.clone()))
+            }
+            Expr::Case(case) if is_of(&part, schema, |data_type| data_type == &DataType::Boolean) => guarding(case),
+            _ => None,
+        };
+        Ok(strict.map_or_else(|| Transformed::no(part), Transformed::yes))
+    })
+}
+
+fn is_of(expression: &Expr, schema: &DFSchema, is: impl FnOnce(&DataType) -> bool) -> bool {
+    expression.get_type(schema).is_ok_and(|data_type| is(&data_type))
+}
+
+fn is_integer(expression: &Expr, schema: &DFSchema) -> bool {
+    is_of(expression, schema, DataType::is_integer)
+}
+
+/// Whether a cast may fail for some value, or make one of several: comparing what was cast is then another thing than
+/// comparing what was not, which is what the simplifier makes of it.
+fn may_change(from: &Expr, to: &DataType, schema: &DFSchema) -> bool {
+    if matches!(from, Expr::Literal(..)) {
+        return false;
+    }
+    let widens = |from: &DataType| {
+        from == to
+            || match (from.primitive_width(), to.primitive_width()) {
+                (Some(narrow), Some(wide)) => {
+                    (from.is_signed_integer() && to.is_signed_integer() && narrow <= wide)
+                        || (from.is_unsigned_integer() && to.is_unsigned_integer() && narrow <= wide)
+                        || (from.is_unsigned_integer() && to.is_signed_integer() && narrow < wide)
+                }
+                _ => false,
+            }
+    };
+    is_of(from, schema, |from| !widens(from))
+}
+
+/// A condition of cases as a number that is made a condition again: one of conditions alone would be turned into `AND` and
+/// `OR`, which may compute every case for every row.
+fn guarding(case: &Case) -> Option<Expr> {
+    if case.expr.is_some() {
+        return None;
+    }
+    let number = |condition: &Expr| Box::new(cast(condition.clone(), DataType::Int8));
+    let cases = case.when_then_expr.iter().map(|(when, then)| (when.clone(), number(then))).collect();
+    let otherwise = case.else_expr.as_ref().map(|otherwise| number(otherwise));
+    Some(kept(cast(Expr::Case(Case::new(None, cases, otherwise)), DataType::Boolean)))
+}
+
+fn cast(expression: Expr, to: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expression), to))
+}
+
+/// The expression, as something that the simplifier does not look into.
+fn kept(expression: Expr) -> Expr {
+    ScalarUDF::new_from_impl(Kept { signature: Signature::any(1, Volatility::Immutable) }).call(vec![expression])
+}
+
+/// Gives what it gets.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Kept {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Kept {
+    fn name(&self) -> &str {
+        "kept"
+    }
+
+    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
+        Ok(arguments.iter().map(ToString::to_string).collect())
+    }
+
+    fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
+        Ok(arguments.iter().map(|argument| argument.schema_name().to_string()).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match types {
+            [one] => Ok(one.clone()),
+            _ => internal_err!("one value is kept"),
+        }
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match arguments.arg_fields {
+            [one] => Ok(Field::new(one.name(), one.data_type().clone(), one.is_nullable()).into()),
+            _ => internal_err!("one value is kept"),
+        }
+    }
+
+    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        match (arguments.args.pop(), arguments.args.is_empty()) {
+            (Some(value), true) => Ok(value),
+            _ => internal_err!("one value is kept"),
+        }
+    }
+}
