@@ -144,6 +144,18 @@ fn a_header_without_a_declared_column_fails_by_name() {
 }
 
 #[test]
+fn a_header_that_names_a_declared_column_twice_fails_by_name() {
+    let read = |header: &str| {
+        let input = format!("{header}\n1,a,2\n");
+        read_as(&csv(CsvOptions::default()), &[input.as_bytes()], &LineOptions::default(), &BadRows::Drop)
+    };
+    let error = read("n,s,n").outcome.expect_err("which of the two is meant?");
+    assert_eq!(error.to_string(), "`peer` cannot be read: its header has `n` twice: fields 1 and 3");
+    // Nobody reads these.
+    assert_eq!(read("n,s,x").rows, ["1|a"]);
+}
+
+#[test]
 fn lines_of_json_that_are_no_rows_are_rejected_with_their_place() {
     let format = LineFormat::Json(schema(&[("n", "int64"), ("s", "utf8")]));
     check(
