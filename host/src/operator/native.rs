@@ -715,4 +715,16 @@ mod tests {
         let rest = reducer.invert(&call(), &sums, &values.slice(0, 2)).unwrap();
         assert_eq!(rest.column(0).as_primitive::<Int64Type>().values(), &[2, 1]);
     }
+
+    #[test]
+    fn times_of_an_operator_are_in_utc_and_given_back_to_it() {
+        let unit = guest::TimeUnit::Microsecond;
+        let data_type = guest::DataType::Timestamp(unit, None);
+        let field = guest::Field { name: "at".into(), data_type, nullable: true, children: Vec::new() };
+        let declared = guest::Schema::new(vec![field]);
+        let schema = from_guest_schema(&declared).unwrap();
+        assert_eq!(*schema.field(0).data_type(), crate::source::schema::timestamp());
+        // As an accumulator or a state is.
+        assert_schema(&declared, &RecordBatch::new_empty(schema));
+    }
 }
