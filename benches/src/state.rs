@@ -2,7 +2,8 @@
 //!
 //! Each part runs in a process of its own, so that its peak memory is its own.
 
-use std::process::Command;
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,8 +36,12 @@ struct Options {
 enum Part {
     Memory,
     Lsm,
-    /// State ten times its budget.
-    Auto,
+    /// State ten times its budget, by the backend that has none: what the others are compared with.
+    TenfoldMemory,
+    /// State ten times its budget: tables move to disk while it is filled.
+    TenfoldAuto,
+    /// State ten times its budget, on disk from the start.
+    TenfoldLsm,
 }
 
 /// How much is measured.
@@ -62,6 +67,13 @@ const LSM_MEMORY_BYTES: f64 = 256e6;
 /// The median of the measured batches on disk, at most.
 const LSM_BATCH_MS: f64 = 10.0;
 
+/// What the figures of state that exceeds its budget are called.
+const TENFOLD: &str = "ten times the budget";
+
+/// Those of them that are compared.
+const TENFOLD_FIGURES: [&str; 5] =
+    ["filling", "rows of batches of 1,000 keys", "such a batch, p50", "such a batch, p99", "peak memory"];
+
 /// Partitions of state that exceeds its budget, each a table that moves.
 const PARTITIONS: u32 = 16;
 
@@ -76,7 +88,9 @@ fn main() -> anyhow::Result<()> {
     let result = match part {
         Part::Memory => one_table(&scale, "memory", &StateSettings { backend: Backend::Memory, ..settings }),
         Part::Lsm => one_table(&scale, "lsm", &StateSettings { backend: Backend::Lsm, ..settings }),
-        Part::Auto => beyond_the_budget(&scale),
+        Part::TenfoldMemory => beyond_the_budget(&scale, "memory", Backend::Memory),
+        Part::TenfoldAuto => beyond_the_budget(&scale, "auto", Backend::Auto),
+        Part::TenfoldLsm => beyond_the_budget(&scale, "lsm", Backend::Lsm),
     };
     result.map_err(|error| match error.downcast::<StateError>() {
         Ok(error) => anyhow::anyhow!("{}", tidemill::error::Error::from(error).report()),
@@ -86,12 +100,28 @@ fn main() -> anyhow::Result<()> {
 
 fn each_in_a_process(is_quick: bool) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("this program is not found")?;
+    let mut figures: HashMap<String, f64> = HashMap::new();
     for part in Part::value_variants() {
         let name = part.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         let quick = is_quick.then_some("--quick");
-        let status = Command::new(&program).arg("--part").arg(&name).args(quick).status()?;
-        if !status.success() {
+        let output = Command::new(&program).arg("--part").arg(&name).args(quick).stderr(Stdio::inherit()).output()?;
+        let lines = String::from_utf8(output.stdout).context("figures are text")?;
+        print!("{lines}");
+        if !output.status.success() {
             bail!("part `{name}` failed");
+        }
+        for line in lines.lines() {
+            let figure: serde_json::Value = serde_json::from_str(line).context("a figure is JSON")?;
+            if let (Some(name), Some(value)) = (figure["name"].as_str(), figure["value"].as_f64()) {
+                figures.insert(name.to_owned(), value);
+            }
+        }
+    }
+    for name in ["auto", "lsm"] {
+        for figure in TENFOLD_FIGURES {
+            let value = |name: &str| figures.get(&format!("{name}, {TENFOLD}: {figure}")).copied();
+            let (Some(value), Some(in_memory)) = (value(name), value("memory")) else { bail!("no figure `{figure}`") };
+            show(&format!("{name}, {TENFOLD}: {figure}, against memory"), value / in_memory, "x");
         }
     }
     Ok(())
@@ -247,24 +277,34 @@ fn one_table(scale: &Scale, name: &str, settings: &StateSettings) -> anyhow::Res
     Ok(())
 }
 
-/// `auto` with a tenth of the memory that the state would take.
-fn beyond_the_budget(scale: &Scale) -> anyhow::Result<()> {
+/// State in partitions, by a backend whose budget is a tenth of the memory that the state would take.
+fn beyond_the_budget(scale: &Scale, name: &str, backend: Backend) -> anyhow::Result<()> {
     let n_entries = scale.n_entries[2];
     // An entry takes about thirty bytes.
     let memory_bytes = n_entries * 30 / 10;
-    let settings = StateSettings { memory_bytes, ..StateSettings::default() };
+    let settings = StateSettings { backend, memory_bytes, ..StateSettings::default() };
     let mut filled = Filled::open(&settings, PARTITIONS)?;
     let started = Instant::now();
     let longest = filled.fill(n_entries)?;
-    show("auto, ten times the budget: filling", n_entries as f64 / started.elapsed().as_secs_f64(), "entries/s");
-    show("auto, ten times the budget: the longest batch of 50,000", longest * 1e3, "ms");
-    filled.show_batches(scale.n_batches, "auto, ten times the budget: batch of 1,000 keys", None)?;
+    let show_one = |figure: &str, value: f64, unit: &str| show(&format!("{name}, {TENFOLD}: {figure}"), value, unit);
+    let [filling, rows, p50, p99, peak] = TENFOLD_FIGURES;
+    show_one(filling, n_entries as f64 / started.elapsed().as_secs_f64(), "entries/s");
+    show_one("the longest batch of 50,000", longest * 1e3, "ms");
+    let costs = (0..scale.n_batches).map(|_| filled.batch()).collect::<anyhow::Result<Vec<Cost>>>()?;
+    let mut wall_ms: Vec<f64> = costs.iter().map(|cost| cost.wall.as_secs_f64() * 1e3).collect();
+    wall_ms.sort_by(f64::total_cmp);
+    show_one(rows, (KEYS * costs.len() as u64) as f64 / (wall_ms.iter().sum::<f64>() / 1e3), "rows/s");
+    show_one(p50, wall_ms[wall_ms.len() / 2], "ms");
+    show_one(p99, wall_ms[(wall_ms.len() * 99 / 100).min(wall_ms.len() - 1)], "ms");
+    show_one(peak, peak_memory_bytes().unwrap_or_default() as f64, "bytes");
     let (counted, _) = filled.state.size();
     ensure!(counted == n_entries, "{counted} entries of {n_entries}");
-    ensure!(filled.store.disk_bytes() > 0, "nothing moved to disk");
-    ensure!(filled.store.memory_bytes() <= memory_bytes, "{} bytes in memory", filled.store.memory_bytes());
-    show("auto, ten times the budget: the budget", memory_bytes as f64, "bytes");
-    show("auto, ten times the budget: peak memory", peak_memory_bytes().unwrap_or_default() as f64, "bytes");
-    show("auto, ten times the budget: disk", filled.store.disk_bytes() as f64 / n_entries as f64, "bytes/entry");
+    show_one("the budget", memory_bytes as f64, "bytes");
+    if backend != Backend::Memory {
+        let disk_bytes = filled.store.disk_bytes();
+        ensure!(disk_bytes > 0, "nothing is on disk");
+        ensure!(filled.store.memory_bytes() <= memory_bytes, "{} bytes in memory", filled.store.memory_bytes());
+        show_one("disk", disk_bytes as f64 / n_entries as f64, "bytes/entry");
+    }
     Ok(())
 }

@@ -325,19 +325,18 @@ impl<'a> Stream<'a> {
         over: impl Into<Over>,
     ) -> Stream<'a> {
         let definition = WindowedDefinition { computes, by: owned(by), partitions: None, over: over.into() };
-        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+        self.built(name, definition)
     }
 
     /// The rows of this stream that are late for a window over it on event time.
     pub fn late_rows(&self, name: &str, window: &Window) -> Stream<'a> {
         let definition = LateDefinition { key: "aggregate.late", window: window.clone() };
-        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+        self.built(name, definition)
     }
 
     /// The rows of this stream, whose event time is followed from here on: windows on event time behind it end by it.
     pub fn watermark(&self, name: &str, event_time: EventTime) -> Stream<'a> {
-        let definition = WatermarkDefinition { event_time };
-        self.step(name, vec![self.name.clone()], StepKind::Built(Arc::new(definition)))
+        self.built(name, WatermarkDefinition { event_time })
     }
 
     /// The rows of this stream and others of the same columns.
@@ -362,8 +361,7 @@ impl<'a> Stream<'a> {
     /// # Ok::<(), tidemill::error::Error>(())
     /// ```
     pub fn join(&self, name: &str, options: JoinOptions) -> Stream<'a> {
-        let definition: Arc<dyn StepDefinition> = Arc::new(JoinDefinition(options));
-        self.step(name, vec![self.name.clone()], StepKind::Built(definition))
+        self.built(name, JoinDefinition(options))
     }
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.

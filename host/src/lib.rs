@@ -7,6 +7,7 @@ pub mod error;
 pub mod event_time;
 pub mod ids;
 pub mod metrics;
+mod type_name;
 
 pub mod operator;
 pub mod plugin;

@@ -256,7 +256,7 @@ newtype!(
     Date, [], [], i32, DataType::Date32, DataType::Date32
 );
 newtype!(
-    /// Microseconds since 1970-01-01. Written without a time zone; read with any.
+    /// Microseconds since 1970-01-01, in UTC. Written without a time zone, which the host takes as UTC; read with any.
     TimestampUs, [], [], i64,
     DataType::Timestamp(TimeUnit::Microsecond, None), DataType::Timestamp(TimeUnit::Microsecond, _)
 );

@@ -23,6 +23,8 @@ enum Kind {
     /// The stream of a source's rejected rows.
     DeadLetter,
     Step,
+    /// The stream of rows that came too late for a step.
+    Late,
     Sink,
 }
 
@@ -33,6 +35,7 @@ impl Kind {
             Kind::Table => "table",
             Kind::DeadLetter => "dead letter",
             Kind::Step => "step",
+            Kind::Late => "stream of late rows",
             Kind::Sink => "sink",
         }
     }
@@ -77,6 +80,12 @@ impl Names {
 
     pub(super) fn add_step(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
         self.add(reader, Part { kind: Kind::Step, name: name.into(), from: from.to_vec(), header }, place);
+    }
+
+    /// Adds the stream of rows that come too late for a step, which is named at `place`.
+    pub(super) fn add_late(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place) {
+        let part = Part { kind: Kind::Late, name: name.into(), from: from.to_vec(), header: place.clone() };
+        self.add(reader, part, place);
     }
 
     pub(super) fn add_sink(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
@@ -153,7 +162,7 @@ impl Names {
     /// Steps that read from themselves, through others or not.
     fn check_cycles(&self, reader: &Reader) {
         let mut steps: BTreeMap<&str, &Part> = BTreeMap::new();
-        for part in self.parts.iter().filter(|part| part.kind == Kind::Step) {
+        for part in self.parts.iter().filter(|part| matches!(part.kind, Kind::Step | Kind::Late)) {
             steps.entry(&part.name).or_insert(part);
         }
         // A name that a source has too has been told, and it cannot be said which of them is meant.
@@ -199,9 +208,14 @@ impl Names {
             self.parts.iter().flat_map(|part| &part.from).map(|input| input.name.as_str()).collect();
         for part in self.parts.iter().filter(|part| part.kind != Kind::Sink) {
             if !read.contains(part.name.as_str()) && !meant.contains(part.name.as_str()) {
-                let message = format!("nothing reads from {} `{}`", part.kind.word(), part.name);
+                let article = if part.kind == Kind::Late { "the " } else { "" };
+                let message = format!("nothing reads from {article}{} `{}`", part.kind.word(), part.name);
                 let hint = match part.kind {
                     Kind::Table => "Name it in the `with` of a join, or remove the table.".into(),
+                    Kind::Late => {
+                        let read = format!("Read it, as in `from = \"{}\"` of a step or a sink", part.name);
+                        format!("{read}, or remove the key: late rows are then left out and counted.")
+                    }
                     kind => format!("Name it in the `from` of a step or a sink, or remove the {}.", kind.word()),
                 };
                 reader.problem(&part.header, message, Some(hint));

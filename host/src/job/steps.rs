@@ -48,7 +48,7 @@ pub(super) fn read_step(
         None => names.add_nameless(),
     }
     for side in &parsed.side_streams {
-        names.add_step(table.reader(), &side.name, &from, table.place(side.key), place.clone());
+        names.add_late(table.reader(), &side.name, &from, table.place(side.key));
     }
     table.finish();
     let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();

@@ -310,14 +310,16 @@ impl Explain for CallError {
             CallError::Trapped { .. } | CallError::Invalid { .. } => {
                 Some("This is a bug in the plugin: report it to whoever wrote it.".into())
             }
-            CallError::GroupTooLarge { n_rows, n_bytes, rows_max, bytes_max, .. } => {
+            CallError::GroupTooLarge { site, n_rows, n_bytes, rows_max, bytes_max } => {
                 let keys = match (n_rows > rows_max, n_bytes > bytes_max) {
                     (true, true) => "`max-rows-per-call` and `max-bytes-per-call`",
                     (true, false) => "`max-rows-per-call`",
                     _ => "`max-bytes-per-call`",
                 };
                 Some(format!(
-                    "Raise {keys} in the job's `[job]` table, or use a reducer or an aggregator, which take a group in parts."
+                    "Raise {keys} in the job's `[job]` table, or give step `{}` the key `whole-partition = true`: each partition \
+                     is one call then, however large. A reducer or an aggregator takes a group in parts.",
+                    site.step
                 ))
             }
             CallError::Failed { .. } => None,
@@ -397,7 +399,10 @@ mod tests {
                     size(n_bytes)
                 )
             );
-            let hint = format!("Raise {keys} in the job's `[job]` table, or use a reducer or an aggregator, ");
+            let hint = format!(
+                "Raise {keys} in the job's `[job]` table, or give step `s` the key `whole-partition = true`: each \
+                 partition is one call then, however large. A reducer "
+            );
             assert!(error.hint().is_some_and(|found| found.starts_with(&hint)), "{:?}", error.hint());
             assert_eq!(error.retry(), Retry::Never);
         };

@@ -326,7 +326,8 @@ pub trait Aggregator: Send {
 /// Something that can be opened in one or more roles: a plugin, or a native operator.
 ///
 /// Shared by all partitions of a step; `open_*` is called from any thread, once for each instance, first when the job is
-/// checked. The same step and input always get the same plan.
+/// checked. The same step and input always get the same plan. A role that an operator does not have is refused: it leaves
+/// out the method that opens it.
 pub trait Operator: Send + Sync + fmt::Debug {
     /// What to call it in messages: the plugin's path as the job file gives it, or the name it was registered under.
     fn name(&self) -> &str;
@@ -349,21 +350,27 @@ pub trait Operator: Send + Sync + fmt::Debug {
     /// # Errors
     ///
     /// See [`OpenError`].
-    fn open_transform(&self, step: &StepInfo, input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError>;
+    fn open_transform(&self, step: &StepInfo, _input: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
+        without_role(self, step, Role::Transform)
+    }
 
     /// Opens it as a reducer of rows of the schema `values`, the keys left out.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    fn open_reducer(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError>;
+    fn open_reducer(&self, step: &StepInfo, _values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
+        without_role(self, step, Role::Reducer)
+    }
 
     /// Opens it as an aggregator of rows of the schema `values`, the keys left out.
     ///
     /// # Errors
     ///
     /// See [`OpenError`].
-    fn open_aggregator(&self, step: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError>;
+    fn open_aggregator(&self, step: &StepInfo, _values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
+        without_role(self, step, Role::Aggregator)
+    }
 
     /// Opens it as a grouper. `keys` is the schema of the keys; `inputs` has for each input that of the other columns.
     ///
@@ -373,9 +380,11 @@ pub trait Operator: Send + Sync + fmt::Debug {
     fn open_grouper(
         &self,
         step: &StepInfo,
-        keys: &SchemaRef,
-        inputs: &[SchemaRef],
-    ) -> Result<Box<dyn Grouper>, OpenError>;
+        _keys: &SchemaRef,
+        _inputs: &[SchemaRef],
+    ) -> Result<Box<dyn Grouper>, OpenError> {
+        without_role(self, step, Role::Grouper)
+    }
 
     /// Opens it as an updater. `keys` is the schema of the keys, `values` that of the other columns.
     ///
@@ -385,7 +394,19 @@ pub trait Operator: Send + Sync + fmt::Debug {
     fn open_updater(
         &self,
         step: &StepInfo,
-        keys: &SchemaRef,
-        values: &SchemaRef,
-    ) -> Result<Box<dyn Updater>, OpenError>;
+        _keys: &SchemaRef,
+        _values: &SchemaRef,
+    ) -> Result<Box<dyn Updater>, OpenError> {
+        without_role(self, step, Role::Updater)
+    }
+}
+
+/// The answer of an operator that does not have a role.
+fn without_role<T>(operator: &(impl Operator + ?Sized), step: &StepInfo, role: Role) -> Result<T, OpenError> {
+    Err(OpenError::MissingRole {
+        operator: operator.name().to_owned(),
+        step: step.step.clone(),
+        role,
+        has: operator.roles(),
+    })
 }

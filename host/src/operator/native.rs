@@ -339,12 +339,19 @@ fn assert_schema(schema: &guest::Schema, batch: &RecordBatch) {
         schema.fields.iter().for_each(|field| push_flat(&mut expected, field));
         // Nullability is of no account: null counts are read, not assumed.
         found.len() == expected.len()
-            && found
-                .iter()
-                .zip(&expected)
-                .all(|(found, expected)| found.data_type == expected.data_type && found.children == expected.children)
+            && found.iter().zip(&expected).all(|(found, expected)| {
+                same_layout(&found.data_type, &expected.data_type) && found.children == expected.children
+            })
     });
     assert!(same, "the batch has the schema that the operator was opened with: {schema}");
+}
+
+/// Whether values of two types lie alike in memory: the zone of a time is of no account, and one without is UTC to the host.
+fn same_layout(a: &FlatType, b: &FlatType) -> bool {
+    match (a, b) {
+        (FlatType::Timestamp(a, _), FlatType::Timestamp(b, _)) => a == b,
+        (a, b) => a == b,
+    }
 }
 
 struct NativeTransform {
@@ -707,5 +714,17 @@ mod tests {
         assert_eq!(sums.column(0).as_primitive::<Int64Type>().values(), &[3, 3]);
         let rest = reducer.invert(&call(), &sums, &values.slice(0, 2)).unwrap();
         assert_eq!(rest.column(0).as_primitive::<Int64Type>().values(), &[2, 1]);
+    }
+
+    #[test]
+    fn times_of_an_operator_are_in_utc_and_given_back_to_it() {
+        let unit = guest::TimeUnit::Microsecond;
+        let data_type = guest::DataType::Timestamp(unit, None);
+        let field = guest::Field { name: "at".into(), data_type, nullable: true, children: Vec::new() };
+        let declared = guest::Schema::new(vec![field]);
+        let schema = from_guest_schema(&declared).unwrap();
+        assert_eq!(*schema.field(0).data_type(), crate::source::schema::timestamp());
+        // As an accumulator or a state is.
+        assert_schema(&declared, &RecordBatch::new_empty(schema));
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
 use crate::job::{Job, NamedTable, Source, Step, StepKind, Trigger};
@@ -18,6 +18,7 @@ use crate::plan::{
 use crate::plugin::Runtime;
 use crate::shuffle::Partitioning;
 use crate::source::dead_letter_schema;
+use crate::source::schema::parse_type;
 use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::StepFactory;
@@ -25,6 +26,7 @@ use crate::step::definition::{Body, PlanContext, Side};
 use crate::step::keyed::KeyColumns;
 use crate::step::observe::Observe;
 use crate::step::order::Order;
+use crate::type_name::describe_type;
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
 ///
@@ -264,9 +266,10 @@ impl<'a> Builder<'a> {
                     "from",
                     format!("`{first_name}` and `{other_name}` have different columns, and cannot be united"),
                     Some(format!(
-                        "`{first_name}` has {}; `{other_name}` has {}.",
+                        "`{first_name}` has {}; `{other_name}` has {}.{}",
                         describe_schema(first),
-                        describe_schema(other)
+                        describe_schema(other),
+                        cast_hint(first_name, first, other_name, other)
                     )),
                 );
                 return None;
@@ -441,4 +444,19 @@ impl<'a> Builder<'a> {
             meter: Arc::new(StepMeter::default()),
         })
     }
+}
+
+/// How the first columns of one name and two types go together: one is cast to the other's, if job files have a name for
+/// that.
+fn cast_hint(first_name: &str, first: &Schema, other_name: &str, other: &Schema) -> String {
+    let differs = |(a, b): &(&FieldRef, &FieldRef)| a.name() == b.name() && a.data_type() != b.data_type();
+    let Some((a, b)) = first.fields().iter().zip(other.fields()).find(differs) else { return String::new() };
+    let (wanted, found) = (describe_type(a.data_type()), describe_type(b.data_type()));
+    // A text is made of most values, and few values of any text.
+    let to_other = found == "utf8" || parse_type(&wanted).is_err();
+    let (cast, data_type) = if to_other { (first_name, found) } else { (other_name, wanted) };
+    if parse_type(&data_type).is_err() {
+        return String::new();
+    }
+    format!(" Give `{cast}` a step `cast = {{ {} = \"{data_type}\" }}`, and unite what that gives.", a.name())
 }

@@ -2,11 +2,12 @@
 
 use std::fmt;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use serde::Serialize;
 
 use crate::plan::{Entry, Plan};
 use crate::source::dead_letter_schema;
+use crate::type_name::describe_type;
 
 /// A schema in one line, as in ``{word: utf8, count: int64?}``; `?` marks what may be null.
 #[must_use]
@@ -16,21 +17,6 @@ pub fn describe_schema(schema: &Schema) -> String {
         format!("{}: {}{null}", field.name(), describe_type(field.data_type()))
     });
     format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
-}
-
-/// A type as job files write it where they can, else as Arrow does.
-pub(crate) fn describe_type(data_type: &DataType) -> String {
-    match data_type {
-        DataType::List(item) => format!("list<{}>", describe_type(item.data_type())),
-        DataType::Struct(fields) => {
-            let fields = fields.iter().map(|field| format!("{}: {}", field.name(), describe_type(field.data_type())));
-            format!("struct<{}>", fields.collect::<Vec<_>>().join(", "))
-        }
-        DataType::Timestamp(..) | DataType::Duration(_) | DataType::Map(..) | DataType::Dictionary(..) => {
-            format!("{data_type}")
-        }
-        simple => format!("{simple:?}").to_lowercase(),
-    }
 }
 
 /// A plan as `tidemill check` shows it; `Display` is for people, `Serialize` for programs.

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 
+pub(crate) use crate::type_name::describe_type;
 pub use build::build_plan;
-pub(crate) use describe::describe_type;
 pub use describe::{PlanDescription, describe_schema};
 
 use crate::error::{Explain, Fault};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::Retry;
@@ -12,6 +12,7 @@ use crate::plugin::engine::WASM_STACK_BYTES;
 use crate::plugin::guest::{Guest, Stopped};
 use crate::plugin::limiter::Denied;
 use crate::plugin::text;
+use crate::type_name::describe_type;
 
 /// Why a call has no result, whatever it was.
 #[derive(Debug, PartialEq, Eq)]
@@ -198,8 +199,8 @@ impl Refusal {
             Refusal::Config(reason) => OpenError::Config { operator, step, reason: shown(reason) },
             Refusal::Schema(reason) => {
                 let columns = |input: &SchemaRef| {
-                    let fields =
-                        input.fields().iter().map(|field| format!("`{}`: {}", field.name(), field.data_type()));
+                    let type_name = |field: &FieldRef| describe_type(field.data_type());
+                    let fields = input.fields().iter().map(|field| format!("`{}`: {}", field.name(), type_name(field)));
                     fields.collect::<Vec<_>>().join(", ")
                 };
                 let input = columns_of(&inputs.iter().map(columns).collect::<Vec<_>>());

@@ -26,6 +26,7 @@ use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
 use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
 use crate::job::table::Table;
+use crate::plan::describe_type;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
@@ -118,7 +119,11 @@ impl SinkDefinition for FileSink {
             FileSinkFormat::Text => {
                 let reason = match schema.fields().len() {
                     1 if *schema.field(0).data_type() == DataType::Utf8 => return Ok(()),
-                    1 => format!("column `{}` is {}, not utf8", schema.field(0).name(), schema.field(0).data_type()),
+                    1 => format!(
+                        "column `{}` is {}, not utf8",
+                        schema.field(0).name(),
+                        describe_type(schema.field(0).data_type())
+                    ),
                     n_columns => format!("they have {n_columns} columns, and a line has one"),
                 };
                 let hint = "Write `format = \"json\"`, or make one text of the columns.".into();

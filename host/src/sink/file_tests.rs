@@ -172,7 +172,7 @@ fn check_schema(rows: &RecordBatch, expected: &str) {
 fn text_needs_one_column_of_text() {
     check_schema(&counts(&[]), "rows cannot be written as text: they have 2 columns, and a line has one");
     let number = counts(&[]).project(&[1]).expect("there are two columns");
-    check_schema(&number, "rows cannot be written as text: column `count` is Int64, not utf8");
+    check_schema(&number, "rows cannot be written as text: column `count` is int64, not utf8");
 }
 
 #[test]

@@ -7,18 +7,21 @@
 //! | null | left out; within lists and maps `null` |
 //! | NaN, infinity, -infinity | `"NaN"`, `"inf"`, `"-inf"` |
 //! | a duration of a unit | a number of units: microseconds, for job files know no others |
+//! | a time or a date of a year before 0 or after 9999 | a number of microseconds or days since 1970-01-01 |
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::{cast, max, min};
-use arrow::datatypes::{DataType, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit};
+use arrow::datatypes::{DataType, Date32Type, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::json::writer::{
     Encoder, EncoderFactory, EncoderOptions, LineDelimited, NullableEncoder, WriterBuilder, make_encoder,
 };
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// Appends rows to `out`, one object a line.
 ///
@@ -58,9 +61,18 @@ impl EncoderFactory for Lossless {
                 let units = cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone();
                 Box::new(Numbers(move |row: usize| units[row].to_string()))
             }
-            DataType::Timestamp(unit, _) => {
-                check_times(array, *unit)?;
-                return Ok(None);
+            DataType::Timestamp(unit, zone) => {
+                let Some(numbers) = odd_times(array, *unit, zone.as_deref())? else { return Ok(None) };
+                Box::new(OddTimes { numbers, usual: ArrayFormatter::try_new(array, &FORMAT)? })
+            }
+            DataType::Date32 => {
+                let days = array.as_primitive::<Date32Type>();
+                let number = |day: Option<i32>| day.map(i64::from).filter(|day| !DAYS.contains(day));
+                let numbers: Vec<_> = days.iter().map(number).collect();
+                if numbers.iter().all(Option::is_none) {
+                    return Ok(None);
+                }
+                Box::new(OddTimes { numbers, usual: ArrayFormatter::try_new(array, &FORMAT)? })
             }
             // Most columns have none of these, and arrow writes those faster.
             DataType::Float32
@@ -81,27 +93,62 @@ impl EncoderFactory for Lossless {
     }
 }
 
-/// That every time is in a year that can be written: arrow would write the text of its error in the place of the value.
-fn check_times(array: &dyn Array, unit: TimeUnit) -> Result<(), ArrowError> {
-    /// About 250,000 years around 1970, well within what dates are reckoned for.
-    const SECONDS_MAX: i64 = 250_000 * 31_556_952;
+/// The seconds since 1970-01-01 of the years 0 to 9999, which have four digits: other years are written in a way that
+/// nobody reads.
+const SECONDS: Range<i64> = -62_167_219_200..253_402_300_800;
+
+/// The days since 1970-01-01 of these years.
+const DAYS: Range<i64> = SECONDS.start / SECONDS_PER_DAY..SECONDS.end / SECONDS_PER_DAY;
+
+const SECONDS_PER_DAY: i64 = 86_400;
+
+/// How arrow writes times in JSON.
+const FORMAT: FormatOptions<'static> = FormatOptions::new();
+
+/// The microseconds of the times that are in no year of four digits; `None` when there are no such times.
+fn odd_times(array: &dyn Array, unit: TimeUnit, zone: Option<&str>) -> Result<Option<Vec<Option<i64>>>, ArrowError> {
     let per_second = match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
         TimeUnit::Microsecond => 1_000_000,
         TimeUnit::Nanosecond => 1_000_000_000,
     };
+    // Elsewhere a year begins up to a day earlier or later.
+    let margin = if matches!(zone, None | Some("+00:00" | "UTC")) { 0 } else { SECONDS_PER_DAY };
+    let usual = SECONDS.start + margin..SECONDS.end - margin;
+    let is_odd = |time: i64| !usual.contains(&time.div_euclid(per_second));
     let times = cast(array, &DataType::Int64)?;
     let times = times.as_primitive::<Int64Type>();
-    let wrong = [min(times), max(times)].into_iter().flatten().find(|time| (time / per_second).abs() > SECONDS_MAX);
-    match wrong {
-        Some(time) => {
+    if ![min(times), max(times)].into_iter().flatten().any(is_odd) {
+        return Ok(None);
+    }
+    let us = |time: i64| {
+        let us = i128::from(time) * 1_000_000 / i128::from(per_second);
+        i64::try_from(us).map_err(|_| {
             let per_second = if per_second == 1 { String::new() } else { format!("1/{per_second} ") };
-            Err(ArrowError::InvalidArgumentError(format!(
+            ArrowError::InvalidArgumentError(format!(
                 "the time {time} (in {per_second}seconds since 1970) is in no year that can be written"
-            )))
-        }
-        None => Ok(()),
+            ))
+        })
+    };
+    let number = |time: Option<i64>| time.filter(|time| is_odd(*time)).map(us).transpose();
+    times.iter().map(number).collect::<Result<_, _>>().map(Some)
+}
+
+/// Writes times as texts, and some as numbers.
+struct OddTimes<'a> {
+    /// Those that are numbers.
+    numbers: Vec<Option<i64>>,
+    usual: ArrayFormatter<'a>,
+}
+
+impl Encoder for OddTimes<'_> {
+    fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
+        let text = match self.numbers[row] {
+            Some(number) => number.to_string(),
+            None => format!("\"{}\"", self.usual.value(row)),
+        };
+        out.extend_from_slice(text.as_bytes());
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, ListArray, MapArray, StringArray,
-    StructArray, TimestampMicrosecondArray, new_null_array,
+    StructArray, TimestampSecondArray, new_null_array,
 };
 use arrow::buffer::NullBuffer;
 use arrow::compute::{CastOptions, cast_with_options, concat_batches};
@@ -70,14 +70,16 @@ fn column(data_type: &DataType, n_rows: usize, dice: &mut Dice) -> ArrayRef {
             let values: [&[u8]; 4] = [b"", b"\0\xff", b"text", b"\n"];
             Arc::new(nulls.iter().map(|v| v.then(|| dice.pick(&values))).collect::<BinaryArray>())
         }
-        // From the year 1 to the year 9999.
         DataType::Date32 => {
-            let days: Vec<Option<i32>> =
-                nulls.iter().map(|v| v.then(|| dice.pick(&[-719_162, 2_932_896, -1, 0, 20_000]))).collect();
+            // The first and last days of the years 0 to 9999, those beyond, and the first and last of all.
+            let odd = [-719_528, 2_932_896, -719_529, 2_932_897, i32::MIN, i32::MAX, -1, 0, 20_000];
+            let days: Vec<Option<i32>> = nulls.iter().map(|v| v.then(|| dice.pick(&odd))).collect();
             Arc::new(arrow::array::Date32Array::from(days))
         }
         DataType::Timestamp(..) => {
-            whole(dice, &[-62_135_596_800_000_000, 253_402_300_799_999_999, -1, 1, 1_500_000, 1_763_796_600_123_456])
+            let ends = [-62_167_219_200_000_000, 253_402_300_799_999_999];
+            let beyond = [ends[0] - 1, ends[1] + 1, i64::MIN, i64::MAX];
+            whole(dice, &[&ends[..], &beyond, &[-1, 1, 1_500_000, 1_763_796_600_123_456]].concat())
         }
         DataType::Duration(_) => whole(dice, &[i64::MIN, i64::MAX, -1, 1_500_000]),
         DataType::Decimal128(..) => whole(dice, &[99_999_999, -12_345, 7]),
@@ -174,16 +176,28 @@ fn what_arrow_would_lose_is_written() {
 }
 
 #[test]
-fn a_time_in_no_year_is_an_error_and_not_a_text() {
-    let write = |time_us: i64| {
-        let times = TimestampMicrosecondArray::from(vec![None, Some(0), Some(time_us)]).with_timezone("+00:00");
+fn times_of_years_without_four_digits_are_numbers() {
+    let times = vec![None, Some(253_402_300_799), Some(253_402_300_800), Some(-62_167_219_201)];
+    let written = |zone: &str| {
+        let times = TimestampSecondArray::from(times.clone()).with_timezone(zone);
         let rows = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).expect("a column");
-        write_lines(&rows, &mut Vec::new()).map_err(|error| error.to_string())
+        let mut lines = Vec::new();
+        write_lines(&rows, &mut lines).expect("they fit");
+        String::from_utf8(lines).expect("text")
     };
-    assert_eq!(write(-62_135_596_800_000_000), Ok(()));
-    let expected = "Invalid argument error: the time 9223372036854775807 (in 1/1000000 seconds since 1970) is in no year \
-                    that can be written";
-    assert_eq!(write(i64::MAX), Err(expected.into()));
+    let beyond = "{\"t\":253402300800000000}\n{\"t\":-62167219201000000}\n";
+    assert_eq!(written("+00:00"), format!("{{}}\n{{\"t\":\"9999-12-31T23:59:59Z\"}}\n{beyond}"));
+    assert_eq!(written("+02:00"), format!("{{}}\n{{\"t\":253402300799000000}}\n{beyond}"));
+}
+
+#[test]
+fn a_time_beyond_all_microseconds_is_an_error_and_not_a_text() {
+    let times = TimestampSecondArray::from(vec![None, Some(0), Some(i64::MAX)]);
+    let rows = RecordBatch::try_from_iter([("t", Arc::new(times) as ArrayRef)]).expect("a column");
+    let error = write_lines(&rows, &mut Vec::new()).expect_err("it has no number of microseconds");
+    let expected = "Invalid argument error: the time 9223372036854775807 (in seconds since 1970) is in no year that can be \
+                    written";
+    assert_eq!(error.to_string(), expected);
 }
 
 #[test]

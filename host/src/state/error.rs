@@ -15,6 +15,8 @@ pub enum StateError {
         step: String,
         /// `read`, `written`, `opened`.
         doing: &'static str,
+        /// The folder that the store is in.
+        path: PathBuf,
         /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
@@ -45,7 +47,11 @@ impl Explain for StateError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            StateError::Store { .. } => Some("Check the disk that `state.path` is on (the system's temporary folder, if it is not set): space, rights, faults.".into()),
+            StateError::Store { path, .. } => Some(format!(
+                "Check the disk of `{}`: free space, rights, faults. Make room there, or set `state.path` to a folder on a \
+                 larger disk; then start the job again.",
+                path.display()
+            )),
             StateError::Folder { .. } => Some("Set `state.path` to a folder that can be written.".into()),
             StateError::Damaged { .. } => None,
         }

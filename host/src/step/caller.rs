@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::error::Error;
 use crate::event_time::ClockId;
+use crate::ids::PartitionId;
 use crate::metrics::StepMeter;
-use crate::operator::{Call, CallError, Crossed, Rejection};
+use crate::operator::{Call, CallError, Crossed, OpenError, Rejection};
+use crate::step::definition::PlanContext;
 use crate::step::instances::Instances;
 use crate::task::TaskContext;
 use crate::task::pipeline::Cancelled;
@@ -22,6 +24,37 @@ pub(crate) struct Callee<T: ?Sized> {
     pub(crate) crossed: fn(&T) -> Crossed,
     pub(crate) meter: Arc<StepMeter>,
     pub(crate) clock: Option<ClockId>,
+}
+
+impl<T: ?Sized> Callee<T> {
+    /// What the tasks of the step that is planned share. `first` is the instance that the job is checked with, and becomes that
+    /// of partition 0; `open` opens others.
+    pub(crate) fn new(
+        context: &PlanContext<'_>,
+        first: Box<T>,
+        crossed: fn(&T) -> Crossed,
+        open: impl Fn() -> Result<Box<T>, Error> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        let callee = Self {
+            job: context.settings.name.clone(),
+            step: context.step.to_owned(),
+            open: Arc::new(open),
+            instances: Instances::default(),
+            crossed,
+            meter: context.meter.clone(),
+            clock: context.clock,
+        };
+        callee.instances.put(PartitionId(0), first);
+        Arc::new(callee)
+    }
+}
+
+/// That an instance answered `open` as the one that the job was checked with.
+pub(crate) fn same_plan(is_same: bool, operator: &str, step: &str) -> Result<(), Error> {
+    if is_same {
+        return Ok(());
+    }
+    Err(OpenError::PlanChanged { operator: operator.to_owned(), step: step.to_owned() }.into())
 }
 
 /// Calls an operator in one task.

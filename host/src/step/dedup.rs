@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::event_time::{ClockId, is_time_type, times_us};
 use crate::job::table::Table;
 use crate::metrics::StepMeter;
+use crate::plan::describe_type;
 use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StateError, StateTask, StepState};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
@@ -104,7 +105,7 @@ impl StepDefinition for Dedup {
                 }
                 Some((_, field)) => {
                     let hint = "Event times are of type timestamp.";
-                    (format!("column `{time}` has type {}, which is no time", field.data_type()), hint.into())
+                    (format!("column `{time}` has type {}, which is no time", describe_type(field.data_type())), hint.into())
                 }
                 None => (format!("the input has no column `{time}`"), column_hint(&input, time)),
             };

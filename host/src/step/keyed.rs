@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::error::{Error, Internal};
+use crate::plan::describe_type;
 use crate::shuffle::key_encoding::{is_key_type, plain_type};
 use crate::step::partials::PartialOps;
 use crate::step::{Emit, StepFactory};
@@ -90,7 +91,7 @@ impl KeyColumns {
                 let hint =
                     "Keys may be numbers, text, bytes, booleans, dates and times, and lists and structs of them.";
                 problem(
-                    format!("column `{name}` has type {}, which cannot be a key", field.data_type()),
+                    format!("column `{name}` has type {}, which cannot be a key", describe_type(field.data_type())),
                     Some(hint.into()),
                 );
             } else {

@@ -7,7 +7,7 @@ use arrow::datatypes::Schema;
 
 use crate::error::Error;
 use crate::event_time::{EventTime, is_time_type, largest_us};
-use crate::plan::describe_schema;
+use crate::plan::{describe_schema, describe_type};
 use crate::step::keyed::{SpecProblem, column_hint, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
@@ -33,7 +33,7 @@ impl Observe {
             return Err(SpecProblem { key, message, hint: Some(column_hint(schema, name)) });
         };
         if !is_time_type(field.data_type()) {
-            let message = format!("column `{name}` has type {}, which is no time", field.data_type());
+            let message = format!("column `{name}` has type {}, which is no time", describe_type(field.data_type()));
             let hint = format!(
                 "Event times are of type timestamp. Give the column that type in the schema, or make one with a step: \
                  `with = {{ at = \"to_timestamp_millis({name})\" }}`, then `watermark = {{ column = \"at\", … }}`. The rows have {}.",

@@ -6,6 +6,7 @@ use arrow::datatypes::Schema;
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, Rows, SortField};
 
+use crate::plan::describe_type;
 use crate::shuffle::key_encoding::{canonical_floats, plain, plain_type};
 use crate::step::keyed::{SpecProblem, column_hint};
 
@@ -31,8 +32,8 @@ impl Order {
                         order.fields.push(field);
                     } else {
                         let name = input.field(column).name();
-                        let message =
-                            format!("column `{name}` has type {}, which has no order", input.field(column).data_type());
+                        let type_name = describe_type(input.field(column).data_type());
+                        let message = format!("column `{name}` has type {type_name}, which has no order");
                         problems.push(SpecProblem { key: key.into(), message, hint: None });
                     }
                 }

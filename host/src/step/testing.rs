@@ -14,8 +14,8 @@ use crate::ids::{BatchId, PartitionId};
 use crate::job::Settings;
 use crate::metrics::StepMeter;
 use crate::operator::{
-    Aggregator, AggregatorPlan, Call, CallError, CallSite, Grouper, Limit, OpenError, Operator, Reducer, ReducerPlan,
-    Role, StepInfo, Transform, Updater,
+    Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
+    StepInfo,
 };
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::shuffle::{Partitioning, Shuffle};
@@ -327,11 +327,6 @@ impl Registered {
         };
         Box::new(Opened { operator: self.0.clone(), values: values.clone(), plan, spent: false })
     }
-
-    fn refused<T>(&self, role: Role) -> Result<T, OpenError> {
-        let has = vec![Role::Reducer, Role::Aggregator];
-        Err(OpenError::MissingRole { operator: "sum-join-mean".into(), step: "totals".into(), role, has })
-    }
 }
 
 impl Operator for Registered {
@@ -343,24 +338,12 @@ impl Operator for Registered {
         vec![Role::Reducer, Role::Aggregator]
     }
 
-    fn open_transform(&self, _: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
-        self.refused(Role::Transform)
-    }
-
     fn open_reducer(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
         Ok(self.opened(values))
     }
 
     fn open_aggregator(&self, _: &StepInfo, values: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
         Ok(self.opened(values))
-    }
-
-    fn open_grouper(&self, _: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
-        self.refused(Role::Grouper)
-    }
-
-    fn open_updater(&self, _: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
-        self.refused(Role::Updater)
     }
 }
 
@@ -372,20 +355,24 @@ impl Opened {
         assert_eq!(ends.last().map_or(0, |end| *end as usize), rows.num_rows());
         if ends.len() > self.operator.groups_max {
             self.spent = true;
-            let site = CallSite {
-                operator: "sum-join-mean".into(),
-                step: "totals".into(),
-                batch_id: call.batch_id,
-                partition: call.partition,
-                n_rows: rows.num_rows(),
-            };
-            let seen = format!("{} rows", ends.len());
-            return Err(CallError::LimitExceeded { site: Box::new(site), limit: Limit::OutputRows, seen });
+            return Err(too_much("sum-join-mean", call, rows.num_rows(), format!("{} rows", ends.len())));
         }
         self.operator.rows_seen.fetch_add(rows.num_rows() as u64, Ordering::Relaxed);
         self.operator.rows_max_seen.fetch_max(rows.num_rows() as u64, Ordering::Relaxed);
         Ok(())
     }
+}
+
+/// The error of a call with `n_rows` rows that returned too much.
+pub(crate) fn too_much(operator: &str, call: &Call, n_rows: usize, seen: String) -> CallError {
+    let site = CallSite {
+        operator: operator.into(),
+        step: "totals".into(),
+        batch_id: call.batch_id,
+        partition: call.partition,
+        n_rows,
+    };
+    CallError::LimitExceeded { site: Box::new(site), limit: Limit::OutputRows, seen }
 }
 
 /// The rows of each group.

@@ -62,6 +62,15 @@ fn late_rows_have_a_name_of_their_own() {
 }
 
 #[test]
+fn late_rows_that_nobody_reads_are_told_where_they_are_named() {
+    check_keys(
+        "window = { size = '1m', time = 'ts' }\nlate = 'zz'",
+        "9:8 nothing reads from the stream of late rows `zz`; Read it, as in `from = \"zz\"` of a step or a sink, or \
+         remove the key: late rows are then left out and counted.\n",
+    );
+}
+
+#[test]
 fn mistakes_of_running_results_and_windows() {
     check_keys(
         "running = true\noutput = 'append'",

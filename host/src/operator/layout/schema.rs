@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 
+use crate::type_name::describe_type;
+
 /// Fields that a schema from an operator may have, nested ones included: a wide table has a thousand.
 pub const FIELDS_MAX: usize = 4096;
 
@@ -13,6 +15,9 @@ pub const CHILD_DEPTH_MAX: usize = 32;
 
 /// How long a time zone in a schema from an operator may be, in bytes: the longest of the tz database has 32.
 const TIME_ZONE_BYTES_MAX: usize = 64;
+
+/// The zone of times that have none.
+const UTC: &str = "+00:00";
 
 /// A field's type without its children: the contract's `data-type`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,8 +164,10 @@ pub fn contract_schema(schema: &SchemaRef) -> SchemaRef {
 pub fn flatten(schema: &Schema) -> Result<Vec<FlatField>, UnsupportedType> {
     let mut flat = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
-        let unsupported =
-            |data_type: DataType| UnsupportedType { column: field.name().clone(), data_type: data_type.to_string() };
+        let unsupported = |data_type: DataType| UnsupportedType {
+            column: field.name().clone(),
+            data_type: describe_type(&data_type),
+        };
         match contract_field(field).map_err(unsupported)? {
             Some(contract) => push(&mut flat, &contract).map_err(unsupported)?,
             None => push(&mut flat, field).map_err(unsupported)?,
@@ -206,7 +213,8 @@ fn push(flat: &mut Vec<FlatField>, field: &Field) -> Result<(), DataType> {
     children.iter().try_for_each(|child| push(flat, child))
 }
 
-/// The schema that flat fields spell.
+/// The schema that flat fields spell. Times without a zone are in UTC, as all times of a job: so they go together with
+/// those of sources.
 ///
 /// The fields may come from a guest: nothing is taken on trust.
 ///
@@ -294,7 +302,7 @@ fn nest(flat: &FlatType, mut children: Vec<FieldRef>) -> Result<DataType, String
             {
                 return Err(format!("`{}` is no time zone", zone.escape_debug().take(80).collect::<String>()));
             }
-            DataType::Timestamp(*unit, zone.as_deref().map(Arc::from))
+            DataType::Timestamp(*unit, Some(zone.as_deref().unwrap_or(UTC).into()))
         }
         FlatType::Duration(unit) => DataType::Duration(*unit),
         FlatType::Decimal128(precision, scale) => {

@@ -47,7 +47,7 @@ fn any_type(random: &mut Random, depth: usize) -> DataType {
         12 => DataType::Binary,
         13 => DataType::FixedSizeBinary(1 + random.below(5) as i32),
         14 => DataType::Date32,
-        15 => DataType::Timestamp(unit, (random.below(2) == 0).then(|| "+02:00".into())),
+        15 => DataType::Timestamp(unit, Some(if random.below(2) == 0 { "+02:00" } else { "+00:00" }.into())),
         16 => DataType::Duration(unit),
         17 => DataType::Decimal128(20, [-2, 0, 5][random.below(3)]),
         18 | 19 => DataType::Utf8,
@@ -364,11 +364,11 @@ fn types_that_nothing_stands_for_are_refused() {
         assert_eq!(flatten(&schema).unwrap_err().to_string(), expected);
     };
     let message = |name: &str| format!("column `c` has type {name}, which the contract does not carry");
-    check(DataType::Time64(TimeUnit::Nanosecond), &message("Time64(ns)"));
-    check(DataType::Interval(IntervalUnit::DayTime), &message("Interval(DayTime)"));
+    check(DataType::Time64(TimeUnit::Nanosecond), &message("time64(ns)"));
+    check(DataType::Interval(IntervalUnit::DayTime), &message("interval(daytime)"));
     let item = Arc::new(Field::new("item", DataType::Date64, true));
-    check(DataType::List(item), &message("Date64"));
-    check(DataType::FixedSizeBinary(0), &message("FixedSizeBinary(0)"));
+    check(DataType::List(item), &message("date64"));
+    check(DataType::FixedSizeBinary(0), &message("fixedsizebinary(0)"));
 }
 
 #[test]
@@ -396,4 +396,12 @@ fn metadata_stays_with_the_schema() {
     let field = Field::new("c", DataType::LargeUtf8, true).with_metadata(metadata.clone());
     let schema = contract_schema(&Arc::new(Schema::new(vec![field])));
     assert_eq!(schema.field(0).metadata(), &metadata);
+}
+
+#[test]
+fn times_without_a_zone_are_in_utc() {
+    let data_type = FlatType::Timestamp(TimeUnit::Microsecond, None);
+    let flat = FlatField { name: "at".into(), data_type, nullable: true, children: 0 };
+    let schema = unflatten(&[flat]).expect("a right schema");
+    assert_eq!(*schema.field(0).data_type(), crate::source::schema::timestamp());
 }

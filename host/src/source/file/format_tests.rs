@@ -173,7 +173,7 @@ fn schemas_are_found_in_the_first_file() {
     assert_eq!(infer("a.arrows", FileFormat::Arrow(Columns::infer())), expected);
     write_parquet(&dir.path().join("odd.parquet"), &orders(0..3), 10, Compression::UNCOMPRESSED);
     let error = infer("odd.parquet", FileFormat::Parquet(Columns::infer())).expect_err("times of day have no type");
-    assert!(error.ends_with("column `odd` has the type Time32(s), which is not read"), "{error}");
+    assert!(error.ends_with("column `odd` has the type time32(s), which is not read"), "{error}");
     let error = infer("a.csv", FileFormat::Parquet(Columns::infer())).expect_err("no Parquet");
     assert!(error.contains("cannot be told"), "{error}");
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BinaryBuilder, Decimal128Array, StringArray};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BinaryBuilder, Decimal128Array, PrimitiveArray, StringArray,
+};
 use arrow::compute::kernels::cast_utils::parse_decimal;
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Decimal128Type};
+use arrow::datatypes::{DataType, Decimal128Type, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 
 /// Whether a text can be a value of this type.
@@ -44,9 +46,29 @@ pub(super) fn convert(texts: &StringArray, data_type: &DataType) -> Result<Array
             let values: Decimal128Array = texts.iter().map(|text| text.and_then(decimal)).collect();
             Ok(Arc::new(values.with_precision_and_scale(*precision, *scale)?))
         }
+        DataType::Float32 => fitting::<Float32Type>(texts, &options, f32::is_infinite),
+        DataType::Float64 => fitting::<Float64Type>(texts, &options, f64::is_infinite),
         DataType::Duration(_) => cast(&cast_with_options(texts, &DataType::Int64, &options)?, data_type),
         other => cast_with_options(texts, other, &options),
     }
+}
+
+/// Floats; a number that is too large for one is none, and no infinity.
+fn fitting<T: ArrowPrimitiveType>(
+    texts: &StringArray,
+    options: &CastOptions<'_>,
+    is_infinite: fn(T::Native) -> bool,
+) -> Result<ArrayRef, ArrowError> {
+    let floats = cast_with_options(texts, &T::DATA_TYPE, options)?;
+    let values = floats.as_primitive::<T>();
+    // The texts for infinity itself have no digits.
+    let is_too_large =
+        |row: usize| is_infinite(values.value(row)) && texts.value(row).bytes().any(|byte| byte.is_ascii_digit());
+    if !(0..texts.len()).any(|row| values.is_valid(row) && is_too_large(row)) {
+        return Ok(floats);
+    }
+    let fitting = (0..texts.len()).map(|row| (values.is_valid(row) && !is_too_large(row)).then(|| values.value(row)));
+    Ok(Arc::new(fitting.collect::<PrimitiveArray<T>>()))
 }
 
 fn from_hexadecimal(text: &str) -> Option<Vec<u8>> {
@@ -109,6 +131,10 @@ mod tests {
         check("uint64", "18446744073709551615", Some("18446744073709551615"));
         check("float64", "1e3", Some("1000.0"));
         check("float32", "0.5", Some("0.5"));
+        check("float64", "1e400", None);
+        check("float64", "-inf", Some("-inf"));
+        check("float32", "1e39", None);
+        check("float32", "1e38", Some("1e38"));
         check("boolean", "true", Some("true"));
         check("boolean", "2", None);
         check("binary", "00fF", Some("00ff"));

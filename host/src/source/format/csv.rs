@@ -140,6 +140,11 @@ impl CsvOptions {
     }
 }
 
+/// Why a header with two fields of one name is not read.
+pub(in crate::source) fn named_twice(name: &str, first: usize, second: usize) -> String {
+    format!("its header has `{name}` twice: fields {} and {}", first + 1, second + 1)
+}
+
 /// Where the columns of a schema stand in the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::source) struct CsvColumns {
@@ -154,13 +159,18 @@ impl CsvColumns {
     ///
     /// # Errors
     ///
-    /// Which column is missing.
+    /// Which column is missing, or is there twice.
     pub(in crate::source) fn find(schema: &Schema, header: &[String]) -> Result<Self, String> {
         let place = |field: &Arc<Field>| {
-            header.iter().position(|name| name == field.name()).ok_or_else(|| {
+            let mut places = (0..header.len()).filter(|place| header[*place] == *field.name());
+            let place = places.next().ok_or_else(|| {
                 let names: Vec<&str> = header.iter().map(String::as_str).collect();
                 format!("it has no column `{}`; its header has {}", field.name(), list(&names))
-            })
+            })?;
+            match places.next() {
+                Some(second) => Err(named_twice(field.name(), place, second)),
+                None => Ok(place),
+            }
         };
         let places = schema.fields().iter().map(place).collect::<Result<_, _>>()?;
         Ok(Self { n_fields: header.len(), places })

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::convert::guess;
+use super::csv::named_twice;
 use super::{BatchBounds, CsvOptions, LineFormat};
 use crate::source::SourceCounters;
 use crate::source::lines::LineOptions;
@@ -35,8 +36,8 @@ pub(in crate::source) fn infer_csv(
     let names: Vec<String> =
         (1..).zip(first).map(|(number, name)| if options.header { name } else { format!("column_{number}") }).collect();
     for (index, name) in names.iter().enumerate() {
-        if names[..index].contains(name) {
-            return Err(format!("its header has `{name}` twice"));
+        if let Some(first) = names[..index].iter().position(|earlier| earlier == name) {
+            return Err(named_twice(name, first, index));
         }
     }
     let texts = names.iter().map(|name| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>();
@@ -68,7 +69,7 @@ pub(in crate::source) fn infer_csv(
 /// | whole numbers | `int64` |
 /// | numbers | `float64` |
 /// | true, false | `boolean` |
-/// | texts, and values of several kinds | `utf8` |
+/// | texts, and values of several kinds, which are read as their text in JSON | `utf8` |
 /// | lists | `list<…>` |
 /// | objects | `struct<…>` |
 ///
@@ -264,7 +265,7 @@ mod tests {
         check_csv("\u{feff}n,x,s\n1,,a\n-2,0.5,\"b\n\"\n", &with_header, Ok("{n: int64?, x: float64?, s: utf8?}"));
         check_csv("n,x\n1\n2,true", &with_header, Ok("{n: int64?, x: boolean?}"));
         check_csv("n,\n1,2\n", &with_header, Ok("{n: int64?, column_2: int64?}"));
-        check_csv("n,n\n1,2\n", &with_header, Err("its header has `n` twice"));
+        check_csv("n,n\n1,2\n", &with_header, Err("its header has `n` twice: fields 1 and 2"));
         check_csv("n\n", &with_header, Ok("{n: utf8?}"));
         check_csv("\n", &with_header, Err("it has no record"));
         let without = CsvOptions { header: false, null_values: vec!["-".into()], ..CsvOptions::default() };

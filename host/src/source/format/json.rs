@@ -1,17 +1,19 @@
 //! Makes rows of lines of JSON; lines that are none are rejected one by one.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
 use memchr::{memchr_iter, memchr2_iter};
 
-use super::whole::{find_fraction, has_whole_numbers};
+use super::values::{Kinds, find_mistake, may_have_fraction, may_not_have_fitted, with_texts};
 use crate::error::{Error, Internal};
+use crate::plan::describe_type;
 use crate::source::SourceCounters;
 use crate::source::lines::{EmitRows, LineRows, content};
 use crate::source::reject::Rejects;
@@ -30,8 +32,7 @@ const DEPTH_MAX: usize = 64;
 pub(in crate::source) struct JsonRows {
     schema: SchemaRef,
     line_bytes_max: u64,
-    /// Whether a column takes whole numbers, which the decoder makes of any number.
-    has_whole_numbers: bool,
+    kinds: Kinds,
     rejects: Rejects,
     /// Lines to decode, without line ends, one behind the other.
     text: Vec<u8>,
@@ -41,19 +42,32 @@ pub(in crate::source) struct JsonRows {
     positions: Vec<u64>,
 }
 
+/// What is done with objects and lists where texts are wanted, which the decoder does not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Texts {
+    /// Nothing: most lines have none.
+    Untried,
+    /// They are written as texts first.
+    Written,
+    /// Nothing: the lines have none.
+    None,
+}
+
 /// Why lines could not be decoded together.
 enum Failure {
     /// This one is no JSON object.
     Line { index: usize, reason: String },
+    /// These, in their order, have values that do not fit; the others can be decoded.
+    Lines(Vec<(usize, String)>),
     /// One of them does not fit the schema.
     Some { reason: String },
 }
 
 impl JsonRows {
     pub(in crate::source) fn new(schema: SchemaRef, line_bytes_max: u64, rejects: Rejects) -> Self {
-        let has_whole_numbers = schema.fields().iter().any(|field| has_whole_numbers(field.data_type()));
+        let kinds = Kinds::of(schema.fields());
         let (text, ends, positions) = (Vec::new(), Vec::new(), Vec::new());
-        Self { schema, line_bytes_max, has_whole_numbers, rejects, text, ends, positions }
+        Self { schema, line_bytes_max, kinds, rejects, text, ends, positions }
     }
 
     fn line(&self, index: usize) -> &[u8] {
@@ -61,28 +75,42 @@ impl JsonRows {
         &self.text[start..self.ends[index]]
     }
 
-    /// Decodes what has been gathered. Lines are tried together; those that fail together are tried in halves.
+    /// Decodes what has been gathered. Lines are tried together; those that fail together are tried with texts for their
+    /// objects and lists, then in halves.
     fn decode(&mut self) -> Result<Option<RecordBatch>, Error> {
         let internal = |source| Internal { doing: "decoding lines of JSON".into(), source };
         let mut decoded: Vec<RecordBatch> = Vec::new();
-        let mut left = vec![(0, self.ends.len())];
-        while let Some((start, end)) = left.pop() {
+        let mut left = vec![(0, self.ends.len(), Texts::Untried)];
+        while let Some((start, end, texts)) = left.pop() {
             if start == end {
                 continue;
             }
-            match self.decode_lines(start, end).map_err(internal)? {
+            match self.decode_lines(start, end, texts).map_err(internal)? {
                 Ok(rows) => decoded.extend(rows),
                 Err(Failure::Line { index, reason }) => {
                     // The lines before it are decoded again, without it; the stack gives them first.
-                    left.push((index + 1, end));
-                    left.push((start, index));
+                    left.push((index + 1, end, texts));
+                    left.push((start, index, texts));
                     self.reject(index, reason);
+                }
+                Err(Failure::Lines(lines)) => {
+                    let mut end = end;
+                    for (index, reason) in lines.into_iter().rev() {
+                        left.push((index + 1, end, texts));
+                        end = index;
+                        self.reject(index, reason);
+                    }
+                    left.push((start, end, texts));
+                }
+                Err(Failure::Some { .. }) if texts == Texts::Untried && self.have_texts(start, end) => {
+                    left.push((start, end, Texts::Written));
                 }
                 Err(Failure::Some { reason }) if end - start == 1 => self.reject(start, reason),
                 Err(Failure::Some { .. }) => {
+                    let texts = if texts == Texts::Written { texts } else { Texts::None };
                     let middle = start + (end - start) / 2;
-                    left.push((middle, end));
-                    left.push((start, middle));
+                    left.push((middle, end, texts));
+                    left.push((start, middle, texts));
                 }
             }
         }
@@ -96,13 +124,29 @@ impl JsonRows {
         }
     }
 
+    /// Whether objects or lists of some lines stand where texts are wanted.
+    fn have_texts(&self, start: usize, end: usize) -> bool {
+        self.kinds.text && (start..end).any(|index| with_texts(self.line(index), self.schema.fields()).is_some())
+    }
+
     /// Decodes some lines, if each is one object that fits the schema.
-    fn decode_lines(&self, start: usize, end: usize) -> Result<Result<Option<RecordBatch>, Failure>, ArrowError> {
+    fn decode_lines(
+        &self,
+        start: usize,
+        end: usize,
+        texts: Texts,
+    ) -> Result<Result<Option<RecordBatch>, Failure>, ArrowError> {
         let builder = ReaderBuilder::new(Arc::clone(&self.schema)).with_batch_size(end - start + 1);
-        let mut decoder: Decoder = builder.build_decoder()?;
+        // Numbers and booleans are texts where texts are wanted, as they are written.
+        let mut decoder: Decoder = builder.with_coerce_primitive(true).build_decoder()?;
         for index in start..end {
-            let line = self.line(index);
-            let reason = match decoder.decode(line) {
+            let mut line = Cow::Borrowed(self.line(index));
+            if texts == Texts::Written
+                && let Some(written) = with_texts(&line, self.schema.fields())
+            {
+                line = Cow::Owned(written);
+            }
+            let reason = match decoder.decode(&line) {
                 Err(error) => describe(&error),
                 Ok(n_bytes) if n_bytes < line.len() => "more than one object on the line".into(),
                 Ok(_) if decoder.has_partial_record() => "the object has no end".into(),
@@ -111,7 +155,22 @@ impl JsonRows {
             };
             return Ok(Err(Failure::Line { index, reason }));
         }
-        Ok(decoder.flush().map_err(|error| Failure::Some { reason: describe(&error) }))
+        let rows = match decoder.flush() {
+            Ok(rows) => rows,
+            Err(error) => {
+                let mut reason = describe(&error);
+                self.schema.fields().iter().for_each(|field| name_types(field.data_type(), &mut reason));
+                return Ok(Err(Failure::Some { reason }));
+            }
+        };
+        if rows.as_ref().is_some_and(may_not_have_fitted) {
+            let wrong = |index| find_mistake(self.line(index), self.schema.fields()).map(|reason| (index, reason));
+            let lines: Vec<_> = (start..end).filter_map(wrong).collect();
+            if !lines.is_empty() {
+                return Ok(Err(Failure::Lines(lines)));
+            }
+        }
+        Ok(Ok(rows))
     }
 
     fn reject(&mut self, index: usize, reason: String) {
@@ -156,6 +215,20 @@ fn describe(error: &ArrowError) -> String {
     }
 }
 
+/// Calls types in a message as job files do.
+fn name_types(data_type: &DataType, message: &mut String) {
+    match data_type {
+        DataType::List(item) | DataType::Map(item, _) => name_types(item.data_type(), message),
+        DataType::Struct(fields) => fields.iter().for_each(|field| name_types(field.data_type(), message)),
+        simple => {
+            let arrow_name = format!(" as {simple}");
+            if let Some(start) = message.find(&arrow_name) {
+                message.replace_range(start..start + arrow_name.len(), &format!(" as {}", describe_type(simple)));
+            }
+        }
+    }
+}
+
 impl LineRows for JsonRows {
     fn add(&mut self, run_start: u64, run: &[u8], emit: &mut EmitRows<'_>) -> Result<(), Error> {
         let mut start = 0;
@@ -173,8 +246,8 @@ impl LineRows for JsonRows {
             } else if is_too_deep(line) {
                 let reason = format!("objects and lists stand more than {DEPTH_MAX} deep within one another");
                 self.rejects.reject(position, reason, Some(line));
-            } else if self.has_whole_numbers
-                && let Some(reason) = find_fraction(line, self.schema.fields())
+            } else if (self.kinds.binary || (self.kinds.whole && may_have_fraction(line)))
+                && let Some(reason) = find_mistake(line, self.schema.fields())
             {
                 self.rejects.reject(position, reason, Some(line));
             } else {

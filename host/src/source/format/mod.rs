@@ -28,7 +28,7 @@ mod json;
 mod record;
 #[cfg(test)]
 mod tests;
-mod whole;
+mod values;
 
 /// What a line is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -144,6 +144,52 @@ fn a_header_without_a_declared_column_fails_by_name() {
 }
 
 #[test]
+fn a_header_that_names_a_declared_column_twice_fails_by_name() {
+    let read = |header: &str| {
+        let input = format!("{header}\n1,a,2\n");
+        read_as(&csv(CsvOptions::default()), &[input.as_bytes()], &LineOptions::default(), &BadRows::Drop)
+    };
+    let error = read("n,s,n").outcome.expect_err("which of the two is meant?");
+    assert_eq!(error.to_string(), "`peer` cannot be read: its header has `n` twice: fields 1 and 3");
+    // Nobody reads these.
+    assert_eq!(read("n,s,x").rows, ["1|a"]);
+}
+
+#[test]
+fn values_of_json_are_texts_where_texts_are_wanted() {
+    let format = LineFormat::Json(schema(&[("n", "int64"), ("s", "utf8"), ("l", "list<utf8>")]));
+    check(
+        &format,
+        "{\"s\": \"a\", \"n\": 1}\n{\"s\": 1.50}\n{\"s\": true, \"l\": [1, \"b\", null]}\n{\"s\": null}\n\
+         {\"s\": {\"k\" : [1, \"x y\"]}, \"n\": 2}\n{\"n\": \"x\"}\n{\"s\": [], \"l\": [[1], {}]}\n",
+        &["1|a|-", "-|1.50|-", "-|true|[1, b, ]", "-|-|-", "2|{\"k\":[1,\"x y\"]}|-", "-|[]|[[1], {}]"],
+        &[(110, "whilst decoding field 'n': failed to parse \"x\" as int64", Some("{\"n\": \"x\"}"))],
+    );
+}
+
+#[test]
+fn values_of_json_that_do_not_fit_are_rejected() {
+    let columns = [("x", "float64"), ("f", "float32"), ("b", "binary"), ("t", "timestamp")];
+    let format = LineFormat::Json(schema(&columns));
+    check(
+        &format,
+        "{\"x\": 1e400}\n{\"x\": \"inf\", \"b\": \"abc\"}\n{\"x\": \"-inf\", \"b\": \"abcd\"}\n{\"f\": -1e39}\n\
+         {\"t\": 9223372036854775808}\n{\"t\": 0}\n",
+        &["-inf|-|abcd|-", "-|-|-|1970-01-01T00:00:00Z"],
+        &[
+            (0, "`x` has 1e400, which does not fit float64", Some("{\"x\": 1e400}")),
+            (
+                13,
+                "`b` must be hexadecimal, two digits a byte, and \"abc\" is not",
+                Some("{\"x\": \"inf\", \"b\": \"abc\"}"),
+            ),
+            (65, "`f` has -1e39, which does not fit float32", Some("{\"f\": -1e39}")),
+            (78, "`t` has 9223372036854775808, which does not fit timestamp", Some("{\"t\": 9223372036854775808}")),
+        ],
+    );
+}
+
+#[test]
 fn lines_of_json_that_are_no_rows_are_rejected_with_their_place() {
     let format = LineFormat::Json(schema(&[("n", "int64"), ("s", "utf8")]));
     check(

@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::xxh3_128;
 
+use super::LsmStore;
 use super::stored::{
     TABLES_MAX, is_whole, key_and_value, slot_and_key, slot_end, slot_start, stored_key, stored_value,
 };
-use super::{LsmStore, store_error};
 use crate::state::{Change, Changes, MemoryTable, StateError, StateTable, Visit, locked};
 
 /// Entries that one write batch removes at most when slots are dropped: each takes memory until it is written.
@@ -110,7 +110,7 @@ impl LsmTable {
     }
 
     fn failed<E: Into<fjall::Error>>(&self, doing: &'static str) -> impl FnOnce(E) -> StateError {
-        store_error(&self.step, doing)
+        self.store.failed(&self.step, doing)
     }
 
     fn damaged(&self, what: &str) -> StateError {

@@ -164,6 +164,17 @@ pub(crate) fn parse(text: &str) -> Result<Expression, ExpressionProblem> {
     if !cursor.eat('(') {
         return Err(malformed("has no argument in parentheses".into()));
     }
+    if let Some(computed) = computed_argument(cursor.0) {
+        // A name that a quote in the expression does not end.
+        let quote = if computed.contains('"') { '\'' } else { '"' };
+        return Err((
+            format!("`{text}` computes its argument, and that must be a column"),
+            Some(format!(
+                "Make the column in a step before, as in `with = {{ value = {quote}{computed}{quote} }}`, and write \
+                 `{name}(value)`."
+            )),
+        ));
+    }
     let expression = cursor.arguments(function).map_err(malformed)?;
     if !cursor.eat(')') {
         return Err(malformed("has no `)` after its argument".into()));
@@ -172,6 +183,30 @@ pub(crate) fn parse(text: &str) -> Result<Expression, ExpressionProblem> {
         return Err(malformed("goes on after its `)`".into()));
     }
     Ok(expression)
+}
+
+/// The first argument when it is an expression, and no column; `rest` stands behind the opening parenthesis.
+fn computed_argument(rest: &str) -> Option<&str> {
+    let (mut depth, mut is_quoted, mut is_computed) = (0_u32, false, false);
+    let end = rest.find(|letter: char| {
+        match letter {
+            '"' => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            ',' | ')' if depth == 0 => return true,
+            '(' => (depth, is_computed) = (depth + 1, true),
+            ')' => depth -= 1,
+            '+' | '-' | '*' | '/' | '%' | '|' | '<' | '>' | '=' | '!' | '\'' => is_computed = true,
+            _ => {}
+        }
+        false
+    })?;
+    let argument = rest[..end].trim();
+    let mut cursor = Cursor(argument);
+    let argument = if cursor.eat_words(&["distinct"]) { cursor.0.trim() } else { argument };
+    let is_case = Cursor(argument).eat_words(&["case", "when"]);
+    // `first(column order by other)` is something else, and `*` is for `count`.
+    let has_order = || argument.to_lowercase().contains(" order by ");
+    ((is_computed || is_case) && argument != "*" && !has_order()).then_some(argument)
 }
 
 /// What has not been read yet.
@@ -385,6 +420,9 @@ mod tests {
         check("count(*", Err("`count(*` has no `)` after its argument"));
         check("sum(a, b)", Err("`sum(a, b)` has no `)` after its argument"));
         check("sum(a) + 1", Err("`sum(a) + 1` goes on after its `)`"));
+        for text in ["sum(i+1)", "sum(-i)", "avg(abs(i))", "sum(case when a then b end)", "percentile(i * 2, 0.5)"] {
+            check(text, Err(&format!("`{text}` computes its argument, and that must be a column")));
+        }
         check("sum(*)", Err("`sum(*)` needs a column: only `count` takes `*`"));
         check(r#"sum("a)"#, Err(r#"`sum("a)` has a quote that is not closed"#));
         check("min(distinct a)", Err("`min(distinct a)` cannot have `distinct`: only `count`, `sum` and `avg` can"));
@@ -406,6 +444,14 @@ mod tests {
         assert_eq!(hint("collect_lst(a)"), "Did you mean `collect_list`?");
         assert_eq!(hint("first(a) ignore nulls"), "Write it as in `first(column order by time ignore nulls)`.");
         assert_eq!(hint("percentile(a)"), "Write it as in `percentile(column, 0.5)`.");
+        assert_eq!(
+            hint("sum(i + 1)"),
+            "Make the column in a step before, as in `with = { value = \"i + 1\" }`, and write `sum(value)`."
+        );
+        assert_eq!(
+            hint("count(distinct \"a b\" || c)"),
+            "Make the column in a step before, as in `with = { value = '\"a b\" || c' }`, and write `count(value)`."
+        );
         assert!(hint("median(a)").starts_with("Write `count(*)`, or one of these of a column: `count`, `sum`, "));
     }
 }

@@ -65,6 +65,7 @@ use arrow::datatypes::{DataType, Schema, SchemaRef};
 pub use expression::Function;
 
 use crate::error::{Error, Explain, Fault};
+use crate::plan::describe_type;
 use crate::step::StepFactory;
 use crate::step::keyed::{KeyColumns, KeyedStep, SpecProblem};
 use crate::step::partials::PartialOps;
@@ -191,7 +192,10 @@ impl KeyedStep for AggregateSpec {
 #[non_exhaustive]
 pub enum AggregateError {
     /// A value does not fit its type.
-    #[error("`{text}` overflowed in column `{column}` of step `{step}`: a value does not fit {data_type}")]
+    #[error(
+        "`{text}` overflowed in column `{column}` of step `{step}`: a value does not fit {}",
+        describe_type(data_type)
+    )]
     Overflow {
         /// The step.
         step: String,
@@ -231,7 +235,7 @@ impl Explain for AggregateError {
                 format!("Give `{text}` a column with fewer digits behind the point.")
             }
             AggregateError::Overflow { text, .. } => {
-                format!("Give `{text}` a column of type float64 or decimal128, which hold larger numbers.")
+                format!("Give `{text}` a column of type float64 or decimal, which hold larger numbers.")
             }
             AggregateError::TooLarge { is_one_key: true, .. } => {
                 "Group by more columns, so that a key has fewer rows; `approx_distinct` and `approx_percentile` need the \

@@ -13,6 +13,7 @@ use super::moments::{Spread, Spreads};
 use super::percentile::Percentile;
 use super::sums::{Avg, Numbers, Sum};
 use super::t_digest::ApproxPercentile;
+use crate::plan::describe_type;
 use crate::shuffle::key_encoding::{is_key_type, plain_type};
 use crate::step::keyed::column_hint;
 
@@ -91,7 +92,10 @@ impl Aggregate {
         let accumulator = aggregate.try_accumulator().map_err(|Mismatch { column, hint }| {
             let Column { index, data_type, .. } = &aggregate.columns[column];
             let column = input.field(*index).name();
-            (format!("`{}` cannot work: column `{column}` has type {data_type}", aggregate.text), Some(hint.into()))
+            (
+                format!("`{}` cannot work: column `{column}` has type {}", aggregate.text, describe_type(data_type)),
+                Some(hint.into()),
+            )
         })?;
         let partials = accumulator.partial_fields().into_iter();
         let partials = partials.map(|field| field.clone().with_name(format!("{name}.{}", field.name()))).collect();

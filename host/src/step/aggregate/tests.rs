@@ -109,8 +109,8 @@ fn a_sum_that_does_not_fit_is_an_error_whatever_the_order() {
     let error = run(&input, &[], &["sum(c)"]).expect_err("it does not fit");
     assert_eq!(
         error.report(),
-        "error: `sum(c)` overflowed in column `c0` of step `totals`: a value does not fit Int64\n\n\
-         hint: Give `sum(c)` a column of type float64 or decimal128, which hold larger numbers.\n"
+        "error: `sum(c)` overflowed in column `c0` of step `totals`: a value does not fit int64\n\n\
+         hint: Give `sum(c)` a column of type float64 or decimal, which hold larger numbers.\n"
     );
     let large = Decimal128Array::from(vec![10i128.pow(38) - 1; 3]).with_precision_and_scale(38, 0).expect("it fits");
     let input = rows(vec![("c", Arc::new(large) as ArrayRef)]);
@@ -140,7 +140,7 @@ fn every_mistake_is_reported_with_its_place() {
         [
             "by: the input has no column `wodr` (Did you mean `word`?)",
             "select.count: there is no aggregate `cuont` (Did you mean `count`?)",
-            "select.total: `sum(word)` cannot work: column `word` has type Utf8 \
+            "select.total: `sum(word)` cannot work: column `word` has type utf8 \
              (It needs integers, floats or decimals of up to 128 bits; `count`, `first` and `collect_list` take \
              columns of any type.)",
             "select.least: the input has no column `wrod` (Did you mean `word`?)",
@@ -290,16 +290,16 @@ fn types_that_do_not_fit_are_refused_with_what_would() {
         (problem.message, problem.hint.unwrap_or_default())
     };
     for (select, message, hint) in [
-        ("stddev(text)", "column `text` has type Utf8", "It needs integers, floats"),
-        ("approx_percentile(text, 0.5)", "column `text` has type Utf8", "It needs integers, floats"),
-        ("percentile(text, [0.5])", "column `text` has type Utf8", "It needs integers, floats"),
-        ("sum(distinct text)", "column `text` has type Utf8", "It needs integers, floats"),
-        ("bool_or(text)", "column `text` has type Utf8", "It needs booleans; `min` and `max` take"),
-        ("count(distinct span)", "column `span` has type Interval(YearMonth)", "Values can be told apart that are"),
-        ("collect_set(span)", "column `span` has type Interval(YearMonth)", "Values can be told apart that are"),
-        ("min(span)", "column `span` has type Interval(YearMonth)", "It needs numbers, text, bytes"),
-        ("first(text order by span)", "column `span` has type Interval(YearMonth)", "A row is chosen by numbers"),
-        ("max_by(text, list)", "column `list` has type Struct(", "A row is chosen by numbers"),
+        ("stddev(text)", "column `text` has type utf8", "It needs integers, floats"),
+        ("approx_percentile(text, 0.5)", "column `text` has type utf8", "It needs integers, floats"),
+        ("percentile(text, [0.5])", "column `text` has type utf8", "It needs integers, floats"),
+        ("sum(distinct text)", "column `text` has type utf8", "It needs integers, floats"),
+        ("bool_or(text)", "column `text` has type utf8", "It needs booleans; `min` and `max` take"),
+        ("count(distinct span)", "column `span` has type interval(yearmonth)", "Values can be told apart that are"),
+        ("collect_set(span)", "column `span` has type interval(yearmonth)", "Values can be told apart that are"),
+        ("min(span)", "column `span` has type interval(yearmonth)", "It needs numbers, text, bytes"),
+        ("first(text order by span)", "column `span` has type interval(yearmonth)", "A row is chosen by numbers"),
+        ("max_by(text, list)", "column `list` has type struct<", "A row is chosen by numbers"),
     ] {
         let (seen, seen_hint) = problem(select);
         assert!(seen.starts_with(&format!("`{select}` cannot work: {message}")), "{seen}");

@@ -138,6 +138,6 @@ fn what_is_wrong_is_told() {
     let step = Dedup { by: vec!["kee".into()], time: Some("n".into()), within: None };
     assert_eq!(
         problems(&step, true),
-        ["dedup.by the input has no column `kee`", "dedup.time column `n` has type Int64, which is no time"]
+        ["dedup.by the input has no column `kee`", "dedup.time column `n` has type int64, which is no time"]
     );
 }

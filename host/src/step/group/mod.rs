@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::error::Error;
 use crate::job::OperatorStep;
 use crate::job::steps::{read_inner_plugin, read_partitions};
 use crate::job::table::Table;
-use crate::operator::{Grouper, Limits, OpenError};
-use crate::plan::PlannedOperator;
+use crate::operator::{Grouper, Limits};
+use crate::plan::{PlannedOperator, describe_type};
 use crate::shuffle::Partitioning;
-use crate::step::caller::{Callee, OpenInstance};
+use crate::step::caller::{Callee, same_plan};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::{keyed_schema, value_columns};
 use crate::step::keyed::{KeyColumns, SpecProblem};
@@ -102,24 +101,14 @@ impl StepDefinition for Group {
         });
         let read_schemas: Vec<SchemaRef> = read_schemas.collect();
         let output = keyed_schema(&keys[0], &plan.writes);
-        let open: OpenInstance<dyn Grouper> = {
+        let callee = {
             let (operator, key_schema, plan) = (operator.clone(), key_schema.clone(), plan.clone());
-            Arc::new(move || {
+            Callee::new(context, first, Grouper::bytes_crossed, move || {
                 let instance = operator.open_grouper(&info, &key_schema, &schemas)?;
                 same_plan(*instance.plan() == plan, operator.name(), &info.step)?;
                 Ok(instance)
             })
         };
-        let callee = Callee {
-            job: context.settings.name.clone(),
-            step: context.step.to_owned(),
-            open,
-            instances: Default::default(),
-            crossed: Grouper::bytes_crossed,
-            meter: context.meter.clone(),
-            clock: context.clock,
-        };
-        callee.instances.put(crate::ids::PartitionId(0), first);
         let sides = keys.iter().map(|keys| GatherSide {
             prepare: None,
             partitioning: Partitioning::Hash { columns: keys.indices.clone() },
@@ -141,7 +130,7 @@ impl StepDefinition for Group {
             read_schemas,
             output: output.clone(),
             bounds: context.bounds(&self.operator),
-            callee: Arc::new(callee),
+            callee,
         };
         let factory = Arc::new(calls::GroupFactory(Arc::new(grouping)));
         let planned = PlannedOperator {
@@ -170,9 +159,9 @@ fn keys_of_sides(context: &PlanContext<'_>, by: &[String], problems: &mut Vec<Sp
                 let message = format!(
                     "the key `{}` has type {} in `{}` and {} in `{}`",
                     field.name(),
-                    first.data_type(),
+                    describe_type(first.data_type()),
                     context.sides[0].names.join(", "),
-                    field.data_type(),
+                    describe_type(field.data_type()),
                     side.names.join(", ")
                 );
                 let hint = format!("Give one of them a step `cast = {{ {} = \"…\" }}`.", field.name());
@@ -188,14 +177,6 @@ fn keys_of_sides(context: &PlanContext<'_>, by: &[String], problems: &mut Vec<Sp
         keys.fields.iter_mut().zip(&nullable).for_each(|(field, nullable)| field.set_nullable(*nullable));
     }
     keys
-}
-
-/// That an instance answered `open` as the one that the job was checked with.
-pub(crate) fn same_plan(is_same: bool, operator: &str, step: &str) -> Result<(), Error> {
-    if is_same {
-        return Ok(());
-    }
-    Err(OpenError::PlanChanged { operator: operator.to_owned(), step: step.to_owned() }.into())
 }
 
 /// What the rows of a side are cut into.

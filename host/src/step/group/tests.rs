@@ -13,11 +13,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::job::{OperatorRef, Settings};
 use crate::operator::{
-    Aggregator, Call, CallError, CallSite, Grouped, GrouperOutput, GrouperPlan, Limit, Operator, Reducer, Rejection,
-    Role, StepInfo, Transform, Updater,
+    Call, CallError, Grouped, GrouperOutput, GrouperPlan, Limit, OpenError, Operator, Rejection, Role, StepInfo,
 };
 use crate::step::test_rows::{Cut, cut, flat, map_tasks, schema, settings, sorted};
-use crate::step::testing::{DefinitionRun, TestBatch, groups, texts};
+use crate::step::testing::{DefinitionRun, TestBatch, groups, texts, too_much};
 
 /// Writes for each group the numbers of its rows, as in `1,4/2`: input after input. Numbers that seven divides are rejected
 /// besides.
@@ -50,11 +49,6 @@ impl fmt::Debug for Opened {
     }
 }
 
-fn refused<T>(step: &StepInfo, role: Role) -> Result<T, OpenError> {
-    let has = vec![Role::Grouper];
-    Err(OpenError::MissingRole { operator: "numbers".into(), step: step.step.clone(), role, has })
-}
-
 impl Operator for Numbers {
     fn name(&self) -> &str {
         "numbers"
@@ -64,26 +58,10 @@ impl Operator for Numbers {
         vec![Role::Grouper]
     }
 
-    fn open_transform(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
-        refused(step, Role::Transform)
-    }
-
-    fn open_reducer(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
-        refused(step, Role::Reducer)
-    }
-
-    fn open_aggregator(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
-        refused(step, Role::Aggregator)
-    }
-
     fn open_grouper(&self, _: &StepInfo, _: &SchemaRef, values: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
         let reads = values.iter().map(|values| values.index_of("n").into_iter().collect()).collect();
         let writes = Arc::new(Schema::new(vec![Field::new("numbers", DataType::Utf8, false)]));
         Ok(Box::new(Opened { seen: self.0.clone(), plan: GrouperPlan { reads, writes }, spent: false }))
-    }
-
-    fn open_updater(&self, step: &StepInfo, _: &SchemaRef, _: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
-        refused(step, Role::Updater)
     }
 }
 
@@ -97,15 +75,7 @@ impl Grouper for Opened {
         let n_rows = inputs.iter().map(|input| input.rows.num_rows()).sum();
         if keys.num_rows() > self.seen.groups_max {
             self.spent = true;
-            let site = CallSite {
-                operator: "numbers".into(),
-                step: "totals".into(),
-                batch_id: call.batch_id,
-                partition: call.partition,
-                n_rows,
-            };
-            let seen = format!("{} groups", keys.num_rows());
-            return Err(CallError::LimitExceeded { site: Box::new(site), limit: Limit::OutputRows, seen });
+            return Err(too_much("numbers", call, n_rows, format!("{} groups", keys.num_rows())));
         }
         self.seen.calls.lock().unwrap().push((keys.num_rows(), n_rows));
         let mut written = vec![Vec::new(); keys.num_rows()];
@@ -246,5 +216,5 @@ fn inputs_whose_keys_differ_do_not_fit() {
     let problems =
         DefinitionRun::plan(&step, &[schema(), Arc::new(other)], &settings(1), false).err().expect("two types");
     assert_eq!(problems[0].key, "cogroup.by");
-    assert_eq!(problems[0].message, "the key `key` has type Utf8 in `side-0` and Int64 in `side-1`");
+    assert_eq!(problems[0].message, "the key `key` has type utf8 in `side-0` and int64 in `side-1`");
 }

@@ -25,10 +25,9 @@ use crate::operator::{Limits, Timeouts, Updater, UpdaterPlan};
 use crate::plan::PlannedOperator;
 use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StepState};
-use crate::step::caller::{Callee, OpenInstance};
+use crate::step::caller::{Callee, same_plan};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::{keyed_schema, value_columns};
-use crate::step::group::same_plan;
 use crate::step::keyed::{KeyColumns, SpecProblem};
 use crate::step::transform::CallBounds;
 
@@ -102,24 +101,14 @@ impl StepDefinition for UpdateState {
         let read_schema = Schema::new(plan.reads.iter().map(|&index| values.field(index).clone()).collect::<Vec<_>>());
         let reads: Vec<String> = read_schema.fields().iter().map(|field| field.name().clone()).collect();
         let output = keyed_schema(&keys, &plan.writes);
-        let open: OpenInstance<dyn Updater> = {
+        let callee = {
             let (operator, key_schema, plan) = (operator.clone(), key_schema.clone(), plan.clone());
-            Arc::new(move || {
+            Callee::new(context, first, Updater::bytes_crossed, move || {
                 let instance = operator.open_updater(&info, &key_schema, &values)?;
                 same_plan(*instance.plan() == plan, operator.name(), &info.step)?;
                 Ok(instance)
             })
         };
-        let callee = Callee {
-            job: context.settings.name.clone(),
-            step: context.step.to_owned(),
-            open,
-            instances: Default::default(),
-            crossed: Updater::bytes_crossed,
-            meter: context.meter.clone(),
-            clock: context.clock,
-        };
-        callee.instances.put(crate::ids::PartitionId(0), first);
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
         let state = StepState::new(context.step, 2, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
@@ -136,7 +125,7 @@ impl StepDefinition for UpdateState {
             bounds: context.bounds(&self.operator),
             clock: context.clock,
             state: state.clone(),
-            callee: Arc::new(callee),
+            callee,
         };
         let planned = PlannedOperator {
             sha256: operator.sha256(),

@@ -15,11 +15,10 @@ use crate::event_time::Watermark;
 use crate::ids::BatchId;
 use crate::job::{OperatorRef, Settings};
 use crate::operator::{
-    Aggregator, Call, CallError, CallSite, Calling, Change, Grouper, Limit, OpenError, Operator, Reducer, Role,
-    StepInfo, TimeoutChange, Transform, UpdaterInput, UpdaterOutput,
+    Call, CallError, Calling, Change, OpenError, Operator, Role, StepInfo, TimeoutChange, UpdaterInput, UpdaterOutput,
 };
 use crate::step::test_rows::{Cut, cut, flat, map_tasks, schema, settings, sorted};
-use crate::step::testing::{DefinitionRun, TestBatch, groups, texts};
+use crate::step::testing::{DefinitionRun, TestBatch, groups, texts, too_much};
 
 /// What becomes of a key: the sum that it has then, if it has one, and its timeout, if it is to be another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,11 +78,6 @@ impl fmt::Debug for Opened {
     }
 }
 
-fn refused<T>(step: &StepInfo, role: Role) -> Result<T, OpenError> {
-    let has = vec![Role::Updater];
-    Err(OpenError::MissingRole { operator: "sums".into(), step: step.step.clone(), role, has })
-}
-
 impl Operator for Registered {
     fn name(&self) -> &str {
         "sums"
@@ -91,22 +85,6 @@ impl Operator for Registered {
 
     fn roles(&self) -> Vec<Role> {
         vec![Role::Updater]
-    }
-
-    fn open_transform(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Transform>, OpenError> {
-        refused(step, Role::Transform)
-    }
-
-    fn open_reducer(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Reducer>, OpenError> {
-        refused(step, Role::Reducer)
-    }
-
-    fn open_aggregator(&self, step: &StepInfo, _: &SchemaRef) -> Result<Box<dyn Aggregator>, OpenError> {
-        refused(step, Role::Aggregator)
-    }
-
-    fn open_grouper(&self, step: &StepInfo, _: &SchemaRef, _: &[SchemaRef]) -> Result<Box<dyn Grouper>, OpenError> {
-        refused(step, Role::Grouper)
     }
 
     fn open_updater(&self, _: &StepInfo, _: &SchemaRef, values: &SchemaRef) -> Result<Box<dyn Updater>, OpenError> {
@@ -144,15 +122,7 @@ impl Updater for Opened {
         let n_keys = input.keys.num_rows();
         if n_keys > self.sums.keys_max {
             self.spent = true;
-            let site = CallSite {
-                operator: "sums".into(),
-                step: "totals".into(),
-                batch_id: call.batch_id,
-                partition: call.partition,
-                n_rows: input.values.num_rows(),
-            };
-            let seen = format!("{n_keys} keys");
-            return Err(CallError::LimitExceeded { site: Box::new(site), limit: Limit::OutputRows, seen });
+            return Err(too_much("sums", call, input.values.num_rows(), format!("{n_keys} keys")));
         }
         self.sums.calls.lock().unwrap().push((call.batch_id, n_keys, input.values.num_rows()));
         let mut states = input.state.column(0).as_primitive::<Int64Type>().iter().flatten();

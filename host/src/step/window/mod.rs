@@ -22,6 +22,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::event_time::{ClockId, Watermark, is_time_type};
 use crate::job::Settings;
 use crate::job::table::Table;
+use crate::plan::describe_type;
 use crate::shuffle::Partitioning;
 use crate::source::schema::UTC;
 use crate::state::StepState;
@@ -143,7 +144,7 @@ impl Window {
                     let hint = "Event times are of type timestamp.".into();
                     problem(
                         "time",
-                        format!("column `{name}` has type {}, which is no time", field.data_type()),
+                        format!("column `{name}` has type {}, which is no time", describe_type(field.data_type())),
                         Some(hint),
                     );
                 }
