@@ -140,6 +140,7 @@ fn shifted(rows: &RecordBatch) -> anyhow::Result<RecordBatch> {
 
 fn plan(definition: &JoinDefinition) -> anyhow::Result<Gather> {
     let side = |name: &str, rows: RecordBatch| Side {
+        times: Default::default(),
         names: vec![name.to_owned()],
         schema: rows.schema(),
         clock: Some(ClockId(0)),

@@ -25,6 +25,7 @@ use crate::step::definition::{Body, PlanContext, Side};
 use crate::step::keyed::KeyColumns;
 use crate::step::observe::Observe;
 use crate::step::order::Order;
+use crate::step::times::TimeColumns;
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
 ///
@@ -42,6 +43,7 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         tables: HashMap::new(),
         kinds: HashMap::new(),
         watermarks: HashMap::new(),
+        times: HashMap::new(),
         event_times: Vec::new(),
         clocks: Vec::new(),
         states: Vec::new(),
@@ -68,6 +70,8 @@ struct Builder<'a> {
     kinds: HashMap<String, PhysicalKind>,
     /// The watermarks that the rows of a source or step follow.
     watermarks: HashMap<String, BTreeSet<usize>>,
+    /// What is known of the times in the columns of a source or step; of one that is not there, nothing.
+    times: HashMap<String, TimeColumns>,
     event_times: Vec<EventTime>,
     clocks: Vec<Vec<usize>>,
     states: Vec<Arc<StepState>>,
@@ -158,6 +162,8 @@ impl<'a> Builder<'a> {
                         Ok(observe) => {
                             self.event_times.push(event_time.clone());
                             self.watermarks.insert(source.name.clone(), [observe.watermark()].into());
+                            let times = TimeColumns::of_event_time(&schema, &event_time.column);
+                            self.times.insert(source.name.clone(), times);
                             self.observed.insert(source.name.clone(), Arc::new(observe));
                         }
                         Err(problem) => {
@@ -208,6 +214,12 @@ impl<'a> Builder<'a> {
             self.clocks.push(followed);
             self.clocks.len() - 1
         })))
+    }
+
+    /// What is known of the times of some sources and steps together.
+    fn times(&self, names: &[String]) -> TimeColumns {
+        let nothing = TimeColumns::default();
+        TimeColumns::united(names.iter().map(|name| self.times.get(name).unwrap_or(&nothing)))
     }
 
     /// The steps, every one after those it gets rows from; those in a cycle, or after a name that is not there, are
@@ -307,6 +319,7 @@ impl<'a> Builder<'a> {
         };
         let followed = step.from.iter().filter_map(|from| self.watermarks.get(from)).flatten().copied().collect();
         self.watermarks.insert(step.name.clone(), followed);
+        self.times.insert(step.name.clone(), self.times(&step.from));
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), input.clone());
         let (name, from) = (step.name.clone(), step.from.clone());
@@ -323,7 +336,8 @@ impl<'a> Builder<'a> {
         shuffles: &mut Vec<PlannedShuffle>,
     ) -> Option<PlannedStep> {
         let clock = self.clock(&step.from);
-        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, table: None }];
+        let times = self.times(&step.from);
+        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, times, table: None }];
         let definition = match &step.kind {
             StepKind::Built(definition) => Some(definition),
             _ => None,
@@ -338,7 +352,8 @@ impl<'a> Builder<'a> {
                 self.problem(Part::Step, &step.name, kind, message, Some(hint));
                 return None;
             }
-            sides.push(Side { names: vec![other], schema, clock, table });
+            let times = self.times(std::slice::from_ref(&other));
+            sides.push(Side { names: vec![other], schema, clock, times, table });
         }
         let inputs = step.inputs();
         let clock = self.clock(&inputs);
@@ -365,6 +380,8 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
+        let times = definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        self.times.insert(step.name.clone(), times);
         let followed = match built.event_time {
             Some(event_time) => {
                 self.event_times.push(event_time);

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
@@ -19,6 +19,7 @@ use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::StepFactory;
 use crate::step::keyed::SpecProblem;
+use crate::step::times::TimeColumns;
 use crate::step::transform::CallBounds;
 
 /// A step of a built-in kind.
@@ -35,6 +36,12 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
     /// Whether one of them may be a table, of which no rows flow.
     fn reads_tables(&self) -> bool {
         false
+    }
+
+    /// What is known of the times in the columns of its output, when it has been planned; nothing where it is not said.
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let _ = (context, output);
+        TimeColumns::default()
     }
 
     /// Checks the step against its inputs, and makes what runs it. Nothing runs yet.
@@ -54,6 +61,8 @@ pub struct Side {
     pub schema: SchemaRef,
     /// The clock of their event time, when one of the sources before has an event time.
     pub clock: Option<ClockId>,
+    /// What is known of the times in its columns.
+    pub times: TimeColumns,
     /// The table that it is, for an input that is a table: no rows of it flow.
     pub table: Option<Arc<LiveTable>>,
 }
@@ -83,6 +92,12 @@ impl PlanContext<'_> {
     #[must_use]
     pub fn input(&self) -> &SchemaRef {
         &self.sides[0].schema
+    }
+
+    /// What is known of the times in the columns of `from`.
+    #[must_use]
+    pub fn times(&self) -> &TimeColumns {
+        &self.sides[0].times
     }
 
     /// Opens the plugin of a step; `key` is where it is named, as in `group.plugin`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
 use crate::error::Error;
 use crate::job::steps::refuse_keys_without_plugin;
@@ -13,6 +13,7 @@ use crate::operator::Limits;
 use crate::sql::{Expression, Function, FunctionDefinition, Scope, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -55,6 +56,10 @@ impl From<&str> for FilterDefinition {
 impl StepDefinition for FilterDefinition {
     fn kind(&self) -> &'static str {
         "filter"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
+
 use crate::job::steps::refuse_keys_without_plugin;
 use crate::job::table::Table;
 use crate::operator::Limits;
@@ -9,6 +11,7 @@ use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 use crate::step::with::computed;
 
 /// The step.
@@ -87,6 +90,16 @@ impl<'s, const N: usize> From<[&'s str; N]> for SelectDefinition {
 impl StepDefinition for SelectDefinition {
     fn kind(&self) -> &'static str {
         "select"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| match &self.columns {
+            Selected::Names(_) => Some(name.to_owned()),
+            // One that is computed is another, unless it is a column by itself.
+            Selected::Computed(columns) => {
+                columns.iter().find(|(column, _)| column == name).map(|(_, expression)| expression.clone())
+            }
+        })
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -143,6 +143,7 @@ impl DefinitionRun {
             names: vec![format!("side-{index}")],
             schema: schema.clone(),
             clock,
+            times: Default::default(),
             table: None,
         };
         let sides: Vec<_> = sides.iter().enumerate().map(side).collect();

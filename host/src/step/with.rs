@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::job::steps::refuse_keys_without_plugin;
 use crate::job::table::Table;
@@ -11,6 +11,7 @@ use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone)]
@@ -77,6 +78,11 @@ pub(crate) fn computed(
 impl StepDefinition for WithDefinition {
     fn kind(&self) -> &'static str {
         "with"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let is_new = |name: &str| self.columns.iter().any(|(column, _)| column == name);
+        context.times().through(output, |name| (!is_new(name)).then(|| name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

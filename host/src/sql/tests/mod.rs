@@ -29,6 +29,7 @@ fn plan(definition: &dyn StepDefinition, streams: &[(&str, SchemaRef)]) -> Resul
             names: vec![(*name).to_owned()],
             schema: schema.clone(),
             clock: None,
+            times: Default::default(),
             table: None,
         })
         .collect();

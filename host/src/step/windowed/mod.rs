@@ -36,8 +36,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub(crate) use assign::TimeShape;
 pub(crate) use options::read_over;
 pub use options::{Running, Shape, Window, WindowOutput};
+pub(crate) use panes::{Panes, micros};
 
 use crate::event_time::is_time_type;
 use crate::job::OperatorStep;
@@ -52,9 +54,9 @@ use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefini
 use crate::step::fold::KeyedOpenError;
 use crate::step::keyed::{KeyColumns, KeyedStep, SpecProblem, column_hint};
 use crate::step::reduce::ReduceSpec;
-use assign::{AssignFactory, LateFactory, Lateness, TimeShape};
+use crate::step::times::{TimeColumns, TimeUse, WindowsBefore};
+use assign::{AssignFactory, LateFactory, Lateness};
 use counts::{CountPanes, CountsFactory};
-use panes::{Panes, micros};
 use partial_rows::PartialCodec;
 use running::RunningFactory;
 use sessions::SessionsFactory;
@@ -221,6 +223,9 @@ impl Window {
             return Err(problem("window.time", message, hint));
         }
         let lateness_us = micros(self.lateness);
+        if let Some((message, hint)) = context.sides[0].times.refusal(time, TimeUse::Windows(shape, lateness_us)) {
+            return Err(problem("window.time", message, hint));
+        }
         Ok(Some(Lateness { column: Some(column), shape, clock: context.clock, lateness_us }))
     }
 
@@ -261,6 +266,14 @@ fn free_names(input: &Schema, n: usize) -> Vec<String> {
 impl StepDefinition for WindowedDefinition {
     fn kind(&self) -> &'static str {
         self.computes.table()
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let Over::Window(window) = &self.over else { return TimeColumns::default() };
+        let Some(shape) = time_shape(window.shape, window.time.is_none()) else { return TimeColumns::default() };
+        let lateness_us = micros(window.lateness);
+        let windows = WindowsBefore { step: context.step.to_owned(), shape, lateness_us };
+        TimeColumns::default().with_windows(WINDOW_COLUMNS, window.time.is_some().then_some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
