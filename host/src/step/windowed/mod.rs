@@ -340,7 +340,7 @@ impl WindowedDefinition {
         let n_tables = match (&self.over, labels) {
             (Over::Running(running), _) => RunningFactory::n_tables(running.timeout.map(micros)),
             (_, Labels::Sessions(_)) => sessions::N_TABLES,
-            (_, Labels::Counts(_)) => counts::N_TABLES,
+            (Over::Window(window), Labels::Counts(_)) => counts::n_tables(window.timeout.map(micros)),
             _ => timed::N_TABLES,
         };
         let codec = PartialCodec::new(context.step, &*keyed, labels.n()).map_err(|error| {
@@ -399,6 +399,7 @@ impl WindowedDefinition {
                     keys: keys_unlabelled,
                     with_panes: labelled,
                     combine: keyed.combine(),
+                    timeout_us: window.timeout.map(|timeout| micros(timeout).max(1)),
                 };
                 (None, columns_by, Arc::new(factory))
             }

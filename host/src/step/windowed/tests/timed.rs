@@ -48,6 +48,7 @@ fn check(case: &TimedCase, batches: &[SampleBatch]) {
         time: (!on_batch_time).then(|| "ts".to_owned()),
         output,
         lateness: us(lateness),
+        timeout: None,
     };
     let by: &[&str] = if has_keys { &["key"] } else { &[] };
     let mut step = Case::new(what, by, Over::Window(window), case.partitions);
