@@ -77,6 +77,7 @@ fn median_ms(panes: u64, column: &str) -> anyhow::Result<f64> {
         time: Some("at".into()),
         output: WindowOutput::Append,
         lateness: Duration::ZERO,
+        timeout: None,
     };
     context
         .source_with_event_time("ticks", ticks, event_time)

@@ -295,7 +295,7 @@ impl PipelineStep for Running {
                 None => false,
             });
         }
-        self.shared.meter.rows_late.add(n_late);
+        self.task.late.add(&self.shared.meter, n_late);
         let kept = filter_record_batch(&rows, &BooleanArray::from(stays)).map_err(doing())?;
         if kept.num_rows() > 0 { emit(kept) } else { Ok(()) }
     }
