@@ -335,10 +335,10 @@ pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
     refuse_plugin_keys_but(table, kind, &[]);
 }
 
-/// As [`refuse_plugin_keys`], for a step whose plugins, if it has any, are functions: their options stand in their tables.
-pub(crate) fn refuse_keys_without_plugin(table: &mut Table<'_>, kind: &str) {
-    let is_known: &[&str] = if table.has("functions") { &["on-error"] } else { &[] };
-    refuse_plugin_keys_but(table, kind, is_known);
+/// What happens when an expression or a query fails, or a plugin that it calls.
+pub(crate) fn read_on_error(table: &mut Table<'_>) -> OnError {
+    let choices = [("fail", OnError::Fail), ("skip-batch", OnError::SkipBatch)];
+    table.choice("on-error", &choices).unwrap_or_default()
 }
 
 /// As [`refuse_plugin_keys`], for a step that has keys of the same names as some.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{Job, NamedTable, Source, Step, StepKind, Trigger};
+use crate::job::{Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::StopFlag;
 use crate::plan::describe::describe_schema;
@@ -323,7 +323,16 @@ impl<'a> Builder<'a> {
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), input.clone());
         let (name, from) = (step.name.clone(), step.from.clone());
-        Some(PlannedStep { name, kind, from, output: input.clone(), input, operator: None, meter })
+        Some(PlannedStep {
+            name,
+            kind,
+            from,
+            output: input.clone(),
+            input,
+            operators: Vec::new(),
+            on_error: OnError::Fail,
+            meter,
+        })
     }
 
     /// A step that is planned from its inputs alone.
@@ -406,6 +415,9 @@ impl<'a> Builder<'a> {
                 PhysicalKind::Gathered(Gathered { sides, factory: gather.factory })
             }
         };
+        let skips = |on_error: OnError| on_error == OnError::SkipBatch;
+        let is_skipped = skips(built.on_error) || built.operators.iter().any(|operator| skips(operator.on_error));
+        let on_error = if is_skipped { OnError::SkipBatch } else { OnError::Fail };
         self.watermarks.insert(step.name.clone(), followed);
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), built.output.clone());
@@ -415,7 +427,8 @@ impl<'a> Builder<'a> {
             from: inputs,
             input,
             output: built.output,
-            operator: built.operator,
+            operators: built.operators,
+            on_error,
             meter,
         })
     }

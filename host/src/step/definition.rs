@@ -9,7 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{OperatorRef, OperatorStep, Settings};
+use crate::job::{OnError, OperatorRef, OperatorStep, Settings};
 use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::PlannedOperator;
@@ -169,8 +169,10 @@ impl PlanContext<'_> {
 pub struct Built {
     /// The schema of what it gives.
     pub output: SchemaRef,
-    /// The operator it runs, if it runs one.
-    pub operator: Option<PlannedOperator>,
+    /// The operators it runs: none, one, or one for each function that it calls.
+    pub operators: Vec<PlannedOperator>,
+    /// What happens when the step itself fails, as an expression that has no value; operators say it for their calls.
+    pub on_error: OnError,
     /// What runs it.
     pub body: Body,
     /// The event time that its rows have from here on, when it says so: then it follows [`PlanContext::new_watermark`].
@@ -211,12 +213,12 @@ impl Built {
     /// A step that works on rows as they come.
     #[must_use]
     pub fn narrow(output: SchemaRef, factory: Arc<dyn StepFactory>) -> Self {
-        Self { output, operator: None, body: Body::Narrow(factory), event_time: None }
+        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Narrow(factory), event_time: None }
     }
 
     /// A step behind a shuffle.
     #[must_use]
     pub fn gather(output: SchemaRef, gather: Gather) -> Self {
-        Self { output, operator: None, body: Body::Gather(gather), event_time: None }
+        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Gather(gather), event_time: None }
     }
 }

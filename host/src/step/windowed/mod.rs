@@ -406,7 +406,7 @@ impl WindowedDefinition {
         };
         let side = GatherSide { prepare, partitioning: Partitioning::Hash { columns: columns_by } };
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: true, state: Some(state), factory };
-        Ok(Built { operator, ..Built::gather(output, gather) })
+        Ok(Built { operators: operator.into_iter().collect(), ..Built::gather(output, gather) })
     }
 
     /// A window's columns have names that the results must leave free.
