@@ -48,7 +48,9 @@ pub(super) fn read_step(
         None => names.add_nameless(),
     }
     for side in &parsed.side_streams {
-        names.add_step(table.reader(), &side.name, &from, table.place(side.key), place.clone());
+        // What a stream beside a step follows it needs, as the step does.
+        let needed = if side.definition.follows().is_empty() { &from } else { &inputs };
+        names.add_step(table.reader(), &side.name, needed, table.place(side.key), place.clone());
     }
     table.finish();
     let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();
@@ -57,7 +59,8 @@ pub(super) fn read_step(
     }
     for side in parsed.side_streams {
         let kind = StepKind::Built(side.definition);
-        steps.push(Step { name: side.name, from: from.clone(), kind, spans: spans.clone() });
+        let from = side.from.map_or_else(|| from.clone(), |from| vec![from]);
+        steps.push(Step { name: side.name, from, kind, spans: spans.clone() });
     }
     if let (Some(name), Some(kind)) = (name, parsed.kind) {
         steps.push(Step { name, from, kind, spans });

@@ -232,10 +232,10 @@ impl<'a> Builder<'a> {
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
             let (ready, waiting): (Vec<&Step>, Vec<&Step>) =
-                left.iter().partition(|step| step.inputs().iter().all(|from| known.contains(&from.as_str())));
+                left.iter().partition(|step| step.needs().iter().all(|from| known.contains(&from.as_str())));
             if ready.is_empty() {
                 for step in waiting {
-                    let inputs = step.inputs();
+                    let inputs = step.needs();
                     let missing = inputs.iter().find(|from| !known.contains(&from.as_str()));
                     let missing = missing.map_or("", String::as_str);
                     self.problem(
@@ -365,7 +365,8 @@ impl<'a> Builder<'a> {
             sides.push(Side { names: vec![other], schema, clock, times, table });
         }
         let inputs = step.inputs();
-        let clock = self.clock(&inputs);
+        let followed_names = step.needs();
+        let clock = self.clock(&followed_names);
         let context = PlanContext {
             step: &step.name,
             settings: &self.job.settings,
@@ -396,7 +397,7 @@ impl<'a> Builder<'a> {
                 self.event_times.push(event_time);
                 [self.event_times.len() - 1].into()
             }
-            None => inputs.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect(),
+            None => followed_names.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect(),
         };
         let physical = match built.body {
             Body::Narrow(factory) => PhysicalKind::Narrow(factory),

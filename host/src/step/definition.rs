@@ -33,6 +33,11 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Streams whose watermarks it follows without getting their rows.
+    fn follows(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether one of them may be a table, of which no rows flow.
     fn reads_tables(&self) -> bool {
         false

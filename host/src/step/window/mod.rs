@@ -104,6 +104,7 @@ impl Window {
             name,
             key: "window.late",
             definition: Arc::new(late::LateRows(window.clone())),
+            from: None,
         });
         Parsed { side_streams: side_streams.into_iter().collect(), ..Parsed::of(Some(window)) }
     }

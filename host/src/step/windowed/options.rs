@@ -234,7 +234,12 @@ pub(crate) fn read_over(table: &mut Table<'_>, late_key: &'static str) -> ReadOv
                 _ => nothing,
             };
             let definition = LateDefinition { key: late_key, window };
-            read.side_streams.push(SideStream { name: late, key: late_key, definition: Arc::new(definition) });
+            read.side_streams.push(SideStream {
+                name: late,
+                key: late_key,
+                definition: Arc::new(definition),
+                from: None,
+            });
         }
         return read;
     }
