@@ -175,7 +175,7 @@ impl WindowsBefore {
                 text(self.lateness_us),
                 text(own_us)
             );
-            (self.lateness_us > own_us).then(|| message)
+            (self.lateness_us > own_us).then_some(message)
         };
         let end = "Follow the end of each window, less what lies outside of it: a step \
                    `with = { at = \"window_end - interval '1 microsecond'\" }` before this one, and `time = \"at\"`";

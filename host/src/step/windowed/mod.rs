@@ -15,13 +15,14 @@
 //! | `assign` | rows to windows, late rows |
 //! | `partial_rows` | partials as bytes, and merged with state |
 //! | `spec` | partials to results |
-//! | `running`, `timed`, `sliding`, `sessions`, `counts` | what is behind the shuffle, a kind a file |
+//! | `running`, `timed`, `sliding`, `blocks`, `sessions`, `counts` | what is behind the shuffle, a kind a file |
 //!
 //! The law: what comes out, over all partitions, depends on the rows of each batch and on the clocks, not on how rows were
 //! cut into pushes and partitions; except for the rounding of floating-point sums, and for windows of rows, which follow
 //! the order of arrival.
 
 mod assign;
+mod blocks;
 mod counts;
 mod options;
 mod panes;

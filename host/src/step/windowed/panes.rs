@@ -73,7 +73,12 @@ impl Panes {
 
     /// The pane that a time is in.
     pub(crate) fn pane_of(&self, us: i64) -> i64 {
-        us - (us - self.offset).rem_euclid(self.width)
+        self.floor(us, self.width)
+    }
+
+    /// The last of the times every `step` from the offset on that is not later.
+    pub(crate) fn floor(&self, us: i64, step: i64) -> i64 {
+        us - (us - self.offset).rem_euclid(step)
     }
 
     /// The last window that begins by then.
