@@ -186,6 +186,7 @@ impl Step {
             attempt: 0,
             times: Arc::default(),
             cancelled: Arc::default(),
+            late: Default::default(),
         };
         Ok(Self { step, task, input: input.clone() })
     }

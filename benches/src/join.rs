@@ -105,6 +105,7 @@ fn run(interval_s: u64, n_rows: i64) -> anyhow::Result<Measured> {
             attempt: 0,
             times: Arc::new(BatchTimes::new(vec![clock], 0, false)),
             cancelled: Arc::new(AtomicBool::new(false)),
+            late: Default::default(),
         };
         // Payments keep the times of their orders' seconds plus the wait, so that neither side is late.
         let payments = shifted(&sides[1])?;
@@ -140,6 +141,7 @@ fn shifted(rows: &RecordBatch) -> anyhow::Result<RecordBatch> {
 
 fn plan(definition: &JoinDefinition) -> anyhow::Result<Gather> {
     let side = |name: &str, rows: RecordBatch| Side {
+        times: Default::default(),
         names: vec![name.to_owned()],
         schema: rows.schema(),
         clock: Some(ClockId(0)),

@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<()> {
     let ratio = measure(name, most, "n")? / fewest;
     // Twice leaves room for caches; a cost that follows the panes would be sixty times.
     show_at_most(&format!("{name}: {most} panes against {few}"), ratio, "x", 2.0);
-    // What cannot be taken apart is merged anew from all panes: the most would take minutes.
+    // What cannot be taken apart is merged from blocks of panes.
     let name = "largest (not invertible)";
     measure(name, few, "max")?;
     measure(name, more, "max")?;
@@ -77,6 +77,7 @@ fn median_ms(panes: u64, column: &str) -> anyhow::Result<f64> {
         time: Some("at".into()),
         output: WindowOutput::Append,
         lateness: Duration::ZERO,
+        timeout: None,
     };
     context
         .source_with_event_time("ticks", ticks, event_time)

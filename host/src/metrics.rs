@@ -11,9 +11,13 @@
 //! | `tidemill_step_crossed_out_bytes_total` | bytes | job, step | lifted out of a plugin |
 //! | `tidemill_step_busy_seconds_total` | seconds | job, step | time at work, the steps after it left out |
 //! | `tidemill_step_errors_total` | errors | job, step | calls that failed |
+//!
+//! What is counted is work: that of a batch that failed, or of a task that is run again, too. Rows that came too late are no
+//! work but what became of rows: each is counted once, when its batch is published.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// A number that only grows. Relaxed: it is read for display, and orders nothing.
@@ -33,6 +37,29 @@ impl Counter {
     }
 }
 
+/// Rows that one attempt of a task has found late, step by step: they count when their batch is published, and not when the
+/// attempt or the batch fails.
+///
+/// A mutex: it is taken once for some thousands of rows, by one thread.
+#[derive(Debug, Default)]
+pub struct LateRows(Mutex<Vec<(Arc<StepMeter>, u64)>>);
+
+impl LateRows {
+    /// Notes some rows of a step.
+    pub fn add(&self, meter: &Arc<StepMeter>, n_rows: u64) {
+        if n_rows > 0 {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((meter.clone(), n_rows));
+        }
+    }
+
+    /// Counts them, once: the batch has been published.
+    pub fn count(&self) {
+        for (meter, n_rows) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            meter.rows_late.add(n_rows);
+        }
+    }
+}
+
 /// What is counted of one step; a sink counts as one.
 #[derive(Debug, Default)]
 pub struct StepMeter {
@@ -42,7 +69,7 @@ pub struct StepMeter {
     pub rows_out: Counter,
     /// Rows an operator could not process.
     pub rows_rejected: Counter,
-    /// Rows that came too late for what they belong to.
+    /// Rows that came too late for what they belong to, of batches that were published; see [`LateRows`].
     pub rows_late: Counter,
     /// Calls of an operator.
     pub calls: Counter,

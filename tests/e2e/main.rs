@@ -2,6 +2,7 @@
 
 mod cli;
 mod differential;
+mod failing_batches;
 mod formats;
 mod golden;
 mod hostile;

@@ -134,6 +134,9 @@ fn a_second_signal_stops_at_once() {
     let running = Running::start(place.path(), &["run", "job.toml", "--format", "json"]);
     wait_for("a batch to start", || running.stderr().contains("batch").then_some(()));
     running.signal("INT");
+    // Signals do not queue: two that come before the process runs are one. Only when the first has been taken is the next
+    // a second.
+    wait_for("the first to be taken", || running.stderr().contains(r#""event":"stopping""#).then_some(()));
     running.signal("INT");
     let ended = running.wait();
     assert_eq!(ended.code(), 1, "{}", ended.stderr);

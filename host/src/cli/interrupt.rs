@@ -1,8 +1,8 @@
 //! How a running job is asked to stop: SIGINT, SIGTERM, or `stop` on standard input; once is graceful, twice is at once.
 
 use std::io::{BufRead, IsTerminal, Read};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -23,7 +23,8 @@ const LINE_BYTES_MAX: u64 = 1 << 10;
 /// Takes requests to stop a job, from its start to the end of the process. Clones take them for the same job.
 #[derive(Clone)]
 pub(super) struct Stopper {
-    running: Running,
+    /// The job, once it has started: signals are taken before, so that none ends the process as if it had no handler.
+    running: Arc<OnceLock<Running>>,
     format: Format,
     progress: Progress,
     /// How long a graceful stop may take: the job's `stop-timeout`.
@@ -33,8 +34,17 @@ pub(super) struct Stopper {
 }
 
 impl Stopper {
-    pub(super) fn new(running: &Running, timeout: Duration, format: Format, progress: &Progress) -> Self {
-        Self { running: running.clone(), format, progress: progress.clone(), timeout, n_asked: Arc::default() }
+    pub(super) fn new(timeout: Duration, format: Format, progress: &Progress) -> Self {
+        Self { running: Arc::default(), format, progress: progress.clone(), timeout, n_asked: Arc::default() }
+    }
+
+    /// The job runs: what was asked for while it started is asked of it now.
+    pub(super) fn started(&self, running: &Running) {
+        let _ = self.running.set(running.clone());
+        if self.n_asked.load(Ordering::SeqCst) > 0 {
+            // Twice is as good as once, if the request saw the job too.
+            running.stop(StopMode::Graceful);
+        }
     }
 
     /// Listens for signals, and for words on standard input unless a source reads it. What cannot be listened for is
@@ -78,11 +88,17 @@ impl Stopper {
         match n_before {
             0 => {
                 self.tell("stopping", "stopping: what was received is processed first; once more to stop at once");
-                self.running.stop(StopMode::Graceful);
+                if let Some(running) = self.running.get() {
+                    running.stop(StopMode::Graceful);
+                }
                 self.limit_time();
             }
             1 => {
-                self.running.stop(StopMode::AtOnce);
+                let Some(running) = self.running.get() else {
+                    // It has not begun: there is nothing to break off.
+                    std::process::exit(i32::from(JOB_FAILED));
+                };
+                running.stop(StopMode::AtOnce);
                 let stopper = self.clone();
                 let _ = spawn("stop-at-once", move || {
                     std::thread::sleep(STOP_AT_ONCE_MAX);

@@ -71,8 +71,10 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         fail(format, error);
         JOB_FAILED
     };
+    let stopper = Stopper::new(stop_timeout, format, &progress);
+    stopper.listen(reads_stdin);
     let running = context.start_plan(plan).map_err(|error| failed(&error))?;
-    Stopper::new(&running, stop_timeout, format, &progress).listen(reads_stdin);
+    stopper.started(&running);
     let summary = running.await_termination().map_err(|error| failed(&error))?;
     if format == Format::Human {
         say(&in_words(&summary));

@@ -230,6 +230,16 @@ impl Step {
         sides
     }
 
+    /// Every source and step that must be known before it: what it reads, and what it follows.
+    #[must_use]
+    pub fn needs(&self) -> Vec<String> {
+        let mut needs = self.inputs();
+        if let StepKind::Built(definition) = &self.kind {
+            needs.extend(definition.follows());
+        }
+        needs
+    }
+
     /// Every source and step it reads, once.
     #[must_use]
     pub fn inputs(&self) -> Vec<String> {

@@ -48,7 +48,9 @@ pub(super) fn read_step(
         None => names.add_nameless(),
     }
     for side in &parsed.side_streams {
-        names.add_late(table.reader(), &side.name, &from, table.place(side.key));
+        // What a stream beside a step follows it needs, as the step does.
+        let needed = if side.definition.follows().is_empty() { &from } else { &inputs };
+        names.add_late(table.reader(), &side.name, needed, table.place(side.key));
     }
     table.finish();
     let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();
@@ -57,7 +59,8 @@ pub(super) fn read_step(
     }
     for side in parsed.side_streams {
         let kind = StepKind::Built(side.definition);
-        steps.push(Step { name: side.name, from: from.clone(), kind, spans: spans.clone() });
+        let from = side.from.map_or_else(|| from.clone(), |from| vec![from]);
+        steps.push(Step { name: side.name, from, kind, spans: spans.clone() });
     }
     if let (Some(name), Some(kind)) = (name, parsed.kind) {
         steps.push(Step { name, from, kind, spans });
@@ -335,10 +338,10 @@ pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
     refuse_plugin_keys_but(table, kind, &[]);
 }
 
-/// As [`refuse_plugin_keys`], for a step whose plugins, if it has any, are functions: their options stand in their tables.
-pub(crate) fn refuse_keys_without_plugin(table: &mut Table<'_>, kind: &str) {
-    let is_known: &[&str] = if table.has("functions") { &["on-error"] } else { &[] };
-    refuse_plugin_keys_but(table, kind, is_known);
+/// What happens when an expression or a query fails, or a plugin that it calls.
+pub(crate) fn read_on_error(table: &mut Table<'_>) -> OnError {
+    let choices = [("fail", OnError::Fail), ("skip-batch", OnError::SkipBatch)];
+    table.choice("on-error", &choices).unwrap_or_default()
 }
 
 /// As [`refuse_plugin_keys`], for a step that has keys of the same names as some.

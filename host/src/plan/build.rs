@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{Job, NamedTable, Source, Step, StepKind, Trigger};
+use crate::job::{Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::StopFlag;
 use crate::plan::describe::describe_schema;
@@ -26,6 +26,7 @@ use crate::step::definition::{Body, PlanContext, Side};
 use crate::step::keyed::KeyColumns;
 use crate::step::observe::Observe;
 use crate::step::order::Order;
+use crate::step::times::TimeColumns;
 use crate::type_name::describe_type;
 
 /// Puts a job together: opens its operators, finds every schema, cuts the stages.
@@ -44,6 +45,7 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         tables: HashMap::new(),
         kinds: HashMap::new(),
         watermarks: HashMap::new(),
+        times: HashMap::new(),
         event_times: Vec::new(),
         clocks: Vec::new(),
         states: Vec::new(),
@@ -70,6 +72,8 @@ struct Builder<'a> {
     kinds: HashMap<String, PhysicalKind>,
     /// The watermarks that the rows of a source or step follow.
     watermarks: HashMap<String, BTreeSet<usize>>,
+    /// What is known of the times in the columns of a source or step; of one that is not there, nothing.
+    times: HashMap<String, TimeColumns>,
     event_times: Vec<EventTime>,
     clocks: Vec<Vec<usize>>,
     states: Vec<Arc<StepState>>,
@@ -160,6 +164,8 @@ impl<'a> Builder<'a> {
                         Ok(observe) => {
                             self.event_times.push(event_time.clone());
                             self.watermarks.insert(source.name.clone(), [observe.watermark()].into());
+                            let times = TimeColumns::of_event_time(&schema, &event_time.column);
+                            self.times.insert(source.name.clone(), times);
                             self.observed.insert(source.name.clone(), Arc::new(observe));
                         }
                         Err(problem) => {
@@ -212,6 +218,12 @@ impl<'a> Builder<'a> {
         })))
     }
 
+    /// What is known of the times of some sources and steps together.
+    fn times(&self, names: &[String]) -> TimeColumns {
+        let nothing = TimeColumns::default();
+        TimeColumns::united(names.iter().map(|name| self.times.get(name).unwrap_or(&nothing)))
+    }
+
     /// The steps, every one after those it gets rows from; those in a cycle, or after a name that is not there, are
     /// problems and left out.
     fn in_flow_order(&mut self) -> Vec<&'a Step> {
@@ -222,10 +234,10 @@ impl<'a> Builder<'a> {
         let mut left: Vec<&Step> = self.job.steps.iter().collect();
         loop {
             let (ready, waiting): (Vec<&Step>, Vec<&Step>) =
-                left.iter().partition(|step| step.inputs().iter().all(|from| known.contains(&from.as_str())));
+                left.iter().partition(|step| step.needs().iter().all(|from| known.contains(&from.as_str())));
             if ready.is_empty() {
                 for step in waiting {
-                    let inputs = step.inputs();
+                    let inputs = step.needs();
                     let missing = inputs.iter().find(|from| !known.contains(&from.as_str()));
                     let missing = missing.map_or("", String::as_str);
                     self.problem(
@@ -310,10 +322,20 @@ impl<'a> Builder<'a> {
         };
         let followed = step.from.iter().filter_map(|from| self.watermarks.get(from)).flatten().copied().collect();
         self.watermarks.insert(step.name.clone(), followed);
+        self.times.insert(step.name.clone(), self.times(&step.from));
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), input.clone());
         let (name, from) = (step.name.clone(), step.from.clone());
-        Some(PlannedStep { name, kind, from, output: input.clone(), input, operator: None, meter })
+        Some(PlannedStep {
+            name,
+            kind,
+            from,
+            output: input.clone(),
+            input,
+            operators: Vec::new(),
+            on_error: OnError::Fail,
+            meter,
+        })
     }
 
     /// A step that is planned from its inputs alone.
@@ -326,7 +348,8 @@ impl<'a> Builder<'a> {
         shuffles: &mut Vec<PlannedShuffle>,
     ) -> Option<PlannedStep> {
         let clock = self.clock(&step.from);
-        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, table: None }];
+        let times = self.times(&step.from);
+        let mut sides = vec![Side { names: step.from.clone(), schema: input.clone(), clock, times, table: None }];
         let definition = match &step.kind {
             StepKind::Built(definition) => Some(definition),
             _ => None,
@@ -341,10 +364,12 @@ impl<'a> Builder<'a> {
                 self.problem(Part::Step, &step.name, kind, message, Some(hint));
                 return None;
             }
-            sides.push(Side { names: vec![other], schema, clock, table });
+            let times = self.times(std::slice::from_ref(&other));
+            sides.push(Side { names: vec![other], schema, clock, times, table });
         }
         let inputs = step.inputs();
-        let clock = self.clock(&inputs);
+        let followed_names = step.needs();
+        let clock = self.clock(&followed_names);
         let context = PlanContext {
             step: &step.name,
             settings: &self.job.settings,
@@ -368,12 +393,14 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
+        let times = definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        self.times.insert(step.name.clone(), times);
         let followed = match built.event_time {
             Some(event_time) => {
                 self.event_times.push(event_time);
                 [self.event_times.len() - 1].into()
             }
-            None => inputs.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect(),
+            None => followed_names.iter().filter_map(|name| self.watermarks.get(name)).flatten().copied().collect(),
         };
         let physical = match built.body {
             Body::Narrow(factory) => PhysicalKind::Narrow(factory),
@@ -392,6 +419,9 @@ impl<'a> Builder<'a> {
                 PhysicalKind::Gathered(Gathered { sides, factory: gather.factory })
             }
         };
+        let skips = |on_error: OnError| on_error == OnError::SkipBatch;
+        let is_skipped = skips(built.on_error) || built.operators.iter().any(|operator| skips(operator.on_error));
+        let on_error = if is_skipped { OnError::SkipBatch } else { OnError::Fail };
         self.watermarks.insert(step.name.clone(), followed);
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), built.output.clone());
@@ -401,7 +431,8 @@ impl<'a> Builder<'a> {
             from: inputs,
             input,
             output: built.output,
-            operator: built.operator,
+            operators: built.operators,
+            on_error,
             meter,
         })
     }

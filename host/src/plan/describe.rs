@@ -5,7 +5,7 @@ use std::fmt;
 use arrow::datatypes::Schema;
 use serde::Serialize;
 
-use crate::plan::{Entry, Plan};
+use crate::plan::{Entry, Plan, PlannedOperator};
 use crate::source::dead_letter_schema;
 use crate::type_name::describe_type;
 
@@ -71,8 +71,8 @@ pub struct StepDescription {
     pub from: Vec<String>,
     /// The schema of what it gives.
     pub output: String,
-    /// The operator it runs.
-    pub operator: Option<OperatorDescription>,
+    /// The operators it runs: one, or one for each function that it calls.
+    pub operators: Vec<OperatorDescription>,
 }
 
 /// The operator of a step.
@@ -131,15 +131,7 @@ impl Plan {
             kind: step.kind,
             from: step.from.clone(),
             output: describe_schema(&step.output),
-            operator: step.operator.as_ref().map(|planned| OperatorDescription {
-                name: planned.operator.name().to_owned(),
-                sha256: planned.sha256.clone(),
-                roles: planned.operator.roles().into_iter().map(crate::operator::Role::name).collect(),
-                reads: planned.reads.clone(),
-                memory_bytes: planned.limits.memory_bytes,
-                time_per_call_seconds: planned.limits.time_per_call.as_secs_f64(),
-                grants: Vec::new(),
-            }),
+            operators: step.operators.iter().map(describe_operator).collect(),
         });
         let stages = self.stages.iter().map(|stage| StageDescription {
             stage: stage.id.0,
@@ -173,7 +165,7 @@ impl fmt::Display for PlanDescription {
         }
         for step in &self.steps {
             writeln!(f, "  step {}: {} of {} {}", step.name, step.kind, step.from.join(", "), step.output)?;
-            if let Some(operator) = &step.operator {
+            for operator in &step.operators {
                 writeln!(f, "    runs {} ({})", operator.name, operator.roles.join(", "))?;
                 if let Some(sha256) = &operator.sha256 {
                     writeln!(f, "    sha256 {sha256}")?;
@@ -195,6 +187,18 @@ impl fmt::Display for PlanDescription {
             writeln!(f, "  stage {}: {} -> {}", stage.stage, stage.entry, stage.nodes.join(" -> "))?;
         }
         Ok(())
+    }
+}
+
+fn describe_operator(planned: &PlannedOperator) -> OperatorDescription {
+    OperatorDescription {
+        name: planned.operator.name().to_owned(),
+        sha256: planned.sha256.clone(),
+        roles: planned.operator.roles().into_iter().map(crate::operator::Role::name).collect(),
+        reads: planned.reads.clone(),
+        memory_bytes: planned.limits.memory_bytes,
+        time_per_call_seconds: planned.limits.time_per_call.as_secs_f64(),
+        grants: Vec::new(),
     }
 }
 

@@ -50,7 +50,7 @@ fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Ve
     let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
     let output = opened.output_schema().clone();
     let planned = planned_operator(operator, runs, reads);
-    Ok(Built { operator: Some(planned), ..Built::narrow(output, Arc::new(opened)) })
+    Ok(Built { operators: vec![planned], ..Built::narrow(output, Arc::new(opened)) })
 }
 
 fn aggregate(
@@ -81,7 +81,7 @@ fn keyed<S: KeyedStep>(
     let planned = planned_operator(operator, runs, reads);
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
     let built = Built::gather(spec.output_schema(), gather_of(&spec, n_partitions));
-    Ok(Built { operator: Some(planned), ..built })
+    Ok(Built { operators: vec![planned], ..built })
 }
 
 /// Problems of a kind's own table.

@@ -100,8 +100,10 @@ pub struct PlannedStep {
     pub input: SchemaRef,
     /// The schema of what it gives.
     pub output: SchemaRef,
-    /// The operator it runs, if it runs one.
-    pub operator: Option<PlannedOperator>,
+    /// The operators it runs: none, one, or one for each function that it calls.
+    pub operators: Vec<PlannedOperator>,
+    /// What happens when a call of one fails, or an expression or a query of the step.
+    pub on_error: OnError,
     /// What is counted.
     pub meter: Arc<StepMeter>,
 }

@@ -20,6 +20,7 @@ use crate::scheduler::run_batch::BatchRunner;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
+use crate::sql::{EvaluationFailed, OutOfMemory, QueryFailed};
 use crate::state::{StateError, StateStore};
 use crate::task::pipeline::Cancelled;
 use crate::task::pool::{WorkerPool, panicked};
@@ -281,9 +282,9 @@ fn tell(status: &mut Status) -> Result<Arc<Summary>, Error> {
 
 fn step_counts(plan: &Plan) -> Vec<StepCounts> {
     let steps = plan.steps.iter().map(|step| {
-        let operator = step.operator.as_ref();
-        let guest = operator.map(|planned| planned.operator.guest_metrics(&plan.settings.name, &step.name));
-        StepCounts { guest: guest.unwrap_or_default(), ..step.meter.snapshot(&step.name) }
+        let operators = step.operators.iter();
+        let guest = operators.flat_map(|planned| planned.operator.guest_metrics(&plan.settings.name, &step.name));
+        StepCounts { guest: guest.collect(), ..step.meter.snapshot(&step.name) }
     });
     steps.chain(plan.sinks.iter().map(|sink| sink.meter.snapshot(&sink.name))).collect()
 }
@@ -539,9 +540,12 @@ impl Runner {
     }
 
     fn may_be_skipped(&self, error: &Error) -> bool {
-        let Some(call) = error.downcast_ref::<CallError>() else { return false };
-        let step = self.batches.plan.steps.iter().find(|step| step.name == call.site().step);
-        let operator = step.and_then(|step| step.operator.as_ref());
-        operator.is_some_and(|operator| operator.on_error == OnError::SkipBatch)
+        let call = error.downcast_ref::<CallError>().map(|error| &error.site().step);
+        let value = error.downcast_ref::<EvaluationFailed>().map(|error| &error.site.step);
+        let query = error.downcast_ref::<QueryFailed>().map(|error| &error.site.step);
+        let memory = error.downcast_ref::<OutOfMemory>().map(|error| &error.site.step);
+        let Some(failed) = call.or(value).or(query).or(memory) else { return false };
+        let step = self.batches.plan.steps.iter().find(|step| step.name == *failed);
+        step.is_some_and(|step| step.on_error == OnError::SkipBatch)
     }
 }

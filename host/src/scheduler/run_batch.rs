@@ -14,6 +14,7 @@ use crate::block_store::BlockStore;
 use crate::error::Error;
 use crate::event_time::BatchTimes;
 use crate::ids::PartitionId;
+use crate::metrics::LateRows;
 use crate::operator::StopFlag;
 use crate::plan::{Entry, Plan, Stage};
 use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
@@ -50,6 +51,14 @@ pub(crate) struct BatchOutcome {
     pub(crate) clock_moves: bool,
 }
 
+/// What the tasks of a batch have made, to be published.
+struct Ended {
+    /// For each sink.
+    prepared: Vec<Vec<Prepared>>,
+    /// Of tasks that ended well, each once.
+    late: Vec<Arc<LateRows>>,
+}
+
 /// What one task reads.
 enum TaskInput {
     Blocks(Vec<BlockSlice>),
@@ -67,9 +76,10 @@ impl BatchRunner {
         // All tasks of the batch see tables as they are now.
         self.plan.tables.iter().for_each(|table| table.refresh(batch.batch_time_us));
         let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
-        let outcome = self.run_stages(batch, &times).and_then(|(outcome, prepared)| {
-            self.publish(batch, prepared)?;
+        let outcome = self.run_stages(batch, &times).and_then(|(outcome, ended)| {
+            self.publish(batch, ended.prepared)?;
             self.commit()?;
+            ended.late.iter().for_each(|late| late.count());
             let clock_moves = self.lock_watermarks().published(batch.batch_time_us, &times);
             Ok(BatchOutcome { clock_moves, ..outcome })
         });
@@ -109,7 +119,7 @@ impl BatchRunner {
         }
     }
 
-    fn run_stages(&self, batch: &Batch, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Vec<Vec<Prepared>>), Error> {
+    fn run_stages(&self, batch: &Batch, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Ended), Error> {
         let plan = &self.plan;
         let shuffles = plan.shuffles.iter();
         let shuffles =
@@ -118,7 +128,8 @@ impl BatchRunner {
         let bases = partition_bases(plan, batch);
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut outcome = BatchOutcome::default();
-        let mut prepared: Vec<Vec<Prepared>> = self.sinks.iter().map(|_| Vec::new()).collect();
+        let prepared = self.sinks.iter().map(|_| Vec::new()).collect();
+        let mut all = Ended { prepared, late: Vec::new() };
         let mut ended = vec![false; plan.stages.len()];
         while ended.contains(&false) {
             if self.stopped.is_set() {
@@ -143,6 +154,7 @@ impl BatchRunner {
                         attempt: 0,
                         times: times.clone(),
                         cancelled: cancelled.clone(),
+                        late: Arc::default(),
                     };
                     from_source.push(matches!(stage.entry, Entry::Source(_)));
                     tasks.push(self.task(stage.pipeline.clone(), outputs.clone(), task, input));
@@ -155,8 +167,9 @@ impl BatchRunner {
                     Ok(output) => {
                         outcome.rows_in += if is_source { output.rows_in } else { 0 };
                         outcome.rows_out += output.rows_out;
+                        all.late.push(output.late);
                         for (sink, part) in output.prepared {
-                            prepared[sink].push(part);
+                            all.prepared[sink].push(part);
                         }
                     }
                     // The others were given up because of this one.
@@ -175,7 +188,7 @@ impl BatchRunner {
                 ended[stage] = true;
             }
         }
-        Ok((outcome, prepared))
+        Ok((outcome, all))
     }
 
     /// Deals out the rows that waited for the last map task, shuffle by shuffle, side by side.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Fault, Retry};
+use crate::job::units::format_size;
 
 /// What goes wrong with the built-in sources.
 #[derive(Debug, thiserror::Error)]
@@ -129,6 +130,21 @@ pub enum SourceError {
         /// Which, and why.
         reason: String,
     },
+    /// The rows of a table are more than it may hold.
+    #[error("the rows of `{path}` take more than {}: {} after {n_files} of its {n_files_found} files",
+        format_size(*limit_bytes), format_size(*seen_bytes))]
+    TableTooLarge {
+        /// The path of the table.
+        path: PathBuf,
+        /// What it may hold.
+        limit_bytes: u64,
+        /// What its rows took when reading was given up.
+        seen_bytes: u64,
+        /// Of how many files that is, the last one perhaps in part.
+        n_files: usize,
+        /// How many files it has.
+        n_files_found: usize,
+    },
     /// A range of another source, or a broken one.
     #[error("`{object}` has no range from {start} to {end}")]
     Range {
@@ -178,6 +194,7 @@ impl Explain for SourceError {
             | Self::Irregular { .. }
             | Self::Compressed { .. }
             | Self::OtherOptions { .. }
+            | Self::TableTooLarge { .. }
             | Self::Panicked { .. } => Fault::User,
             Self::Range { .. } => Fault::Host,
             _ => Fault::External,
@@ -225,6 +242,11 @@ impl Explain for SourceError {
             Self::NoSchema { .. } => Some(
                 "Write the columns and their types, as in `schema = { word = \"utf8\", n = \"int64\" }`, or put a file there \
                  before the job is checked."
+                    .into(),
+            ),
+            Self::TableTooLarge { .. } => Some(
+                "Raise `memory` of the table, if the machine has it twice: the rows of before stay until new ones are read. Or \
+                 leave columns out of its `schema`, or join with a stream of the rows by `latest`, whose state may be on disk."
                     .into(),
             ),
             Self::OtherColumns { .. } => Some("Mend `schema`, or let `path` name files that fit it.".into()),

@@ -19,7 +19,9 @@ use crate::job::table::Table;
 
 pub use counters::{SourceCounters, SourceNote, SourceSnapshot};
 pub use error::SourceError;
-pub use file::{Columns, FileFormat, FileSource, Fingerprint, Inferred, TableRead, fingerprint, read_table};
+pub use file::{
+    Columns, FileFormat, FileSource, Fingerprint, Inferred, TableRead, fingerprint, read_table, read_table_within,
+};
 pub use format::{CsvOptions, LineFormat};
 pub use generator::{GeneratorKind, GeneratorSource};
 pub use intake::{Intake, PushError};

@@ -19,9 +19,9 @@ use super::aggregate_function::AggregateFunction;
 use super::scalar_function::ScalarFunction;
 use super::types::plain_type;
 use crate::error::{Error, Explain, Fault, Retry};
+use crate::job::OperatorStep;
 use crate::job::steps::read_plugin_alone;
 use crate::job::table::Table;
-use crate::job::{OnError, OperatorStep};
 use crate::metrics::StepMeter;
 use crate::operator::{Crossed, Limits, OpenError, Operator, Role, StepInfo};
 use crate::plan::PlannedOperator;
@@ -57,19 +57,13 @@ impl FunctionDefinition {
         self
     }
 
-    /// Reads the key `functions` of a step, and what happens when a call of one fails.
+    /// Reads the key `functions` of a step.
     pub(crate) fn parse_all(table: &mut Table<'_>, limits: &Limits) -> Vec<Self> {
-        let mut functions: Vec<Self> = table
+        table
             .named_tables("functions")
             .into_iter()
             .filter_map(|(name, inner)| Self::parse(name, inner, limits))
-            .collect();
-        if !functions.is_empty() {
-            let choices = [("fail", OnError::Fail), ("skip-batch", OnError::SkipBatch)];
-            let on_error = table.choice("on-error", &choices).unwrap_or_default();
-            functions.iter_mut().for_each(|function| function.operator.on_error = on_error);
-        }
-        functions
+            .collect()
     }
 
     fn parse(name: String, mut table: Table<'_>, limits: &Limits) -> Option<Self> {
@@ -215,17 +209,19 @@ impl Function {
         self.implementation.clone()
     }
 
-    /// The plugin of a step's functions, as a plan shows it: the first.
-    pub(crate) fn planned(functions: &[Arc<Self>], definitions: &[FunctionDefinition]) -> Option<PlannedOperator> {
-        let (function, definition) = functions.first().zip(definitions.first())?;
-        let Shared { operator, reads, info, .. } = &*function.shared;
-        Some(PlannedOperator {
-            operator: operator.clone(),
-            sha256: operator.sha256(),
-            reads: reads.clone(),
-            limits: info.limits.clone(),
-            on_error: definition.operator.on_error,
-        })
+    /// The plugins of a step's functions, as a plan shows them; a call of them fails as the step does.
+    pub(crate) fn planned(functions: &[Arc<Self>], definitions: &[FunctionDefinition]) -> Vec<PlannedOperator> {
+        let planned = functions.iter().zip(definitions).map(|(function, definition)| {
+            let Shared { operator, reads, info, .. } = &*function.shared;
+            PlannedOperator {
+                operator: operator.clone(),
+                sha256: operator.sha256(),
+                reads: reads.clone(),
+                limits: info.limits.clone(),
+                on_error: definition.operator.on_error,
+            }
+        });
+        planned.collect()
     }
 }
 

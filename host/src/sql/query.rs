@@ -281,6 +281,7 @@ impl Query {
             attempt: 0,
             times: Arc::default(),
             cancelled: Arc::default(),
+            late: Arc::default(),
         };
         let mut n_rows = 0;
         let nothing = vec![Vec::new(); self.tables.len()];

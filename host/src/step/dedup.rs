@@ -21,6 +21,7 @@ use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StateError, StateTask, StepState};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyColumns, SpecProblem, column_hint, internal};
+use crate::step::times::{TimeColumns, TimeUse};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -79,6 +80,10 @@ impl StepDefinition for Dedup {
         "dedup"
     }
 
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let input = context.input().clone();
         let mut problems = Vec::new();
@@ -91,6 +96,13 @@ impl StepDefinition for Dedup {
             let problem = match input.column_with_name(time) {
                 Some((index, field)) if is_time_type(field.data_type()) => {
                     if context.clock.is_some() {
+                        let refused = context.times().refusal(time, TimeUse::Instant);
+                        let refused = refused.map(|(message, hint)| SpecProblem {
+                            key: "time".into(),
+                            message,
+                            hint: Some(hint),
+                        });
+                        problems.extend(refused);
                         return Some(index);
                     }
                     let hint = format!(
@@ -284,7 +296,7 @@ impl PipelineStep for Running {
                 None => false,
             });
         }
-        self.shared.meter.rows_late.add(n_late);
+        self.task.late.add(&self.shared.meter, n_late);
         let kept = filter_record_batch(&rows, &BooleanArray::from(stays)).map_err(doing())?;
         if kept.num_rows() > 0 { emit(kept) } else { Ok(()) }
     }

@@ -5,11 +5,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{OperatorRef, OperatorStep, Settings};
+use crate::job::{OnError, OperatorRef, OperatorStep, Settings};
 use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::PlannedOperator;
@@ -19,6 +19,7 @@ use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::StepFactory;
 use crate::step::keyed::SpecProblem;
+use crate::step::times::TimeColumns;
 use crate::step::transform::CallBounds;
 
 /// A step of a built-in kind.
@@ -32,9 +33,20 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Streams whose watermarks it follows without getting their rows.
+    fn follows(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether one of them may be a table, of which no rows flow.
     fn reads_tables(&self) -> bool {
         false
+    }
+
+    /// What is known of the times in the columns of its output, when it has been planned; nothing where it is not said.
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let _ = (context, output);
+        TimeColumns::default()
     }
 
     /// Checks the step against its inputs, and makes what runs it. Nothing runs yet.
@@ -54,6 +66,8 @@ pub struct Side {
     pub schema: SchemaRef,
     /// The clock of their event time, when one of the sources before has an event time.
     pub clock: Option<ClockId>,
+    /// What is known of the times in its columns.
+    pub times: TimeColumns,
     /// The table that it is, for an input that is a table: no rows of it flow.
     pub table: Option<Arc<LiveTable>>,
 }
@@ -83,6 +97,12 @@ impl PlanContext<'_> {
     #[must_use]
     pub fn input(&self) -> &SchemaRef {
         &self.sides[0].schema
+    }
+
+    /// What is known of the times in the columns of `from`.
+    #[must_use]
+    pub fn times(&self) -> &TimeColumns {
+        &self.sides[0].times
     }
 
     /// Opens the plugin of a step; `key` is where it is named, as in `group.plugin`.
@@ -154,8 +174,10 @@ impl PlanContext<'_> {
 pub struct Built {
     /// The schema of what it gives.
     pub output: SchemaRef,
-    /// The operator it runs, if it runs one.
-    pub operator: Option<PlannedOperator>,
+    /// The operators it runs: none, one, or one for each function that it calls.
+    pub operators: Vec<PlannedOperator>,
+    /// What happens when the step itself fails, as an expression that has no value; operators say it for their calls.
+    pub on_error: OnError,
     /// What runs it.
     pub body: Body,
     /// The event time that its rows have from here on, when it says so: then it follows [`PlanContext::new_watermark`].
@@ -196,12 +218,12 @@ impl Built {
     /// A step that works on rows as they come.
     #[must_use]
     pub fn narrow(output: SchemaRef, factory: Arc<dyn StepFactory>) -> Self {
-        Self { output, operator: None, body: Body::Narrow(factory), event_time: None }
+        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Narrow(factory), event_time: None }
     }
 
     /// A step behind a shuffle.
     #[must_use]
     pub fn gather(output: SchemaRef, gather: Gather) -> Self {
-        Self { output, operator: None, body: Body::Gather(gather), event_time: None }
+        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Gather(gather), event_time: None }
     }
 }

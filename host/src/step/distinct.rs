@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
 use crate::error::Error;
 use crate::job::table::Table;
@@ -12,6 +12,7 @@ use crate::shuffle::Partitioning;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, SpecProblem, internal};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -49,6 +50,10 @@ impl Distinct {
 impl StepDefinition for Distinct {
     fn kind(&self) -> &'static str {
         "distinct"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

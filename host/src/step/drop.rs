@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
+
 use crate::job::steps::refuse_plugin_keys;
 use crate::job::table::Table;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,10 @@ impl DropDefinition {
 impl StepDefinition for DropDefinition {
     fn kind(&self) -> &'static str {
         "drop"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
 
 use crate::error::Error;
-use crate::job::steps::refuse_keys_without_plugin;
+use crate::job::OnError;
+use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::sql::{Expression, Function, FunctionDefinition, Scope, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -23,13 +25,15 @@ pub struct FilterDefinition {
     pub condition: String,
     /// Plugins that it calls.
     pub functions: Vec<FunctionDefinition>,
+    /// What happens when an expression has no value for a row, or a call of a plugin fails.
+    pub on_error: OnError,
 }
 
 impl FilterDefinition {
     /// Keeps the rows for which this is true.
     #[must_use]
     pub fn new(condition: impl Into<String>) -> Self {
-        Self { condition: condition.into(), functions: Vec::new() }
+        Self { condition: condition.into(), functions: Vec::new(), on_error: OnError::Fail }
     }
 
     /// The step with a plugin as a function.
@@ -39,10 +43,18 @@ impl FilterDefinition {
         self
     }
 
+    /// The step with this done when it fails in a batch.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        refuse_keys_without_plugin(table, "filter");
-        Some(Self { condition: table.required_text("filter")?, functions })
+        let on_error = read_on_error(table);
+        refuse_plugin_keys_but(table, "filter", &["on-error"]);
+        Some(Self { condition: table.required_text("filter")?, functions, on_error })
     }
 }
 
@@ -57,6 +69,10 @@ impl StepDefinition for FilterDefinition {
         "filter"
     }
 
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let functions = Function::load_all(&self.functions, context)?;
         let session = Session::new(&functions)?;
@@ -68,9 +84,10 @@ impl StepDefinition for FilterDefinition {
             let hint = "Compare it with something, as in `price > 10`.".to_owned();
             return Err(vec![SpecProblem { key: "filter".into(), message, hint: Some(hint) }]);
         }
-        let operator = Function::planned(&functions, &self.functions);
+        let operators = Function::planned(&functions, &self.functions);
+        let on_error = self.on_error;
         let filter = Filter { step: context.step.to_owned(), condition };
-        Ok(Built { operator, ..Built::narrow(input, Arc::new(filter)) })
+        Ok(Built { operators, on_error, ..Built::narrow(input, Arc::new(filter)) })
     }
 }
 

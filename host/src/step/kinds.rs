@@ -12,7 +12,7 @@ use crate::step::distinct::Distinct;
 use crate::step::drop::DropDefinition;
 use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
-use crate::step::join::{JoinDefinition, JoinOptions};
+use crate::step::join::{JoinDefinition, JoinOptions, ReadJoin};
 use crate::step::limit::Limit;
 use crate::step::rename::RenameDefinition;
 use crate::step::sample::Sample;
@@ -72,6 +72,8 @@ pub(crate) struct SideStream {
     pub(crate) key: &'static str,
     /// What it is.
     pub(crate) definition: Arc<dyn StepDefinition>,
+    /// The stream that it reads instead of `from`.
+    pub(crate) from: Option<String>,
 }
 
 impl Parsed {
@@ -86,9 +88,9 @@ impl Parsed {
 pub(crate) fn parse(kind: &str, table: &mut Table<'_>, limits: &Limits) -> Parsed {
     match kind {
         "join" => {
-            let (options, with) = JoinOptions::parse(table);
+            let ReadJoin { options, with, side_streams } = JoinOptions::parse(table);
             let inputs = with.into_iter().map(|with| (with, "join.with")).collect();
-            Parsed { inputs, ..Parsed::of(options.map(JoinDefinition)) }
+            Parsed { inputs, side_streams, ..Parsed::of(options.map(JoinDefinition)) }
         }
         "group" => Group::parse("group", table, limits),
         "cogroup" => Group::parse("cogroup", table, limits),

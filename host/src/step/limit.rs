@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use arrow::datatypes::Schema;
+
 use crate::error::Error;
 use crate::job::table::Table;
 use crate::shuffle::Partitioning;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -28,6 +31,10 @@ impl Limit {
 impl StepDefinition for Limit {
     fn kind(&self) -> &'static str {
         "limit"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -49,6 +49,7 @@ pub mod sql;
 mod test_rows;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod times;
 pub mod top_k;
 pub mod transform;
 pub mod update_state;

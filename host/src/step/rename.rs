@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::Schema;
+
 use crate::job::steps::refuse_plugin_keys;
 use crate::job::table::Table;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,11 @@ impl RenameDefinition {
 impl StepDefinition for RenameDefinition {
     fn kind(&self) -> &'static str {
         "rename"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let old = |name: &str| self.names.iter().find(|(_, new)| new == name).map(|(old, _)| old.clone());
+        context.times().through(output, |name| Some(old(name).unwrap_or_else(|| name.to_owned())))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

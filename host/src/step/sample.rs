@@ -6,10 +6,13 @@ use arrow::array::{BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use arrow::datatypes::Schema;
+
 use crate::error::Error;
 use crate::job::table::Table;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -50,6 +53,10 @@ fn checked(table: &mut Table<'_>, key: &str, fraction: f64) -> Option<f64> {
 impl StepDefinition for Sample {
     fn kind(&self) -> &'static str {
         "sample"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
-use crate::job::steps::refuse_keys_without_plugin;
+use arrow::datatypes::Schema;
+
+use crate::job::OnError;
+use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 use crate::step::with::computed;
 
 /// The step.
@@ -18,6 +22,8 @@ pub struct SelectDefinition {
     pub columns: Selected,
     /// Plugins that they call.
     pub functions: Vec<FunctionDefinition>,
+    /// What happens when an expression has no value for a row, or a call of a plugin fails.
+    pub on_error: OnError,
 }
 
 /// What is selected.
@@ -34,14 +40,14 @@ impl SelectDefinition {
     #[must_use]
     pub fn new<'s>(columns: impl IntoIterator<Item = (&'s str, &'s str)>) -> Self {
         let columns = columns.into_iter().map(|(name, expression)| (name.to_owned(), expression.to_owned()));
-        Self { columns: Selected::Computed(columns.collect()), functions: Vec::new() }
+        Self { columns: Selected::Computed(columns.collect()), functions: Vec::new(), on_error: OnError::Fail }
     }
 
     /// Gives these columns of the input.
     #[must_use]
     pub fn names<'s>(names: impl IntoIterator<Item = &'s str>) -> Self {
         let names = names.into_iter().map(str::to_owned).collect();
-        Self { columns: Selected::Names(names), functions: Vec::new() }
+        Self { columns: Selected::Names(names), functions: Vec::new(), on_error: OnError::Fail }
     }
 
     /// The step with a plugin as a function.
@@ -51,9 +57,17 @@ impl SelectDefinition {
         self
     }
 
+    /// The step with this done when it fails in a batch.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        refuse_keys_without_plugin(table, "select");
+        let on_error = read_on_error(table);
+        refuse_plugin_keys_but(table, "select", &["on-error"]);
         let (columns, is_empty) = if table.is_table("select") {
             let columns = table.named_texts("select")?;
             let is_empty = columns.is_empty();
@@ -68,7 +82,7 @@ impl SelectDefinition {
             table.problem("select", "`select` is empty", Some(hint.into()));
             return None;
         }
-        Some(Self { columns, functions })
+        Some(Self { columns, functions, on_error })
     }
 }
 
@@ -87,6 +101,16 @@ impl<'s, const N: usize> From<[&'s str; N]> for SelectDefinition {
 impl StepDefinition for SelectDefinition {
     fn kind(&self) -> &'static str {
         "select"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| match &self.columns {
+            Selected::Names(_) => Some(name.to_owned()),
+            // One that is computed is another, unless it is a column by itself.
+            Selected::Computed(columns) => {
+                columns.iter().find(|(column, _)| column == name).map(|(_, expression)| expression.clone())
+            }
+        })
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
@@ -115,7 +139,8 @@ impl StepDefinition for SelectDefinition {
             }
         };
         let project = Project::new(context.step, columns);
-        let operator = Function::planned(&functions, &self.functions);
-        Ok(Built { operator, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        let operators = Function::planned(&functions, &self.functions);
+        let on_error = self.on_error;
+        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::error::Error;
@@ -18,6 +18,7 @@ use crate::shuffle::Partitioning;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, emit_in_chunks, internal};
 use crate::step::order::Order;
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -59,6 +60,10 @@ impl Sort {
 impl StepDefinition for Sort {
     fn kind(&self) -> &'static str {
         "sort"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

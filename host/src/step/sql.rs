@@ -10,7 +10,8 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::error::Error;
-use crate::job::steps::{read_partitions, refuse_keys_without_plugin};
+use crate::job::OnError;
+use crate::job::steps::{read_on_error, read_partitions, refuse_plugin_keys_but};
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::shuffle::Partitioning;
@@ -39,6 +40,8 @@ pub struct SqlDefinition {
     pub memory_bytes: Option<u64>,
     /// Plugins that it calls.
     pub functions: Vec<FunctionDefinition>,
+    /// What happens when the query fails, or a call of a plugin fails.
+    pub on_error: OnError,
 }
 
 impl SqlDefinition {
@@ -52,6 +55,7 @@ impl SqlDefinition {
             partitions: None,
             memory_bytes: None,
             functions: Vec::new(),
+            on_error: OnError::Fail,
         }
     }
 
@@ -76,9 +80,17 @@ impl SqlDefinition {
         self
     }
 
+    /// The step with this done when it fails in a batch.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        refuse_keys_without_plugin(table, "sql");
+        let on_error = read_on_error(table);
+        refuse_plugin_keys_but(table, "sql", &["on-error"]);
         let by = table.texts("by").unwrap_or_default();
         let partitions = read_partitions(table);
         if partitions.is_some() && by.is_empty() {
@@ -90,7 +102,7 @@ impl SqlDefinition {
             table.problem("memory", "`memory` must be at least 64KiB", None);
         }
         let others = table.texts("from").unwrap_or_default().into_iter().skip(1).collect();
-        Some(Self { query: table.required_text("sql")?, others, by, partitions, memory_bytes, functions })
+        Some(Self { query: table.required_text("sql")?, others, by, partitions, memory_bytes, functions, on_error })
     }
 
     /// The columns of each side by which rows are dealt out.
@@ -155,7 +167,8 @@ impl StepDefinition for SqlDefinition {
             return Err(vec![SpecProblem { key: "by".into(), message, hint }]);
         }
         let output = query.output_schema().clone();
-        let operator = Function::planned(&functions, &self.functions);
+        let operators = Function::planned(&functions, &self.functions);
+        let on_error = self.on_error;
         let is_narrow = query.is_row_by_row() && self.by.is_empty();
         let runs_when_empty = query.gives_rows_of_nothing();
         let factory = Arc::new(SqlStep {
@@ -166,7 +179,7 @@ impl StepDefinition for SqlDefinition {
             is_narrow,
         });
         if is_narrow {
-            return Ok(Built { operator, ..Built::narrow(output, factory) });
+            return Ok(Built { operators, on_error, ..Built::narrow(output, factory) });
         }
         let n_partitions = match self.by.is_empty() {
             true => 1,
@@ -176,7 +189,7 @@ impl StepDefinition for SqlDefinition {
             .into_iter()
             .map(|columns| GatherSide { prepare: None, partitioning: Partitioning::Hash { columns } });
         let gather = Gather { sides: sides.collect(), n_partitions, runs_when_empty, state: None, factory };
-        Ok(Built { output, operator, body: Body::Gather(gather), event_time: None })
+        Ok(Built { output, operators, on_error, body: Body::Gather(gather), event_time: None })
     }
 }
 

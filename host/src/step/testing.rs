@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::event_time::{BatchTimes, ClockId, Watermark};
 use crate::ids::{BatchId, PartitionId};
 use crate::job::Settings;
-use crate::metrics::StepMeter;
+use crate::metrics::{LateRows, StepMeter};
 use crate::operator::{
     Aggregator, AggregatorPlan, Call, CallError, CallSite, Limit, OpenError, Operator, Reducer, ReducerPlan, Role,
     StepInfo,
@@ -58,6 +58,7 @@ pub(crate) fn task(partition: u32) -> TaskContext {
         attempt: 0,
         times: Arc::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
+        late: Default::default(),
     }
 }
 
@@ -143,6 +144,7 @@ impl DefinitionRun {
             names: vec![format!("side-{index}")],
             schema: schema.clone(),
             clock,
+            times: Default::default(),
             table: None,
         };
         let sides: Vec<_> = sides.iter().enumerate().map(side).collect();
@@ -162,7 +164,9 @@ impl DefinitionRun {
 
     /// Runs a batch and publishes it. The result has one list of rows for each partition, of the schema that was planned.
     pub(crate) fn batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
-        let results = self.attempt(batch)?;
+        let late = Arc::default();
+        let results = self.attempt(batch, &late)?;
+        late.count();
         if let Body::Gather(gather) = &self.built.body
             && let Some(state) = &gather.state
         {
@@ -174,7 +178,7 @@ impl DefinitionRun {
 
     /// Runs a batch and gives it up at the end: nothing of it is kept.
     pub(crate) fn failed_batch(&mut self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
-        let results = self.attempt(batch)?;
+        let results = self.attempt(batch, &Arc::default())?;
         if let Body::Gather(gather) = &self.built.body {
             gather.state.iter().for_each(|state| state.abort());
         }
@@ -189,7 +193,7 @@ impl DefinitionRun {
         }
     }
 
-    fn attempt(&self, batch: &TestBatch) -> Result<Vec<Vec<RecordBatch>>, Error> {
+    fn attempt(&self, batch: &TestBatch, late: &Arc<LateRows>) -> Result<Vec<Vec<RecordBatch>>, Error> {
         let times = Arc::new(BatchTimes::new(vec![batch.watermark], 1, batch.closes));
         // Stages that share a step are numbered through: nothing may depend on where that begins.
         let context = |partition: u32| TaskContext {
@@ -198,6 +202,7 @@ impl DefinitionRun {
             partition: PartitionId(partition + 1000),
             stage_partition: PartitionId(partition),
             times: times.clone(),
+            late: late.clone(),
             ..task(partition)
         };
         let run = |factory: &dyn StepFactory, partition: u32, sides: Vec<Vec<RecordBatch>>| {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::error::Error;
@@ -14,6 +14,7 @@ use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefini
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, SpecProblem, emit_in_chunks, internal};
 use crate::step::order::Order;
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -54,6 +55,10 @@ impl TopK {
 impl StepDefinition for TopK {
     fn kind(&self) -> &'static str {
         "top-k"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| Some(name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

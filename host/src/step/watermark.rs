@@ -2,11 +2,14 @@
 //!
 //! A source says so with `event-time`; this is for times that a step has made.
 
+use arrow::datatypes::Schema;
+
 use crate::event_time::EventTime;
 use crate::job::table::Table;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::observe::Observe;
+use crate::step::times::TimeColumns;
 
 /// Reads the options of an event time from its table, which ends here.
 pub(crate) fn read_event_time(mut table: Table<'_>) -> Option<EventTime> {
@@ -41,6 +44,10 @@ impl WatermarkDefinition {
 impl StepDefinition for WatermarkDefinition {
     fn kind(&self) -> &'static str {
         "watermark"
+    }
+
+    fn times(&self, _: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        TimeColumns::of_event_time(output, &self.event_time.column)
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::job::steps::refuse_keys_without_plugin;
+use crate::job::OnError;
+use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
 use crate::job::table::Table;
 use crate::operator::Limits;
 use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::project::{Column, Project};
+use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone)]
@@ -19,6 +21,8 @@ pub struct WithDefinition {
     pub columns: Vec<(String, String)>,
     /// Plugins that they call.
     pub functions: Vec<FunctionDefinition>,
+    /// What happens when an expression has no value for a row, or a call of a plugin fails.
+    pub on_error: OnError,
 }
 
 impl WithDefinition {
@@ -26,7 +30,7 @@ impl WithDefinition {
     #[must_use]
     pub fn new<'s>(columns: impl IntoIterator<Item = (&'s str, &'s str)>) -> Self {
         let columns = columns.into_iter().map(|(name, expression)| (name.to_owned(), expression.to_owned()));
-        Self { columns: columns.collect(), functions: Vec::new() }
+        Self { columns: columns.collect(), functions: Vec::new(), on_error: OnError::Fail }
     }
 
     /// The step with a plugin as a function.
@@ -36,15 +40,23 @@ impl WithDefinition {
         self
     }
 
+    /// The step with this done when it fails in a batch.
+    #[must_use]
+    pub fn on_error(mut self, on_error: OnError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        refuse_keys_without_plugin(table, "with");
+        let on_error = read_on_error(table);
+        refuse_plugin_keys_but(table, "with", &["on-error"]);
         let columns = table.named_texts("with")?;
         if columns.is_empty() {
             table.problem("with", "`with` is empty", Some("Write `with = { total = \"price * quantity\" }`.".into()));
             return None;
         }
-        Some(Self { columns, functions })
+        Some(Self { columns, functions, on_error })
     }
 }
 
@@ -79,6 +91,11 @@ impl StepDefinition for WithDefinition {
         "with"
     }
 
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let is_new = |name: &str| self.columns.iter().any(|(column, _)| column == name);
+        context.times().through(output, |name| (!is_new(name)).then(|| name.to_owned()))
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let functions = Function::load_all(&self.functions, context)?;
         let session = Session::new(&functions)?;
@@ -93,7 +110,8 @@ impl StepDefinition for WithDefinition {
         }
         columns.extend(added);
         let project = Project::new(context.step, columns);
-        let operator = Function::planned(&functions, &self.functions);
-        Ok(Built { operator, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        let operators = Function::planned(&functions, &self.functions);
+        let on_error = self.on_error;
+        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::error::{Error, Explain, Fault, Retry};
 use crate::event_time::{BatchTimes, ClockId};
 use crate::ids::{BatchId, PartitionId};
+use crate::metrics::LateRows;
 use crate::operator::Call;
 
 /// A source or sink failed in a batch.
@@ -58,6 +59,8 @@ pub struct TaskContext {
     pub times: Arc<BatchTimes>,
     /// Set when the batch is given up: whatever loops looks at it between calls.
     pub cancelled: Arc<AtomicBool>,
+    /// What this attempt finds late.
+    pub late: Arc<LateRows>,
 }
 
 impl TaskContext {

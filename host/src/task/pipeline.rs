@@ -6,7 +6,7 @@ use arrow::array::RecordBatch;
 
 use crate::clock::Stopwatch;
 use crate::error::{Error, Explain, Fault};
-use crate::metrics::StepMeter;
+use crate::metrics::{LateRows, StepMeter};
 use crate::shuffle::{Shuffle, ShuffleWriter};
 use crate::sink::{PartitionWriter, Prepared, Sink, SinkBatch};
 use crate::step::{PipelineStep, StepFactory};
@@ -66,6 +66,8 @@ pub struct TaskOutput {
     pub rows_out: u64,
     /// What was prepared, by the sink's index in the plan.
     pub prepared: Vec<(usize, Prepared)>,
+    /// Rows that came too late, to be counted when the batch is published.
+    pub late: Arc<LateRows>,
 }
 
 /// What a pipeline writes to, in one batch.
@@ -161,7 +163,7 @@ impl<'a> RunningPipeline<'a> {
                 _ => {}
             }
         }
-        Ok(TaskOutput { rows_in: self.rows_in, rows_out: self.rows_out, prepared })
+        Ok(TaskOutput { rows_in: self.rows_in, rows_out: self.rows_out, prepared, late: self.task.late.clone() })
     }
 
     /// Gives rows to several nodes. Clones share the columns.

@@ -33,6 +33,9 @@ fn completed(block: &str) -> String {
     let mut made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
     // Streams of late rows are made by the steps that name them.
     made.extend(block.split("late = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(String::from));
+    // A join names one a side.
+    let of_sides = block.split("late = {").skip(1).filter_map(|rest| rest.split('}').next());
+    made.extend(of_sides.flat_map(|names| names.split('"').skip(1).step_by(2)).map(String::from));
     let read = &of("step", "from") | &of("sink", "from");
     let source = |name: &String| format!("\n[[source]]\nname = \"{name}\"\ntype = \"stdin\"\n");
     let mut text = block.to_owned();

@@ -46,6 +46,7 @@ fn running_results_and_windows_are_read() {
     says("window = { gap = '10m', time = 'ts' }", Window::session(seconds(600)).on("ts"));
     says("window = { count = 100 }", Window::count(100, 100));
     says("window = { count = 100, slide = 10 }", Window::count(100, 10));
+    says("window = { count = 100 }\ntimeout = '1h'", Window::count(100, 100).timeout(seconds(3600)));
 }
 
 #[test]
@@ -85,6 +86,10 @@ fn mistakes_of_running_results_and_windows() {
         "9:11 `timeout` must be longer than 0; Leave it out to remember keys for ever.\n",
     );
     check_keys(
+        "window = { count = 5 }\ntimeout = '0'",
+        "9:11 `timeout` must be longer than 0; Leave it out to remember keys for ever.\n",
+    );
+    check_keys(
         "output = 'update'\nlate = 'x'",
         "8:10 `output` is for results that live from batch to batch; Write `running = true` beside it, or leave it out.
 9:8 `late` is for windows on event time; Write `window = { size = \"1m\", time = \"…\" }` beside it, or leave it out.\n",
@@ -95,7 +100,7 @@ fn mistakes_of_running_results_and_windows() {
     );
     check_keys(
         "window = { size = '1m' }\ntimeout = '1h'",
-        "9:11 `timeout` is for `running = true`; Windows end by themselves. Leave it out.\n",
+        "9:11 `timeout` is for `running = true` and windows of rows; Windows of time end by themselves. Leave it out.\n",
     );
     check_keys(
         "window = { size = '1m' }\nlateness = '1s'",

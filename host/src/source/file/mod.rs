@@ -20,7 +20,7 @@ use listing::Place;
 use plan::FilePlanner;
 use read::FileReader;
 
-pub use table::{Fingerprint, TableRead, fingerprint, read_table};
+pub use table::{Fingerprint, TableRead, fingerprint, read_table, read_table_within};
 
 mod columnar;
 mod conform;

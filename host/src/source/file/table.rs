@@ -1,5 +1,6 @@
 //! Reads a file or a directory whole, as a table that stands beside a stream.
 
+use std::collections::BTreeSet;
 use std::time::SystemTime;
 
 use arrow::array::RecordBatch;
@@ -10,6 +11,7 @@ use super::listing::Place;
 use crate::error::Error;
 use crate::source::reject::BadRows;
 use crate::source::{BatchLimit, OpenSource, SourceDefinition, SourceError, SourceSnapshot};
+use crate::step::chunks::batch_bytes;
 
 /// What the files of a table were at some moment: another value means that the table is to be read again.
 ///
@@ -94,6 +96,15 @@ pub fn fingerprint(source: &FileSource) -> Result<Fingerprint, Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn read_table(source: &FileSource) -> Result<TableRead, Error> {
+    read_table_within(source, u64::MAX)
+}
+
+/// As [`read_table`], of rows that take at most so many bytes: reading is given up with the first rows beyond.
+///
+/// # Errors
+///
+/// As [`read_table`]; [`SourceError::TableTooLarge`].
+pub fn read_table_within(source: &FileSource, limit_bytes: u64) -> Result<TableRead, Error> {
     if matches!(source.bad_rows, BadRows::DeadLetter(_)) {
         let message = "a table has no dead letters".into();
         let hint = Some("write `on-error = \"drop\"` or `\"fail\"`".into());
@@ -108,8 +119,19 @@ pub fn read_table(source: &FileSource) -> Result<TableRead, Error> {
     };
     let reader = open.reader();
     let mut batches = Vec::new();
-    for range in open.plan_batch(BatchLimit { partitions: 1 })?.ranges {
-        reader.read_range(&range, &mut |rows| {
+    let mut seen_bytes = 0_u64;
+    let ranges = open.plan_batch(BatchLimit { partitions: 1 })?.ranges;
+    let objects: BTreeSet<&String> = ranges.iter().map(|range| &range.object).collect();
+    let mut n_files = BTreeSet::new();
+    for range in &ranges {
+        n_files.insert(&range.object);
+        reader.read_range(range, &mut |rows| {
+            seen_bytes = seen_bytes.saturating_add(batch_bytes(&rows));
+            if seen_bytes > limit_bytes {
+                let (n_files, n_files_found) = (n_files.len(), objects.len());
+                let path = source.path.clone();
+                return Err(SourceError::TableTooLarge { path, limit_bytes, seen_bytes, n_files, n_files_found }.into());
+            }
             batches.push(rows);
             Ok(())
         })?;

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use super::{Refresh, TableSource};
 use crate::error::Error;
 use crate::source::{
-    Columns, FileFormat, FileSource, Fingerprint, SourceDefinition, TableRead, fingerprint, read_table,
+    Columns, FileFormat, FileSource, Fingerprint, SourceDefinition, TableRead, fingerprint, read_table_within,
 };
 
 /// The rows of a table at one moment.
@@ -49,7 +49,7 @@ impl LiveTable {
     /// When it does not say its columns, and no file can tell them.
     pub fn new(name: impl Into<String>, source: TableSource) -> Result<Self, Error> {
         let schema = source.files.schema()?;
-        let TableSource { files, refresh } = source;
+        let TableSource { files, refresh, memory_bytes } = source;
         // Columns that were found are those of the table from now on.
         let format = match files.format {
             FileFormat::Text => FileFormat::Text,
@@ -59,7 +59,12 @@ impl LiveTable {
             FileFormat::Arrow(_) => FileFormat::Arrow(Columns::Declared(schema.clone())),
         };
         let files = FileSource { format, ..files };
-        Ok(Self { name: name.into(), source: TableSource { files, refresh }, schema, state: Mutex::default() })
+        Ok(Self {
+            name: name.into(),
+            source: TableSource { files, refresh, memory_bytes },
+            schema,
+            state: Mutex::default(),
+        })
     }
 
     /// Its name.
@@ -84,9 +89,9 @@ impl LiveTable {
     ///
     /// # Errors
     ///
-    /// When a file is missing or cannot be read.
+    /// When its file or directory is missing, a file cannot be read, or its rows are more than it may hold.
     pub fn open(&self) -> Result<(), Error> {
-        let read = read_table(&self.source.files)?;
+        let read = read_table_within(&self.source.files, self.source.memory_bytes)?;
         self.swap(&mut self.lock(), read);
         Ok(())
     }
@@ -117,7 +122,7 @@ impl LiveTable {
         if state.failure.as_ref().is_some_and(|(failed, _)| failed.as_ref() == Some(&files)) {
             return;
         }
-        let read = read_table(&self.source.files);
+        let read = read_table_within(&self.source.files, self.source.memory_bytes);
         // Written to in the meantime: what was read may be half of it, and what is wrong with it may be right soon.
         if fingerprint(&self.source.files).ok().as_ref() != Some(&files) {
             return;
@@ -142,6 +147,9 @@ impl LiveTable {
             rows = n_rows,
             "table read"
         );
+        if read.fingerprint.n_files() == 0 {
+            tracing::warn!(table = self.name, version = number, "the table has no files, and so no rows");
+        }
         state.current = Arc::new(TableVersion { number, rows: read.batches });
         state.files = Some(read.fingerprint);
         state.failure = None;

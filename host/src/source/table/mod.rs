@@ -7,7 +7,7 @@
 //! ```
 //!
 //! The law: all tasks of a batch see one version. A version is what the files held at one moment: when they change while
-//! they are read, or cannot be read, the version before it stays.
+//! they are read, or cannot be read, or are more than it may hold, the version before it stays.
 
 use std::time::Duration;
 
@@ -29,7 +29,14 @@ pub struct TableSource {
     pub files: FileSource,
     /// When it is looked whether the files have changed.
     pub refresh: Refresh,
+    /// Bytes that its rows may take; see [`MEMORY_BYTES`].
+    pub memory_bytes: u64,
 }
+
+/// Bytes that the rows of a table may take, unless a job says otherwise: as much as state may take before it moves to disk.
+///
+/// A table is there twice while it is read anew, and has an index for each join: at worst about three times this.
+pub const MEMORY_BYTES: u64 = 512 << 20;
 
 /// When a table is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,12 +54,20 @@ impl TableSource {
     /// A table of these files, looked at before each batch. Bad rows are errors.
     #[must_use]
     pub fn new(files: FileSource) -> Self {
-        Self { files: FileSource { bad_rows: BadRows::Fail, ..files }, refresh: Refresh::Batch }
+        Self {
+            files: FileSource { bad_rows: BadRows::Fail, ..files },
+            refresh: Refresh::Batch,
+            memory_bytes: MEMORY_BYTES,
+        }
     }
 
     /// Reads the options of files, and `refresh`.
     pub fn parse(table: &mut Table<'_>) -> Option<Self> {
         let refresh = read_refresh(table);
+        let memory_bytes = table.size("memory");
+        if memory_bytes == Some(0) {
+            table.problem("memory", "`memory` must be more than 0", None);
+        }
         let format_is_missing = !table.has("format");
         let files = FileSource::parse(table);
         if format_is_missing {
@@ -72,7 +87,7 @@ impl TableSource {
             BadRows::Drop if !table.has("on-error") => files.bad_rows = BadRows::Fail,
             BadRows::Drop | BadRows::Fail => {}
         }
-        Some(Self { files, refresh: refresh? })
+        Some(Self { files, refresh: refresh?, memory_bytes: memory_bytes.unwrap_or(MEMORY_BYTES) })
     }
 }
 

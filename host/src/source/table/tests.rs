@@ -94,6 +94,52 @@ fn a_table_is_looked_at_as_often_as_it_says() {
 }
 
 #[test]
+fn a_table_that_is_too_large_is_not_read_and_leaves_the_one_before() {
+    let folder = tempdir().expect("a folder");
+    let write = |name: &str, n_rows: usize| {
+        let text: String = (0..n_rows).map(|row| format!("{{\"name\":\"a name of row {row:05}\"}}\n")).collect();
+        fs::write(folder.path().join(name), text).expect("written");
+    };
+    write("a.json", 10);
+    let limited = |memory_bytes| TableSource { memory_bytes, ..json(folder.path()) };
+    let table = open(limited(4 << 10)).expect("a table");
+    write("b.json", 1000);
+    table.refresh(0);
+    assert_eq!((table.current().number, table.current().rows[0].num_rows()), (1, 10));
+    let error = open(limited(4 << 10)).expect_err("more than 4 KiB");
+    let message = error.in_one_line();
+    assert!(
+        message.starts_with(&format!("the rows of `{}` take more than 4KiB: ", folder.path().display())),
+        "{message}"
+    );
+    assert!(message.ends_with(" of its 2 files"), "{message}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("`memory`")));
+    open(limited(1 << 20)).expect("within a MiB");
+}
+
+#[test]
+fn a_missing_directory_is_an_error_and_an_empty_one_a_table_without_rows() {
+    let folder = tempdir().expect("a folder");
+    let declared = |path: &Path| {
+        let text = "path = 'x'\nformat = 'csv'\nschema = { id = 'int64' }";
+        let parsed = read_options(text, Path::new("."), TableSource::parse).expect("right").expect("a table");
+        TableSource { files: FileSource { path: path.into(), ..parsed.files.clone() }, ..parsed }
+    };
+    let missing = folder.path().join("none");
+    let error = open(declared(&missing)).expect_err("nothing is there");
+    assert_eq!(error.in_one_line(), format!("`{}` does not exist", missing.display()));
+    let table = open(declared(folder.path())).expect("a table without rows");
+    assert_eq!((table.current().number, shown(&table)), (1, String::new()));
+    fs::write(folder.path().join("a.csv"), "id\n1\n").expect("written");
+    table.refresh(0);
+    assert_eq!((table.current().number, shown(&table)), (2, "1".into()));
+    // Its directory is gone: what was there stays.
+    fs::remove_dir_all(folder.path()).expect("removed");
+    table.refresh(1);
+    assert_eq!((table.current().number, shown(&table)), (2, "1".into()));
+}
+
+#[test]
 fn mistakes_are_named() {
     let read = |text: &str| match read_options(text, Path::new("."), TableSource::parse) {
         Ok(_) => String::new(),

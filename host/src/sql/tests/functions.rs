@@ -135,7 +135,8 @@ fn words(words: &[&str]) -> RecordBatch {
 fn a_transform_is_a_function_of_its_arguments() {
     let select = SelectDefinition::new([("c", "c"), ("x", "shout(c || '!')"), ("y", "shout('k')")]).function(shout());
     let built = plan(&select, &[("t", schema())]).expect("a function");
-    assert_eq!(built.operator.as_ref().map(|planned| planned.operator.name().to_owned()).as_deref(), Some("shout"));
+    let names = |built: &Built| built.operators.iter().map(|it| it.operator.name().to_owned()).collect::<Vec<_>>();
+    assert_eq!(names(&built), ["shout"]);
     let given = run(&built, &[vec![words(&["a", "b"]), words(&["c"])]]).expect("values");
     // Each call says how many rows the function has had: calls with different arguments are of one function.
     let given = texts(&given);
@@ -230,6 +231,15 @@ fn groups_of_a_query_share_calls() {
 }
 
 #[test]
+fn a_plan_knows_the_plugin_of_every_function() {
+    let sql = SqlDefinition::new("SELECT shout(c) AS x, mean_of(a) AS m FROM t GROUP BY c");
+    let built = plan(&sql.function(shout()).function(mean()), &[("t", schema())]).expect("two functions");
+    let shown = built.operators.iter().map(|it| (it.operator.name().to_owned(), it.reads.clone()));
+    let reads = || vec!["value".to_owned()];
+    assert_eq!(shown.collect::<Vec<_>>(), [("shout".to_owned(), reads()), ("sum-join-mean".to_owned(), reads())]);
+}
+
+#[test]
 fn an_aggregate_of_no_rows_is_null() {
     let sql = SqlDefinition::new("SELECT mean_of(a) AS m, count(*) AS n FROM t").function(mean());
     let built = plan(&sql, &[("t", schema())]).expect("a function");
@@ -248,7 +258,7 @@ fn functions_are_read_with_what_they_may_use() {
     let [function] = &read.functions[..] else { panic!("{read:?}") };
     assert_eq!((function.name.as_str(), &function.reads[..]), ("loud", &["x".to_owned(), "y".to_owned()][..]));
     assert_eq!(function.operator.config, serde_json::json!({ "z": 1 }));
-    assert_eq!((function.operator.limits.memory_bytes, function.operator.on_error), (1 << 20, OnError::SkipBatch));
+    assert_eq!((function.operator.limits.memory_bytes, read.on_error), (1 << 20, OnError::SkipBatch));
 }
 
 #[test]

@@ -48,6 +48,7 @@ fn plan_metered(
             names: vec![(*name).to_owned()],
             schema: schema.clone(),
             clock: None,
+            times: Default::default(),
             table: None,
         })
         .collect();

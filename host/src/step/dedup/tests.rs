@@ -83,7 +83,7 @@ proptest! {
             let keys: std::collections::BTreeSet<_> = given.iter().map(|row| row.0).collect();
             prop_assert!(run.state_size().0 <= 2 * keys.len() as u64);
         }
-        prop_assert_eq!(run.meter.rows_late.get(), 2 * n_late);
+        prop_assert_eq!(run.meter.rows_late.get(), n_late);
         if is_timed {
             let closing = Watermark { late_us: now_us, now_us: Some(i64::MAX) };
             run.batch(&TestBatch { closes: true, ..test_batch(&vec![], closing, time_us + 1, true) }).expect("it runs");

@@ -141,7 +141,7 @@ impl StepDefinition for Group {
             on_error: self.operator.on_error,
         };
         let gather = Gather { sides, n_partitions, runs_when_empty: false, state: None, factory };
-        Ok(Built { operator: Some(planned), ..Built::gather(output, gather) })
+        Ok(Built { operators: vec![planned], ..Built::gather(output, gather) })
     }
 }
 

@@ -8,13 +8,17 @@ use super::latest::Latest;
 use super::over_time::OverTime;
 use super::reach::{Reach, as_us};
 use super::with_table::WithTable;
-use super::{JoinOptions, JoinScope, JoinType};
+use super::{JoinOptions, JoinScope, JoinType, WINDOW_COLUMNS};
+use arrow::datatypes::Schema;
+
 use crate::event_time::is_time_type;
 use crate::shuffle::Partitioning;
 use crate::source::table::LiveTable;
 use crate::state::{RowCodec, StepState};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, Side, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
+use crate::step::times::{TimeColumn, TimeColumns, TimeUse, WindowsBefore};
+use crate::step::windowed::{Panes, TimeShape};
 
 /// A step that joins.
 #[derive(Debug, Clone)]
@@ -31,6 +35,14 @@ impl StepDefinition for JoinDefinition {
 
     fn reads_tables(&self) -> bool {
         true
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let JoinScope::Window { size, slide, .. } = self.0.scope else { return TimeColumns::default() };
+        let [size, slide] = [size, slide].map(|length| as_us(length).max(1));
+        let shape = TimeShape::Panes(Panes::new(size, slide, 0));
+        let windows = WindowsBefore { step: context.step.to_owned(), shape, lateness_us: 0 };
+        TimeColumns::default().with_windows(WINDOW_COLUMNS, Some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
@@ -139,10 +151,31 @@ impl Planning<'_> {
                         format!("column `{name}` of `{from}` has type {}, which is no time", field.data_type());
                     problems.push(problem(&key, message, "Event times are of type timestamp."));
                 }
-                Some((column, _)) => found[index] = Some(column),
+                Some((column, _)) => {
+                    // Without a clock there is nothing to follow: that is told elsewhere.
+                    let refused = side.clock.and_then(|_| side.times.refusal(name, self.time_use()));
+                    // A right row may come late for the latest one.
+                    let is_late_here = index == 0 || !matches!(self.options.scope, JoinScope::Latest { .. });
+                    let is_other = matches!(side.times.get(name), Some(TimeColumn::Other { .. }));
+                    if let Some((message, hint)) = refused.filter(|_| is_late_here || is_other) {
+                        problems.push(problem(&key, format!("`{from}`: {message}"), hint));
+                    }
+                    found[index] = Some(column);
+                }
             }
         }
         Some([found[0]?, found[1]?])
+    }
+
+    /// What it does with the times of rows.
+    fn time_use(&self) -> TimeUse {
+        match self.options.scope {
+            JoinScope::Window { size, slide, .. } => {
+                let [size, slide] = [size, slide].map(|length| as_us(length).max(1));
+                TimeUse::Windows(TimeShape::Panes(Panes::new(size, slide, 0)), 0)
+            }
+            _ => TimeUse::Instant,
+        }
     }
 
     /// What encodes the rows of a side for state.

@@ -27,7 +27,7 @@ use super::pairs::Pairs;
 use super::side_rows::{RowRef, SideRows};
 use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, times_us};
-use crate::metrics::StepMeter;
+use crate::metrics::{LateRows, StepMeter};
 use crate::operator::StopFlag;
 use crate::shuffle::sort_by_group;
 use crate::state::{EncodedRows, RowCodec, StateError, StateTask, StepState};
@@ -88,6 +88,7 @@ impl StepFactory for Arc<Latest> {
         Ok(Box::new(Joining {
             join: self.clone(),
             clock: task.times.watermark(self.clock),
+            late: task.late.clone(),
             batch_time_us: task.batch_time_us,
             state: Some(self.state.begin(task.stage_partition)?),
             sides: [side(0), side(1)],
@@ -122,6 +123,7 @@ impl Arrivals {
 struct Joining {
     join: Arc<Latest>,
     clock: Watermark,
+    late: Arc<LateRows>,
     batch_time_us: i64,
     /// Taken when the step finishes.
     state: Option<StateTask>,
@@ -196,6 +198,7 @@ impl Joining {
             let has_keys = join.columns.has_keys(side, &rows);
             keys.group_rows(&join.columns.keys_of(side, &rows), rows.num_rows(), &mut groups)
                 .map_err(internal("grouping join keys"))?;
+            let mut n_late = 0;
             for (index, &group) in groups.iter().enumerate() {
                 let row = RowRef::New { batch: batch as u32, row: index as u32 };
                 let time_us = match &times {
@@ -205,7 +208,7 @@ impl Joining {
                 // A late version counts for rows to come; a late left row has missed what it asks for.
                 let is_late = |time_us: i64| times.is_some() && self.clock.is_late(time_us.saturating_add(1));
                 if side == 0 && time_us.is_some_and(is_late) {
-                    join.meter.rows_late.add(1);
+                    n_late += 1;
                     continue;
                 }
                 let has_key = has_keys.as_ref().is_none_or(|has_keys| has_keys.is_valid(index));
@@ -218,6 +221,7 @@ impl Joining {
                     None => {}
                 }
             }
+            self.late.add(&join.meter, n_late);
         }
         Ok((all, of_all))
     }

@@ -1,11 +1,14 @@
 //! What a job says of a join, and how it is read.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::JoinType;
-use super::reach::WINDOWS_PER_ROW_MAX;
+use super::LateForJoin;
+use super::reach::{Reach, WINDOWS_PER_ROW_MAX, as_us};
 use crate::job::steps::{read_partitions, refuse_plugin_keys};
 use crate::job::table::Table;
+use crate::step::kinds::SideStream;
 
 /// What a job says of a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +60,21 @@ pub enum JoinScope {
     },
 }
 
+impl JoinScope {
+    /// How far rows reach; `None`: that is no matter of their times.
+    pub(crate) fn reach(&self) -> Option<Reach> {
+        match self {
+            JoinScope::Interval { before, after, .. } => {
+                Some(Reach::Interval { before_us: as_us(*before), after_us: as_us(*after) })
+            }
+            JoinScope::Window { size, slide, .. } => {
+                Some(Reach::Window { size_us: as_us(*size), slide_us: as_us(*slide) })
+            }
+            JoinScope::Batch | JoinScope::Latest { .. } => None,
+        }
+    }
+}
+
 impl JoinOptions {
     /// An inner join of the rows of each batch, on columns that both sides have.
     #[must_use]
@@ -73,15 +91,17 @@ impl JoinOptions {
 
     /// Reads `join` from a step's table; its mistakes are in the table's problems. What it joins with is known also when
     /// the rest is wrong.
-    pub(crate) fn parse(step: &mut Table<'_>) -> (Option<Self>, Option<String>) {
+    pub(crate) fn parse(step: &mut Table<'_>) -> ReadJoin {
         refuse_plugin_keys(step, "join");
-        let Some(mut table) = step.table("join") else { return (None, None) };
+        let from = step.texts("from").unwrap_or_default();
+        let Some(mut table) = step.table("join") else { return ReadJoin::default() };
         let with = table.required_text("with");
         let on = read_on(&mut table);
         let join_type = table.choice("type", &JoinType::NAMES);
         let prefix = table.text("prefix");
         let partitions = read_partitions(&mut table);
         let scope = read_scope(&mut table);
+        let late = read_late(&mut table, scope.as_ref());
         table.finish();
         let options = || {
             Some(Self {
@@ -93,7 +113,66 @@ impl JoinOptions {
                 scope: scope?,
             })
         };
-        (options(), with)
+        let options = options();
+        let late = late.into_iter().zip([("join.late.left", 0), ("join.late.right", 1)]);
+        let side_streams = late.filter_map(|(name, (key, side))| {
+            // When the join is wrong the job is refused; the names are known all the same.
+            let with = with.clone().unwrap_or_default();
+            let options = options.clone().unwrap_or_else(|| Self::new(&with, []));
+            let other = if side == 0 { vec![with.clone()] } else { from.clone() };
+            let definition = Arc::new(LateForJoin { options, other, side });
+            Some(SideStream { name: name?, key, definition, from: (side == 1).then_some(with) })
+        });
+        let side_streams = side_streams.collect();
+        ReadJoin { options, with, side_streams }
+    }
+}
+
+/// What was read of a join.
+#[derive(Default)]
+pub(crate) struct ReadJoin {
+    /// The join; `None`: something is wrong.
+    pub(crate) options: Option<JoinOptions>,
+    /// What it joins with, known also when the rest is wrong.
+    pub(crate) with: Option<String>,
+    /// The streams of late rows.
+    pub(crate) side_streams: Vec<SideStream>,
+}
+
+/// `late = "name"`, of the left side, or `late = { left = "…", right = "…" }`.
+fn read_late(table: &mut Table<'_>, scope: Option<&JoinScope>) -> [Option<String>; 2] {
+    if !table.has("late") {
+        return [None, None];
+    }
+    let names = if table.is_table("late") {
+        match table.table("late") {
+            Some(mut inner) => {
+                let names = [inner.text("left"), inner.text("right")];
+                if names == [None, None] && !inner.has("left") && !inner.has("right") {
+                    inner.missing("left", Some("Name the streams: `late = { left = \"…\", right = \"…\" }`.".into()));
+                }
+                inner.finish();
+                names
+            }
+            None => [None, None],
+        }
+    } else {
+        [table.text("late"), None]
+    };
+    match scope {
+        None | Some(JoinScope::Interval { .. } | JoinScope::Window { .. }) => names,
+        Some(JoinScope::Latest { time: Some(_), .. }) => {
+            if names[1].is_some() {
+                let hint = "Right rows may come late, and count from then on. Leave it out.";
+                table.problem("late.right", "no right row is late for `latest`", Some(hint.into()));
+            }
+            names
+        }
+        Some(JoinScope::Latest { time: None, .. } | JoinScope::Batch) => {
+            let hint = "It goes with `within`, with `window`, and with `latest` when it has a `time`.";
+            table.problem("late", "no row is late for a join without event time", Some(hint.into()));
+            names
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use super::reach::Reach;
 use super::side_rows::{RowRef, SideRows};
 use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, times_us};
-use crate::metrics::StepMeter;
+use crate::metrics::{LateRows, StepMeter};
 use crate::operator::StopFlag;
 use crate::shuffle::sort_by_group;
 use crate::state::{RowCodec, StateError, StateTask, StepState};
@@ -63,6 +63,7 @@ impl StepFactory for Arc<OverTime> {
         Ok(Box::new(Joining {
             join: self.clone(),
             clock: task.times.watermark(self.clock),
+            late: task.late.clone(),
             state: Some(self.state.begin(task.stage_partition)?),
             sides: [side(0), side(1)],
             pairs: Pairs::new(self.columns.clone(), window_us, task, &self.stop),
@@ -95,6 +96,7 @@ impl Arrivals {
 struct Joining {
     join: Arc<OverTime>,
     clock: Watermark,
+    late: Arc<LateRows>,
     /// Taken when the step finishes.
     state: Option<StateTask>,
     sides: [SideRows; 2],
@@ -185,7 +187,7 @@ impl Joining {
                 }
                 n_late += u64::from(is_late && !takes_part);
             }
-            join.meter.rows_late.add(n_late);
+            self.late.add(&join.meter, n_late);
         }
         Ok((all, of_all))
     }

@@ -137,7 +137,7 @@ impl StepDefinition for UpdateState {
         let factory = Arc::new(calls::UpdateFactory(Arc::new(updating)));
         // Also without rows: keys time out.
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: true, state: Some(state), factory };
-        Ok(Built { operator: Some(planned), ..Built::gather(output, gather) })
+        Ok(Built { operators: vec![planned], ..Built::gather(output, gather) })
     }
 }
 

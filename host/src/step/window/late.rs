@@ -8,7 +8,7 @@ use arrow::compute::filter_record_batch;
 use super::{Spans, Window};
 use crate::error::Error;
 use crate::event_time::{Watermark, times_us};
-use crate::metrics::StepMeter;
+use crate::metrics::{self, StepMeter};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
@@ -48,6 +48,7 @@ impl StepFactory for LateFilter {
             keeps_late: self.keeps_late,
             step: self.step.clone(),
             meter: self.meter.clone(),
+            late: task.late.clone(),
         }))
     }
 }
@@ -58,6 +59,7 @@ struct Filtering {
     keeps_late: bool,
     step: String,
     meter: Option<Arc<StepMeter>>,
+    late: Arc<metrics::LateRows>,
 }
 
 impl PipelineStep for Filtering {
@@ -72,7 +74,7 @@ impl PipelineStep for Filtering {
         let late: Vec<bool> = (0..rows.num_rows()).map(is_late).collect();
         let n_late = late.iter().filter(|late| **late).count();
         if let Some(meter) = &self.meter {
-            meter.rows_late.add(n_late as u64);
+            self.late.add(meter, n_late as u64);
         }
         if n_late == 0 {
             return if self.keeps_late { Ok(()) } else { emit(rows) };

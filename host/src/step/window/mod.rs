@@ -29,6 +29,8 @@ use crate::state::StepState;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::kinds::{Parsed, SideStream};
+use crate::step::times::{TimeColumns, TimeUse, WindowsBefore};
+use crate::step::windowed::{Panes, TimeShape, micros};
 
 /// The columns that say which window a row is in.
 const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
@@ -103,8 +105,15 @@ impl Window {
             name,
             key: "window.late",
             definition: Arc::new(late::LateRows(window.clone())),
+            from: None,
         });
         Parsed { side_streams: side_streams.into_iter().collect(), ..Parsed::of(Some(window)) }
+    }
+
+    /// Where windows of event time begin and end.
+    fn shape(&self) -> TimeShape {
+        let [size, slide] = [self.size, self.slide].map(|length| micros(length).max(1));
+        TimeShape::Panes(Panes::new(size, slide, micros(self.offset)))
     }
 
     /// What is wrong with it in a job of these settings, over rows of this schema.
@@ -138,6 +147,10 @@ impl Window {
                             format!("a window of event time needs a watermark, and `{source}` has none"),
                             Some(hint),
                         );
+                    }
+                    let usage = TimeUse::Windows(self.shape(), micros(self.lateness));
+                    if let Some((message, hint)) = context.times().refusal(name, usage) {
+                        problem("time", message, Some(hint));
                     }
                 }
                 Some((_, field)) => {
@@ -269,6 +282,16 @@ impl Spans {
 impl StepDefinition for Window {
     fn kind(&self) -> &'static str {
         "window"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let Some(_) = &self.time else {
+            // Rows come again and again: they follow no watermark.
+            return TimeColumns::default().with_windows(WINDOW_COLUMNS, None);
+        };
+        let lateness_us = micros(self.lateness);
+        let windows = WindowsBefore { step: context.step.to_owned(), shape: self.shape(), lateness_us };
+        context.times().held_by(&windows).with_windows(WINDOW_COLUMNS, Some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -185,7 +185,7 @@ impl PipelineStep for Assign {
         let (mut times, fates) = self.lateness.fates(&rows, &self.task, &self.step)?;
         let doing = || internal(format!("giving windows to the rows of step `{}`", self.step));
         let n_late = fates.iter().filter(|fate| **fate == Fate::Late).count();
-        self.meter.rows_late.add(n_late as u64);
+        self.task.late.add(&self.meter, n_late as u64);
         let mut rows = rows;
         if fates.iter().any(|fate| *fate != Fate::Kept) {
             let kept: BooleanArray = fates.iter().map(|fate| Some(*fate == Fate::Kept)).collect();

@@ -9,13 +9,15 @@
 //!
 //! | table | slot | key | value |
 //! | --- | --- | --- | --- |
-//! | 0 | 0 | the key | how many rows it has had (8 bytes) |
+//! | 0 | 0 | the key | how many rows it has had (8 bytes); if keys time out, the time of the last batch with rows of it (8 bytes) |
 //! | 1 | a pane's first row | the key | the partial of the pane |
+//! | 2, if keys time out | the last batch time at which it is still known | the key | |
 //!
 //! Rows are numbered behind the shuffle, so they are all sent: nothing is combined before it. A window costs its panes; a
-//! batch costs its rows and the windows that end in it. Windows that are not full at the end of the job are not given.
+//! batch costs its rows and the windows that end in it. Windows that are not full at the end of the job are not given, nor
+//! are those of a key that is forgotten: it starts anew, at row 0.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
@@ -32,7 +34,9 @@ use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
 /// How many tables it keeps.
-pub(crate) const N_TABLES: usize = 2;
+pub(crate) fn n_tables(timeout_us: Option<i64>) -> usize {
+    2 + usize::from(timeout_us.is_some())
+}
 
 /// Windows of so many rows that begin every so many rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,12 @@ impl CountPanes {
     fn first_needed(self, n_rows: i64) -> i64 {
         ((n_rows / self.slide + 1) * self.slide - self.count).max(0)
     }
+
+    /// The panes that are kept of a key that has had so many rows.
+    fn kept(self, n_rows: i64) -> impl Iterator<Item = i64> {
+        let first = self.first_needed(n_rows) / self.width * self.width;
+        (first..n_rows).step_by(self.width as usize)
+    }
 }
 
 /// Behind the shuffle.
@@ -63,6 +73,24 @@ pub(crate) struct CountsFactory {
     pub(crate) with_panes: SchemaRef,
     /// Makes partials of them.
     pub(crate) combine: Arc<dyn StepFactory>,
+    /// How long a key without rows is remembered.
+    pub(crate) timeout_us: Option<i64>,
+}
+
+/// What is kept of a key: how many rows it has had, and in which batch the last came.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    n_rows: i64,
+    seen_us: i64,
+}
+
+impl Known {
+    fn read(value: &[u8], step: &str) -> Result<Self, StateError> {
+        let number =
+            |index: usize| value.get(index * 8..).and_then(<[u8]>::first_chunk).copied().map(i64::from_be_bytes);
+        let damaged = || StateError::Damaged { step: step.to_owned(), what: "how many rows a key has had".into() };
+        Ok(Self { n_rows: number(0).ok_or_else(damaged)?, seen_us: number(1).unwrap_or(i64::MAX) })
+    }
 }
 
 impl StepFactory for CountsFactory {
@@ -73,6 +101,7 @@ impl StepFactory for CountsFactory {
             keys: self.keys.clone(),
             with_panes: self.with_panes.clone(),
             combine: self.combine.start(task)?,
+            timeout_us: self.timeout_us,
             task: task.clone(),
             rows: Vec::new(),
         }))
@@ -85,6 +114,7 @@ struct Counts {
     keys: KeyColumns,
     with_panes: SchemaRef,
     combine: Box<dyn PipelineStep>,
+    timeout_us: Option<i64>,
     task: TaskContext,
     rows: Vec<RecordBatch>,
 }
@@ -112,14 +142,27 @@ impl PipelineStep for Counts {
             groups.push(of_rows);
         }
         let keys = spec.codec.encode_keys(&table.keys().map_err(doing())?, table.len())?;
-        let mut n_before: Vec<i64> = Vec::with_capacity(keys.len());
+        let now_us = self.task.batch_time_us;
+        let timeout_us = self.timeout_us;
+        // By the times of batches alone, as running results.
+        let is_forgotten =
+            |known: &Known| timeout_us.is_some_and(|timeout| now_us.saturating_sub(known.seen_us) > timeout);
+        let mut known: Vec<Option<Known>> = Vec::with_capacity(keys.len());
         for key in keys.iter() {
             let value = state.table(0).get(0, key)?;
-            let number = value.as_deref().map(|value| value.first_chunk().copied().map(i64::from_be_bytes));
-            let damaged =
-                || StateError::Damaged { step: spec.step.clone(), what: "how many rows a key has had".into() };
-            n_before.push(number.map_or(Ok(0), |number| number.ok_or_else(damaged))?);
+            known.push(value.map(|value| Known::read(&value, &spec.step)).transpose()?);
         }
+        let n_before: Vec<i64> = known
+            .iter()
+            .map(|known| known.filter(|known| !is_forgotten(known)).map_or(0, |known| known.n_rows))
+            .collect();
+        // Their panes have the numbers of new ones.
+        let anew: HashSet<&[u8]> = keys
+            .iter()
+            .zip(&known)
+            .filter(|(_, known)| known.as_ref().is_some_and(is_forgotten))
+            .map(|(key, _)| key)
+            .collect();
 
         // The pane of each row, then partials of panes.
         let mut n_rows = n_before.clone();
@@ -144,7 +187,9 @@ impl PipelineStep for Counts {
         drop(partials);
         let kept = state.table(1);
         let met = Met::new(&spec.codec, ops, fresh, |(pane, _), key, found| {
-            if let Some(value) = kept.get(pane, key)? {
+            if !anew.contains(key)
+                && let Some(value) = kept.get(pane, key)?
+            {
                 found(&value);
             }
             Ok(())
@@ -171,18 +216,41 @@ impl PipelineStep for Counts {
         // Panes that later windows need stay; each is written or removed once.
         let numbers: HashMap<&[u8], usize> = keys.iter().enumerate().map(|(number, key)| (key, number)).collect();
         let needed = |number: usize| self.panes.first_needed(n_rows[number]);
-        let mut changes = [Changes::default(), Changes::default()];
+        let mut changes = [Changes::default(), Changes::default(), Changes::default()];
+        let mut new_panes: HashSet<(i64, usize)> = HashSet::new();
         for row in 0..met.len() {
             let (pane, key) = (met.labels[row].0, met.keys.row(row));
             let number = numbers[key];
             if pane + width > needed(number) {
                 changes[1].put(pane, key, met.value(row));
+                if anew.contains(key) {
+                    new_panes.insert((pane, number));
+                }
             } else if met.was_there[row] {
                 changes[1].remove(pane, key);
             }
         }
         for (number, key) in keys.iter().enumerate() {
-            changes[0].put(0, key, &n_rows[number].to_be_bytes());
+            match timeout_us {
+                None => changes[0].put(0, key, &n_rows[number].to_be_bytes()),
+                Some(timeout_us) => {
+                    changes[0].put(0, key, &[n_rows[number].to_be_bytes(), now_us.to_be_bytes()].concat());
+                    let due_us = now_us.saturating_add(timeout_us);
+                    let was_due_us = known[number].map(|known| known.seen_us.saturating_add(timeout_us));
+                    if was_due_us != Some(due_us) {
+                        // One that is past is dropped with its slot.
+                        if let Some(was_due_us) = was_due_us.filter(|was_due_us| *was_due_us >= now_us) {
+                            changes[2].remove(was_due_us, key);
+                        }
+                        changes[2].put(due_us, key, &[]);
+                    }
+                }
+            }
+            if let Some(known) = known[number].filter(is_forgotten) {
+                let old = self.panes.kept(known.n_rows).filter(|pane| !new_panes.contains(&(*pane, number)));
+                old.for_each(|pane| changes[1].remove(pane, key));
+                continue;
+            }
             // Panes that the batch did not touch: whole ones before it.
             let whole = n_before[number] / width * width;
             let first = self.panes.first_needed(n_before[number]) / width * width;
@@ -190,7 +258,24 @@ impl PipelineStep for Counts {
                 changes[1].remove(pane, key);
             }
         }
-        for (table, changes) in changes.into_iter().enumerate() {
+        if timeout_us.is_some() && state.table(2).first_slot()?.is_some_and(|due_us| due_us < now_us) {
+            let mut forgotten: Vec<Box<[u8]>> = Vec::new();
+            state.table(2).scan(i64::MIN..=now_us - 1, &mut |_, key, _| {
+                if !numbers.contains_key(key) {
+                    forgotten.push(key.into());
+                }
+                Ok(true)
+            })?;
+            for key in forgotten {
+                if let Some(value) = state.table(0).get(0, &key)? {
+                    let known = Known::read(&value, &spec.step)?;
+                    self.panes.kept(known.n_rows).for_each(|pane| changes[1].remove(pane, &key));
+                }
+                changes[0].remove(0, &key);
+            }
+            changes[2].drop_slots(i64::MIN..=now_us - 1);
+        }
+        for (table, changes) in changes.into_iter().enumerate().take(n_tables(timeout_us)) {
             *state.changes(table) = changes;
         }
         state.finish();

@@ -15,13 +15,14 @@
 //! | `assign` | rows to windows, late rows |
 //! | `partial_rows` | partials as bytes, and merged with state |
 //! | `spec` | partials to results |
-//! | `running`, `timed`, `sliding`, `sessions`, `counts` | what is behind the shuffle, a kind a file |
+//! | `running`, `timed`, `sliding`, `blocks`, `sessions`, `counts` | what is behind the shuffle, a kind a file |
 //!
 //! The law: what comes out, over all partitions, depends on the rows of each batch and on the clocks, not on how rows were
 //! cut into pushes and partitions; except for the rounding of floating-point sums, and for windows of rows, which follow
 //! the order of arrival.
 
 mod assign;
+mod blocks;
 mod counts;
 mod options;
 mod panes;
@@ -36,8 +37,10 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
+pub(crate) use assign::TimeShape;
 pub(crate) use options::read_over;
 pub use options::{Running, Shape, Window, WindowOutput};
+pub(crate) use panes::{Panes, micros};
 
 use crate::event_time::is_time_type;
 use crate::job::OperatorStep;
@@ -52,9 +55,9 @@ use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefini
 use crate::step::fold::KeyedOpenError;
 use crate::step::keyed::{KeyColumns, KeyedStep, SpecProblem, column_hint};
 use crate::step::reduce::ReduceSpec;
-use assign::{AssignFactory, LateFactory, Lateness, TimeShape};
+use crate::step::times::{TimeColumns, TimeUse, WindowsBefore};
+use assign::{AssignFactory, LateFactory, Lateness};
 use counts::{CountPanes, CountsFactory};
-use panes::{Panes, micros};
 use partial_rows::PartialCodec;
 use running::RunningFactory;
 use sessions::SessionsFactory;
@@ -221,6 +224,9 @@ impl Window {
             return Err(problem("window.time", message, hint));
         }
         let lateness_us = micros(self.lateness);
+        if let Some((message, hint)) = context.sides[0].times.refusal(time, TimeUse::Windows(shape, lateness_us)) {
+            return Err(problem("window.time", message, hint));
+        }
         Ok(Some(Lateness { column: Some(column), shape, clock: context.clock, lateness_us }))
     }
 
@@ -261,6 +267,14 @@ fn free_names(input: &Schema, n: usize) -> Vec<String> {
 impl StepDefinition for WindowedDefinition {
     fn kind(&self) -> &'static str {
         self.computes.table()
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let Over::Window(window) = &self.over else { return TimeColumns::default() };
+        let Some(shape) = time_shape(window.shape, window.time.is_none()) else { return TimeColumns::default() };
+        let lateness_us = micros(window.lateness);
+        let windows = WindowsBefore { step: context.step.to_owned(), shape, lateness_us };
+        TimeColumns::default().with_windows(WINDOW_COLUMNS, window.time.is_some().then_some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
@@ -327,7 +341,7 @@ impl WindowedDefinition {
         let n_tables = match (&self.over, labels) {
             (Over::Running(running), _) => RunningFactory::n_tables(running.timeout.map(micros)),
             (_, Labels::Sessions(_)) => sessions::N_TABLES,
-            (_, Labels::Counts(_)) => counts::N_TABLES,
+            (Over::Window(window), Labels::Counts(_)) => counts::n_tables(window.timeout.map(micros)),
             _ => timed::N_TABLES,
         };
         let codec = PartialCodec::new(context.step, &*keyed, labels.n()).map_err(|error| {
@@ -386,13 +400,14 @@ impl WindowedDefinition {
                     keys: keys_unlabelled,
                     with_panes: labelled,
                     combine: keyed.combine(),
+                    timeout_us: window.timeout.map(|timeout| micros(timeout).max(1)),
                 };
                 (None, columns_by, Arc::new(factory))
             }
         };
         let side = GatherSide { prepare, partitioning: Partitioning::Hash { columns: columns_by } };
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: true, state: Some(state), factory };
-        Ok(Built { operator, ..Built::gather(output, gather) })
+        Ok(Built { operators: operator.into_iter().collect(), ..Built::gather(output, gather) })
     }
 
     /// A window's columns have names that the results must leave free.

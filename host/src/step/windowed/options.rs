@@ -36,6 +36,8 @@ pub struct Window {
     pub output: WindowOutput,
     /// How much longer than the watermark says windows stay open.
     pub lateness: Duration,
+    /// For windows of rows: keys without rows for so long, in batch time, are forgotten; `None`: never.
+    pub timeout: Option<Duration>,
 }
 
 /// Where windows begin and end.
@@ -138,7 +140,7 @@ impl Window {
     }
 
     fn of(shape: Shape) -> Self {
-        Self { shape, time: None, output: WindowOutput::Append, lateness: Duration::ZERO }
+        Self { shape, time: None, output: WindowOutput::Append, lateness: Duration::ZERO, timeout: None }
     }
 
     /// On event time, which this column holds.
@@ -152,6 +154,13 @@ impl Window {
     #[must_use]
     pub fn output(mut self, output: WindowOutput) -> Self {
         self.output = output;
+        self
+    }
+
+    /// Windows of rows: a key without rows for so long, in batch time, is forgotten, and starts anew.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
         self
     }
 
@@ -206,13 +215,16 @@ pub(crate) fn read_over(table: &mut Table<'_>, late_key: &'static str) -> ReadOv
             let hint = "A window's results are running ones with `output = \"update\"`.";
             table.problem("running", "a step has either `running` or `window`", Some(hint.into()));
         }
-        if table.has("timeout") {
-            let hint = "Windows end by themselves. Leave it out.";
-            table.problem("timeout", "`timeout` is for `running = true`", Some(hint.into()));
-        }
         let shape = window.flatten();
+        let is_count = matches!(shape, Some((Shape::Count { .. }, _)));
+        if table.has("timeout") && shape.is_some() && !is_count {
+            let hint = "Windows of time end by themselves. Leave it out.";
+            table.problem("timeout", "`timeout` is for `running = true` and windows of rows", Some(hint.into()));
+        }
+        let is_right = !table.has("timeout") || is_count && is_longer_than_none(table, timeout);
         if let Some((shape, time)) = &shape {
-            read.over = check_window(table, *shape, time.clone(), output, lateness).map(Over::Window);
+            let window = check_window(table, *shape, time.clone(), output, lateness);
+            read.over = window.filter(|_| is_right).map(|window| Over::Window(Window { timeout, ..window }));
         }
         if let Some(late) = late {
             // Without a window the job is refused; the name is known all the same.
@@ -222,7 +234,12 @@ pub(crate) fn read_over(table: &mut Table<'_>, late_key: &'static str) -> ReadOv
                 _ => nothing,
             };
             let definition = LateDefinition { key: late_key, window };
-            read.side_streams.push(SideStream { name: late, key: late_key, definition: Arc::new(definition) });
+            read.side_streams.push(SideStream {
+                name: late,
+                key: late_key,
+                definition: Arc::new(definition),
+                from: None,
+            });
         }
         return read;
     }
@@ -237,12 +254,7 @@ pub(crate) fn read_over(table: &mut Table<'_>, late_key: &'static str) -> ReadOv
         }
         return read;
     }
-    if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        table.problem(
-            "timeout",
-            "`timeout` must be longer than 0",
-            Some("Leave it out to remember keys for ever.".into()),
-        );
+    if !is_longer_than_none(table, timeout) {
         return read;
     }
     let complete = match output {
@@ -257,6 +269,16 @@ pub(crate) fn read_over(table: &mut Table<'_>, late_key: &'static str) -> ReadOv
     };
     read.over = Some(Over::Running(Running { complete, timeout }));
     read
+}
+
+/// Whether a timeout may be so long, if there is one.
+fn is_longer_than_none(table: &mut Table<'_>, timeout: Option<Duration>) -> bool {
+    let is_none = timeout.is_some_and(|timeout| timeout.is_zero());
+    if is_none {
+        let hint = "Leave it out to remember keys for ever.";
+        table.problem("timeout", "`timeout` must be longer than 0", Some(hint.into()));
+    }
+    !is_none
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -355,5 +377,5 @@ fn check_window(
         Some(Output::Update) => WindowOutput::Update,
         Some(Output::Complete) => WindowOutput::Complete,
     };
-    is_right.then(|| Window { shape, time, output, lateness: lateness.unwrap_or_default() })
+    is_right.then(|| Window { shape, time, output, lateness: lateness.unwrap_or_default(), timeout: None })
 }

@@ -73,7 +73,12 @@ impl Panes {
 
     /// The pane that a time is in.
     pub(crate) fn pane_of(&self, us: i64) -> i64 {
-        us - (us - self.offset).rem_euclid(self.width)
+        self.floor(us, self.width)
+    }
+
+    /// The last of the times every `step` from the offset on that is not later.
+    pub(crate) fn floor(&self, us: i64, step: i64) -> i64 {
+        us - (us - self.offset).rem_euclid(step)
     }
 
     /// The last window that begins by then.
@@ -92,6 +97,17 @@ impl Panes {
         let last = self.last_window(pane);
         std::iter::successors(Some(self.first_window(pane)), move |start| Some(start + slide))
             .take_while(move |start| *start <= last)
+    }
+
+    /// Whether every window that holds a part of one of `before` holds all of it.
+    pub(crate) fn holds_whole(&self, before: &Panes) -> bool {
+        // Where windows here begin or end, seen from the begins of those before: every `step` from `first` on.
+        let step = gcd(self.slide, before.slide);
+        let edge_within = |edge: i64| match (edge - before.offset).rem_euclid(step) {
+            0 => step,
+            first => first,
+        };
+        [self.offset, self.offset + self.size].into_iter().all(|edge| edge_within(edge) >= before.size)
     }
 
     /// The first window that is not complete at `cut`.
@@ -123,6 +139,29 @@ mod tests {
             }
             prop_assert_eq!(Some(panes.last_window(us)), starts.iter().copied().rfind(|start| *start <= us));
             prop_assert_eq!(Some(panes.first_open(cut)), starts.iter().copied().find(|start| start + size > cut));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn windows_are_held_whole_or_not_at_all(
+            (size, slide, offset) in (1i64..30, 1i64..30, 0i64..30), (n, m, by) in (1i64..4, 1i64..4, 0i64..3),
+            (other_size, other_slide, other_offset) in (1i64..30, 1i64..30, 0i64..30), is_multiple in any::<bool>(),
+        ) {
+            let before = Panes::new(size, slide, offset);
+            let panes = match is_multiple {
+                true => Panes::new(slide * n, slide * m, offset + slide * by),
+                false => Panes::new(other_size, other_slide, other_offset),
+            };
+            let starts = |panes: &Panes| {
+                let (slide, offset) = (panes.slide, panes.offset);
+                (-1000i64..1000).filter(move |start| (start - offset).rem_euclid(slide) == 0)
+            };
+            let is_cut = |start: i64, end: i64| starts(&panes).any(|here| {
+                [here, here + panes.size].iter().any(|edge| start < *edge && *edge < end)
+            });
+            let expected = starts(&before).filter(|start| start.abs() < 900).all(|start| !is_cut(start, start + size));
+            prop_assert_eq!(panes.holds_whole(&before), expected);
         }
     }
 

@@ -4,11 +4,11 @@
 //! | --- | --- | --- | --- |
 //! | 0 | a pane's start | the key | the partial of the key's rows in the pane |
 //! | 1 | 0 | | the [`Position`] |
-//! | 2, if windows overlap and are given once | 0 | the key | see [`sliding`](super::sliding) |
+//! | 2, if windows overlap and are given once | | | see [`sliding`](super::sliding) and [`blocks`](super::blocks) |
 //!
 //! What a window costs when it is given once (`append`): windows that are panes cost their rows. Overlapping ones cost
-//! their keys and the keys of the panes that enter and leave, if what is computed can be inverted; if not, the keys of all
-//! their panes. `update` costs, for each key that a batch brings and each window that this changes, one look-up a pane.
+//! their keys and the keys of the panes that enter and leave, if what is computed can be inverted; if not, the keys of some
+//! blocks and panes of theirs, about three times the root of how many panes they have. `update` costs, for each key that a batch brings and each window that this changes, one look-up a pane.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::WindowOutput;
+use super::blocks::Blocks;
 use super::panes::{Panes, TIME_US_MAX};
 use super::partial_rows::{Met, Overlay};
 use super::sliding::Sliding;
@@ -34,7 +35,7 @@ pub(crate) const N_TABLES: usize = 3;
 pub(crate) struct Position {
     /// The start of the next window: those before it are complete and given; `i64::MIN` before the first.
     pub(crate) next: i64,
-    /// Where the panes end that the running partials hold.
+    /// Where the panes end that the running partials hold, or the blocks.
     pub(crate) covered: i64,
     /// How many keys they have.
     pub(crate) n_keys: u64,
@@ -114,6 +115,7 @@ impl PipelineStep for Windows {
         let mut position = Position { next: before.next.max(first_open), ..before };
 
         let mut running = Vec::new();
+        let mut changed_blocks = None;
         let is_incremental = self.output == WindowOutput::Append && self.is_incremental(ops);
         let mut out = Outbox::new(&spec, emit, !self.panes.is_plain() && !is_incremental);
         match self.output {
@@ -126,8 +128,17 @@ impl PipelineStep for Windows {
                 (position, running) = sliding.finish();
             }
             WindowOutput::Append => {
+                let mut blocks = Blocks::new(&spec, self.panes, &overlay, state.table(2), before.covered);
+                if let Some(blocks) = &mut blocks {
+                    blocks.take_late_rows(ops, &met, before.next)?;
+                }
                 if let Some(cut) = cut {
-                    self.append(ops, &overlay, before.next, cut, &mut out)?;
+                    self.append(ops, &overlay, blocks.as_mut(), before.next, cut, &mut out)?;
+                }
+                if let Some(blocks) = blocks {
+                    let (covered, changed) = blocks.finish();
+                    position.covered = covered;
+                    changed_blocks = Some(changed);
                 }
             }
             WindowOutput::Update => self.update(ops, &met, &overlay, before.next, &mut out)?,
@@ -136,6 +147,13 @@ impl PipelineStep for Windows {
         out.flush(ops)?;
 
         let is_over = state.table(0).first_slot()?.is_some_and(|slot| slot < position.next);
+        if let Some(changed) = changed_blocks {
+            let is_over = state.table(2).first_slot()?.is_some_and(|slot| slot < position.next);
+            changed.write(position.next, state.changes(2));
+            if is_over {
+                state.changes(2).drop_slots(i64::MIN..=position.next - 1);
+            }
+        }
         for change in running {
             change.write(state.changes(2));
         }
@@ -159,11 +177,12 @@ impl Windows {
         self.panes.slide() < self.panes.size() && ops.is_invertible()
     }
 
-    /// Gives the windows from `next` on that are complete at `cut`, each from its panes.
+    /// Gives the windows from `next` on that are complete at `cut`, each from its blocks or panes.
     fn append(
         &self,
         ops: &mut dyn PartialOps,
         overlay: &Overlay<'_>,
+        mut blocks: Option<&mut Blocks<'_>>,
         next: i64,
         cut: i64,
         out: &mut Outbox<'_, '_>,
@@ -177,10 +196,13 @@ impl Windows {
             if end > cut {
                 break;
             }
-            overlay.scan(start, end, &mut |_, key, value| {
-                out.push((start, 0), key, value);
-                if panes.is_plain() { out.may_flush(ops) } else { Ok(()) }
-            })?;
+            match &mut blocks {
+                Some(blocks) => blocks.push_window(ops, start, out)?,
+                None => overlay.scan(start, end, &mut |_, key, value| {
+                    out.push((start, 0), key, value);
+                    if panes.is_plain() { out.may_flush(ops) } else { Ok(()) }
+                })?,
+            }
             out.may_flush(ops)?;
             next = start + panes.slide();
         }

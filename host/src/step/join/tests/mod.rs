@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArra
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use proptest::prelude::*;
 
-use super::{JoinDefinition, JoinOptions, JoinType};
+use super::{JoinDefinition, JoinOptions, JoinScope, JoinType, LateForJoin};
 use crate::event_time::Watermark;
 use crate::job::Settings;
 use crate::step::testing::{DefinitionRun, MapTasks, TestBatch, cut_into_tasks};
@@ -155,8 +155,18 @@ fn planned(options: &JoinOptions, n_partitions: u32) -> DefinitionRun {
 /// Runs a job; what each batch gives, sorted, how many rows were late, and the state that is left.
 fn run(options: &JoinOptions, batches: &[Batch], cuts: &Cuts) -> (Vec<Vec<Out>>, u64, u64) {
     let mut run = planned(options, cuts.n_partitions);
+    let late = |side: usize| {
+        let late = LateForJoin { options: options.clone(), other: Vec::new(), side };
+        // Of a join without event time no row is late, nor is a right row for the latest ones.
+        let has_late = !matches!(
+            (&options.scope, side),
+            (JoinScope::Batch | JoinScope::Latest { time: None, .. }, _) | (JoinScope::Latest { .. }, 1)
+        );
+        has_late.then(|| DefinitionRun::plan(&late, &[schema(side)], &Settings::default(), true).expect("late rows"))
+    };
+    let mut late_runs = [late(0), late(1)];
+    let mut n_late_rows = 0;
     let mut given = Vec::new();
-    let mut n_late = 0;
     for (index, batch) in batches.iter().enumerate() {
         let cut = |side: usize| -> MapTasks {
             cut_into_tasks(&record_batch(side, &batch.sides[side]), &cuts.lengths, cuts.n_tasks)
@@ -168,16 +178,21 @@ fn run(options: &JoinOptions, batches: &[Batch], cuts: &Cuts) -> (Vec<Vec<Out>>,
             sides: vec![cut(0), cut(1)],
         };
         if index == cuts.fails {
-            let before = run.meter.rows_late.get();
             run.failed_batch(&test_batch).expect("it runs");
-            n_late += run.meter.rows_late.get() - before;
+        }
+        for (side, late_run) in late_runs.iter_mut().enumerate() {
+            let Some(late_run) = late_run else { continue };
+            let of_side = TestBatch { sides: vec![test_batch.sides[side].clone()], ..test_batch.clone() };
+            let late = late_run.batch(&of_side).expect("it runs");
+            n_late_rows += late.iter().flatten().map(|rows| rows.num_rows() as u64).sum::<u64>();
         }
         let partitions = run.batch(&test_batch).expect("it runs");
         let mut outs: Vec<Out> = partitions.iter().flat_map(|rows| outs(rows)).collect();
         outs.sort();
         given.push(outs);
     }
-    (given, run.meter.rows_late.get() - n_late, run.state_size().0)
+    assert_eq!(n_late_rows, run.meter.rows_late.get(), "the streams of late rows have what is counted");
+    (given, run.meter.rows_late.get(), run.state_size().0)
 }
 
 fn join_type() -> impl Strategy<Value = JoinType> {

@@ -8,7 +8,7 @@ use super::*;
 use crate::job::table::read_options;
 
 fn read(text: &str) -> Result<JoinOptions, String> {
-    match read_options(&format!("join = {{ {text} }}"), Path::new("."), |table| JoinOptions::parse(table).0) {
+    match read_options(&format!("join = {{ {text} }}"), Path::new("."), |table| JoinOptions::parse(table).options) {
         Ok(options) => Ok(options.expect("options without mistakes")),
         Err(problems) => Err(problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("; ")),
     }
@@ -60,6 +60,10 @@ fn options_are_read() {
 fn mistakes_are_named() {
     check_mistake("", "`with` is missing in `join`; `on` is missing in `join`");
     check_mistake("with = 'r', on = []", "`on` is empty");
+    check_mistake("with = 'r', on = 'k', late = 'x'", "no row is late for a join without event time");
+    let latest = "with = 'r', on = 'k', latest = true, time = 'at'";
+    check_mistake(&format!("{latest}, late = {{ right = 'x' }}"), "no right row is late for `latest`");
+    check_mistake(&format!("{latest}, late = {{}}"), "`left` is missing in `late`");
     check_mistake("with = 'r', on = ['k', 'k']", "column `k` is named twice");
     check_mistake("with = 'r', on = 'k', type = 'outer'", "`type` cannot be `outer`");
     check_mistake("with = 'r', on = 'k', within = { before = '1s' }", "`time` is missing in `join`");

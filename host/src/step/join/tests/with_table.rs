@@ -21,6 +21,7 @@ use crate::step::testing::{task, texts};
 fn plan(table: &Arc<LiveTable>, options: JoinOptions) -> Result<Arc<dyn StepFactory>, Vec<SpecProblem>> {
     let runtime = Runtime::new(RuntimeConfig::default()).expect("a runtime");
     let side = |name: &str, schema: SchemaRef, table| Side {
+        times: Default::default(),
         names: vec![name.to_owned()],
         schema,
         clock: Some(ClockId(0)),
