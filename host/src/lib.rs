@@ -5,6 +5,7 @@
 pub mod clock;
 pub mod error;
 pub mod event_time;
+mod fail_point;
 pub mod ids;
 pub mod metrics;
 mod type_name;
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod scheduler;
 
 pub mod block_store;
+pub mod checkpoint;
 pub mod sink;
 pub mod source;
 

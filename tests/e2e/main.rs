@@ -9,5 +9,6 @@ mod hostile;
 mod join;
 mod library;
 mod nexmark;
+mod recovery;
 mod socket;
 mod stop;

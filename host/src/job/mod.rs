@@ -72,6 +72,10 @@ pub struct Settings {
     pub limits: Limits,
     /// Where state is kept.
     pub state: StateSettings,
+    /// The folder from which a job goes on when it is started again; `None`: it starts anew each time.
+    pub checkpoint: Option<PathBuf>,
+    /// The last batches of which a checkpoint keeps what they read and what the state was.
+    pub checkpoint_batches: u64,
     /// What is logged: a level, or a filter as `tracing` takes it.
     pub log_level: String,
     /// How long a graceful stop may take before the command line stops the job at once. A program that embeds the
@@ -93,6 +97,8 @@ impl Default for Settings {
             bytes_per_call: 4 << 20,
             limits: Limits::default(),
             state: StateSettings::default(),
+            checkpoint: None,
+            checkpoint_batches: 10,
             log_level: "info".into(),
             stop_timeout: Duration::from_secs(60),
         }

@@ -61,11 +61,18 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
         }
     }
     set(&mut settings.stop_timeout, table.duration("stop-timeout"));
-    if table.has("checkpoint") {
-        let _ = table.node("checkpoint");
-        let hint = "Remove the key: a job of this version starts anew each time.".into();
-        table.problem("checkpoint", "checkpoints are not in this version", Some(hint));
+    if let Some(path) = table.path("checkpoint") {
+        // It is made when the job starts, if it is not there.
+        if path.exists() && !path.is_dir() {
+            table.problem(
+                "checkpoint",
+                format!("`checkpoint` must be a folder, and `{}` is a file", path.display()),
+                None,
+            );
+        }
+        settings.checkpoint = Some(path);
     }
+    set(&mut settings.checkpoint_batches, table.integer("checkpoint-batches", 1..=1_000_000));
     table.finish();
 }
 

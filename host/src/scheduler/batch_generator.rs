@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::block_store::BlockStore;
+use crate::checkpoint::{Checkpoint, persist};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::Error;
 use crate::ids::BatchId;
 use crate::job::{Settings, Trigger};
+use crate::operator::StopFlag;
 use crate::scheduler::batch::{Batch, SourceInput, deal_out};
+use crate::scheduler::recover::offsets;
 use crate::scheduler::run::{Control, Stop};
 use crate::source::{BatchLimit, ReceiverHandle, Replayable};
 
@@ -72,6 +75,13 @@ pub(crate) struct BatchGenerator {
     pub(crate) last_time_us: Option<i64>,
     /// Why each source could not be listed last.
     pub(crate) list_errors: Vec<ListError>,
+    /// Where it is said what a batch reads, before it runs.
+    pub(crate) checkpoint: Option<Checkpoint>,
+    /// Batches that were begun before the job was started again: they come first.
+    pub(crate) begun: Vec<Batch>,
+    /// Whether the job had ended before it was started again.
+    pub(crate) has_ended: bool,
+    pub(crate) stopped: StopFlag,
 }
 
 /// Why a source could not be listed: told once, not at every tick.
@@ -101,7 +111,13 @@ impl BatchGenerator {
     ///
     /// Why a source could not give all that it had. What it gave has been submitted.
     pub(crate) fn run(mut self, mut submit: impl FnMut(Batch)) -> Result<(), Error> {
-        let outcome = if self.settings.trigger == Trigger::AvailableNow || self.settings.batch_interval.is_zero() {
+        for batch in std::mem::take(&mut self.begun) {
+            self.control.add_in_flight();
+            submit(batch);
+        }
+        let outcome = if self.has_ended {
+            Ok(())
+        } else if self.settings.trigger == Trigger::AvailableNow || self.settings.batch_interval.is_zero() {
             self.run_when_rows_wait(&mut submit)
         } else {
             self.run_at_ticks(&mut submit)
@@ -111,14 +127,15 @@ impl BatchGenerator {
                 receiver.stop();
             }
         }
+        let mut outcome = outcome;
         let mut watch = Stopwatch::start();
         // A receiver that is waiting for room would not see the stop while the store is full: what it has comes first.
-        while self.control.stop() != Stop::AtOnce {
+        while outcome.is_ok() && self.control.stop() != Stop::AtOnce {
             // Before the rows are taken: what a receiver pushed before it ended is among them.
             let ended = self.receivers_have_ended();
             let (inputs, has_rows) = self.take_received();
             if has_rows {
-                self.submit_at_now(inputs, &mut submit);
+                outcome = self.submit_at_now(inputs, &mut submit);
                 self.control.wait_until_idle();
                 // Until now it may have waited for room.
                 watch = Stopwatch::start();
@@ -128,8 +145,8 @@ impl BatchGenerator {
                 self.store.wait_for_rows(POLL_INTERVAL);
             }
         }
-        if self.keeps && outcome.is_ok() && self.control.stop() == Stop::No {
-            self.submit_closing(&mut submit);
+        if self.keeps && outcome.is_ok() && self.control.stop() == Stop::No && self.is_over() {
+            outcome = self.submit_closing(&mut submit);
         }
         for (source, name) in self.sources.iter().zip(&self.names) {
             if let LiveSource::Receiver(receiver) = source
@@ -175,7 +192,7 @@ impl BatchGenerator {
             if ended && !has_rows {
                 return Ok(());
             }
-            self.submit(time_us, inputs, false, submit);
+            self.submit(time_us, inputs, false, submit)?;
         }
     }
 
@@ -191,13 +208,13 @@ impl BatchGenerator {
             let ended = self.have_ended();
             let (inputs, has_rows) = self.take()?;
             if has_rows {
-                self.submit_at_now(inputs, submit);
+                self.submit_at_now(inputs, submit)?;
                 watch = Stopwatch::start();
-            } else if ended {
+            } else if ended || self.is_drained() {
                 return Ok(());
             } else if self.keeps && (self.control.clock_moves() || watch.elapsed() >= SILENT_BATCH_INTERVAL) {
                 // Nothing came, but time goes on: windows end, keys time out.
-                self.submit_at_now(inputs, submit);
+                self.submit_at_now(inputs, submit)?;
                 watch = Stopwatch::start();
             } else {
                 self.store.wait_for_rows(POLL_INTERVAL);
@@ -213,6 +230,12 @@ impl BatchGenerator {
                 source.has_ended() || (*drained && self.settings.trigger == Trigger::AvailableNow)
             }
         })
+    }
+
+    /// Whether what there was when the job started has all been taken, now that every source has been asked.
+    fn is_drained(&self) -> bool {
+        self.settings.trigger == Trigger::AvailableNow
+            && self.sources.iter().all(|source| matches!(source, LiveSource::Replayable { drained: true, .. }))
     }
 
     /// Whether a source has failed for good: the job ends, with what was received until then.
@@ -278,9 +301,9 @@ impl BatchGenerator {
         Ok((inputs, has_rows))
     }
 
-    fn submit_at_now(&mut self, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) {
+    fn submit_at_now(&mut self, inputs: Vec<SourceInput>, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
         let time_us = self.now_us();
-        self.submit(time_us, inputs, false, submit);
+        self.submit(time_us, inputs, false, submit)
     }
 
     /// The time of a batch that is made now, which no batch before it has.
@@ -290,9 +313,9 @@ impl BatchGenerator {
     }
 
     /// The last batch of a job whose sources have ended: without rows, it completes what steps keep open.
-    fn submit_closing(&mut self, submit: &mut dyn FnMut(Batch)) {
+    fn submit_closing(&mut self, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
         if self.control.wait_until_idle() != Stop::No {
-            return;
+            return Ok(());
         }
         let time_us = match self.last_time_us {
             // The next tick, although nobody waits for it.
@@ -302,15 +325,34 @@ impl BatchGenerator {
             _ => self.now_us(),
         };
         let (inputs, _) = self.take_received();
-        self.submit(time_us, inputs, true, submit);
+        self.submit(time_us, inputs, true, submit)
     }
 
-    fn submit(&mut self, batch_time_us: i64, inputs: Vec<SourceInput>, closes: bool, submit: &mut dyn FnMut(Batch)) {
-        let batch_id = self.next_id;
-        self.next_id = batch_id.next();
+    /// Whether a job whose sources have ended is over: what steps keep open is completed then. With a checkpoint the job may be
+    /// started again, and goes on, unless no source can ever have more.
+    fn is_over(&self) -> bool {
+        let never_has_more =
+            |source: &LiveSource| matches!(source, LiveSource::Replayable { source, .. } if source.has_ended());
+        !self.has_ended && (self.checkpoint.is_none() || self.sources.iter().all(never_has_more))
+    }
+
+    fn submit(
+        &mut self,
+        batch_time_us: i64,
+        inputs: Vec<SourceInput>,
+        closes: bool,
+        submit: &mut dyn FnMut(Batch),
+    ) -> Result<(), Error> {
+        let batch = Batch { batch_id: self.next_id, batch_time_us, inputs, closes };
+        if let Some(checkpoint) = &self.checkpoint {
+            let offsets = offsets(&self.names, &batch);
+            persist(checkpoint, &self.stopped, |checkpoint| checkpoint.begin(&offsets))?;
+        }
+        self.next_id = self.next_id.next();
         self.last_time_us = Some(batch_time_us);
         self.control.add_in_flight();
-        submit(Batch { batch_id, batch_time_us, inputs, closes });
+        submit(batch);
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Queue, unbounded};
 
 use crate::block_store::BlockStore;
+use crate::checkpoint::Committer;
 use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Explain, Fault};
 use crate::ids::BatchId;
@@ -16,6 +17,7 @@ use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
+use crate::scheduler::recover::{begun, open_checkpoint, read_before, restore};
 use crate::scheduler::run_batch::BatchRunner;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
@@ -62,6 +64,9 @@ pub enum StartError {
         #[source]
         source: Error,
     },
+    /// The job cannot go on from its checkpoint.
+    #[error("the job cannot go on from its checkpoint")]
+    Checkpoint(#[source] Error),
     /// The place for the steps' state could not be opened.
     #[error("the state of the job could not be opened")]
     State(#[source] StateError),
@@ -73,7 +78,7 @@ pub enum StartError {
 impl Explain for StartError {
     fn fault(&self) -> Fault {
         match self {
-            StartError::Open { source, .. } => source.fault(),
+            StartError::Open { source, .. } | StartError::Checkpoint(source) => source.fault(),
             StartError::State(source) => source.fault(),
             StartError::Thread(_) => Fault::External,
         }
@@ -81,7 +86,7 @@ impl Explain for StartError {
 
     fn hint(&self) -> Option<String> {
         match self {
-            StartError::Open { source, .. } => source.hint(),
+            StartError::Open { source, .. } | StartError::Checkpoint(source) => source.hint(),
             StartError::State(source) => source.hint(),
             StartError::Thread(_) => None,
         }
@@ -312,9 +317,16 @@ fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver 
 pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
     let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
+    let resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
+    let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
     for sink in &plan.sinks {
-        let opened = sink.definition.open(&sink.schema);
+        let opened = match &resumed {
+            Some(resumed) if resumed.next > 0 => {
+                sink.definition.resume(&sink.schema, committed.map(|commit| BatchId(commit.batch_id)))
+            }
+            _ => sink.definition.open(&sink.schema),
+        };
         let opened = opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?;
         sinks.push((sink.name.clone(), opened));
     }
@@ -332,6 +344,17 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         })?);
     }
     let state = open_state(&plan).map_err(StartError::State)?;
+    let mut watermarks = Watermarks::new(plan.event_times.clone(), plan.clocks.clone());
+    if let Some(resumed) = &resumed {
+        let progress = restore(&plan, resumed).map_err(StartError::Checkpoint)?;
+        resumed.clocks().into_iter().for_each(|clocks| watermarks.resume(clocks));
+        for (source, open) in plan.sources.iter().zip(&mut opened) {
+            if let OpenSource::Replayable(replayable) = open {
+                let read = read_before(&source.name, &progress, &resumed.pending);
+                replayable.resume(read).map_err(StartError::Checkpoint)?;
+            }
+        }
+    }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
         state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
@@ -373,28 +396,47 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
             }
         });
     }
+    let names: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
+    let readers: Vec<_> = sources
+        .iter()
+        .map(|source| match source {
+            LiveSource::Receiver(_) => None,
+            LiveSource::Replayable { source, .. } => Some(source.reader()),
+        })
+        .collect();
+    let pending = resumed.iter().flat_map(|resumed| &resumed.pending);
+    let begun: Vec<Batch> = pending.map(|offsets| begun(&names, &readers, offsets)).collect();
+    let last_time_us = begun.last().map(|batch| batch.batch_time_us).or(committed.map(|commit| commit.batch_time_us));
     let generator = BatchGenerator {
-        names: plan.sources.iter().map(|source| source.name.clone()).collect(),
+        names: names.clone(),
         sources,
         store: store.clone(),
         settings: plan.settings.clone(),
         clock: clock.clone(),
         control: control.clone(),
         keeps: !plan.states.is_empty(),
-        next_id: BatchId(0),
-        last_time_us: None,
+        next_id: BatchId(resumed.as_ref().map_or(0, |resumed| resumed.next)),
+        last_time_us,
         list_errors: vec![ListError::default(); plan.sources.len()],
+        checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone()),
+        has_ended: committed.is_some_and(|commit| commit.closes) || begun.iter().any(|batch| batch.closes),
+        begun,
+        stopped: plan.stop.clone(),
     };
+    let committer =
+        resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone()));
+    let committer = committer.transpose().map_err(StartError::Thread)?;
     let (queue, batches) = unbounded::<(Batch, Duration)>();
     let runner = Runner {
         batches: BatchRunner {
-            watermarks: Mutex::new(Watermarks::new(plan.event_times.clone(), plan.clocks.clone())),
+            watermarks: Mutex::new(watermarks),
             state,
             plan: plan.clone(),
             pool,
             store,
             sinks,
             stopped: plan.stop.clone(),
+            committer,
         },
         clock: clock.clone(),
         control,
@@ -404,7 +446,6 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         times_us: new_histogram(),
         skipped_in_a_row: 0,
     };
-    let names: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
     let generate = move || {
         generator.run(|batch| {
             let sources = names.iter().zip(&batch.inputs).map(|(name, input)| input.describe(name)).collect();
@@ -473,6 +514,9 @@ impl Runner {
             }
             self.control.end_in_flight();
         }
+        if let Err(error) = self.batches.wait_for_checkpoint() {
+            failure.get_or_insert(error);
+        }
         for (_, sink) in &self.batches.sinks {
             if let Err(error) = sink.close() {
                 failure.get_or_insert(error);
@@ -532,6 +576,7 @@ impl Runner {
             job = self.batches.plan.settings.name, batch_id = batch_id.0, error = %error,
             "a batch was skipped: none of its rows reaches a sink"
         );
+        self.batches.skip(batch)?;
         self.summary.batches_skipped += 1;
         let pause = SKIP_PAUSE_MIN.saturating_mul(1 << self.skipped_in_a_row.min(16)).min(SKIP_PAUSE_MAX);
         self.skipped_in_a_row += 1;

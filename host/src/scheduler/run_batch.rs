@@ -4,6 +4,8 @@
 //! | --- | --- | --- |
 //! | a stage | nothing | the job fails, or the batch is skipped |
 //! | `publish` of a sink | what sinks before it published | the job fails |
+//!
+//! With a checkpoint a job that failed runs the batch again when it is started again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,13 +13,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arrow::array::RecordBatch;
 
 use crate::block_store::BlockStore;
+use crate::checkpoint::{Committer, Done};
 use crate::error::Error;
 use crate::event_time::BatchTimes;
+use crate::fail_point;
 use crate::ids::PartitionId;
 use crate::metrics::LateRows;
 use crate::operator::StopFlag;
 use crate::plan::{Entry, Plan, Stage};
 use crate::scheduler::batch::{Batch, BlockSlice, SourceInput};
+use crate::scheduler::recover::changes;
 use crate::scheduler::watermarks::Watermarks;
 use crate::shuffle::Shuffle;
 use crate::sink::{Prepared, Sink, SinkBatch};
@@ -39,6 +44,8 @@ pub(crate) struct BatchRunner {
     pub(crate) sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Set when the job is stopped at once.
     pub(crate) stopped: StopFlag,
+    /// What writes the checkpoint; `None`: the job has none.
+    pub(crate) committer: Option<Committer>,
 }
 
 /// What came of a batch.
@@ -77,10 +84,15 @@ impl BatchRunner {
         self.plan.tables.iter().for_each(|table| table.refresh(batch.batch_time_us));
         let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
         let outcome = self.run_stages(batch, &times).and_then(|(outcome, ended)| {
+            self.wait_for_checkpoint()?;
+            fail_point::pass("rows-prepared");
             self.publish(batch, ended.prepared)?;
+            fail_point::pass("rows-published");
+            let parts = self.committer.as_ref().map(|_| changes(&self.plan, batch));
             self.commit()?;
             ended.late.iter().for_each(|late| late.count());
             let clock_moves = self.lock_watermarks().published(batch.batch_time_us, &times);
+            self.done(batch, &outcome, parts);
             Ok(BatchOutcome { clock_moves, ..outcome })
         });
         if outcome.is_err() {
@@ -88,6 +100,37 @@ impl BatchRunner {
         }
         self.release(batch);
         outcome
+    }
+
+    /// Gives up a batch that failed, so that the job goes on with the next: a restart does not run it again.
+    pub(crate) fn skip(&self, batch: &Batch) -> Result<(), Error> {
+        self.wait_for_checkpoint()?;
+        let parts = self.committer.as_ref().map(|_| changes(&self.plan, batch));
+        self.done(batch, &BatchOutcome::default(), parts);
+        Ok(())
+    }
+
+    /// Waits until the batches before are in the checkpoint: the sinks have at most one that is not.
+    pub(crate) fn wait_for_checkpoint(&self) -> Result<(), Error> {
+        match &self.committer {
+            Some(committer) => Ok(committer.wait()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives a batch to the checkpoint, with what it has changed.
+    fn done(&self, batch: &Batch, outcome: &BatchOutcome, parts: Option<Vec<Vec<u8>>>) {
+        if let Some((committer, parts)) = self.committer.as_ref().zip(parts) {
+            committer.commit(Done {
+                batch_id: batch.batch_id.0,
+                batch_time_us: batch.batch_time_us,
+                closes: batch.closes,
+                rows_in: outcome.rows_in,
+                rows_out: outcome.rows_out,
+                clocks: self.lock_watermarks().clocks(),
+                parts,
+            });
+        }
     }
 
     /// Lets the blocks of a batch go.

@@ -1,5 +1,6 @@
 //! How watermarks and clocks move from batch to batch. Pure.
 
+use crate::checkpoint::Clocks;
 use crate::event_time::{BatchTimes, EventTime, Watermark};
 
 /// What is known of one watermark.
@@ -28,6 +29,29 @@ impl Watermarks {
         let known = vec![Known::default(); times.len()];
         let readings = vec![Watermark::default(); clocks.len()];
         Self { times, clocks, known, readings, first_batch_us: None }
+    }
+
+    /// How far event time has come, to go on from later.
+    pub(crate) fn clocks(&self) -> Clocks {
+        Clocks {
+            first_batch_us: self.first_batch_us,
+            watermarks: self.known.iter().map(|known| (known.seen_us, known.came_us)).collect(),
+            readings: self.readings.iter().map(|reading| (reading.late_us, reading.now_us)).collect(),
+        }
+    }
+
+    /// Goes on from where event time had come. The job has the same watermarks; clocks follow other sets of them when steps without
+    /// state are others, and say what their watermarks say then.
+    pub(crate) fn resume(&mut self, clocks: &Clocks) {
+        self.first_batch_us = clocks.first_batch_us;
+        for (known, &(seen_us, came_us)) in self.known.iter_mut().zip(&clocks.watermarks) {
+            *known = Known { seen_us, came_us };
+        }
+        if self.readings.len() == clocks.readings.len() {
+            for (reading, &(late_us, now_us)) in self.readings.iter_mut().zip(&clocks.readings) {
+                *reading = Watermark { late_us, now_us };
+            }
+        }
     }
 
     /// The times of a batch. One that closes the job completes everything.

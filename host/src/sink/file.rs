@@ -24,6 +24,7 @@ use super::error::SinkError;
 use super::json_lines::write_lines;
 use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
 use crate::error::Error;
+use crate::fail_point;
 use crate::ids::{BatchId, PartitionId};
 use crate::job::table::Table;
 use crate::plan::describe_type;
@@ -133,16 +134,32 @@ impl SinkDefinition for FileSink {
     }
 
     fn open(&self, schema: &SchemaRef) -> Result<Arc<dyn Sink>, Error> {
+        let published = if self.overwrite { Earlier::Deleted } else { Earlier::Refused };
+        self.open_with(schema, published, None)
+    }
+
+    fn resume(&self, schema: &SchemaRef, committed: Option<BatchId>) -> Result<Arc<dyn Sink>, Error> {
+        self.open_with(schema, Earlier::KeptUpTo(committed), committed)
+    }
+}
+
+impl FileSink {
+    fn open_with(
+        &self,
+        schema: &SchemaRef,
+        earlier: Earlier,
+        committed: Option<BatchId>,
+    ) -> Result<Arc<dyn Sink>, Error> {
         self.check(schema)?;
         let failed = |source| SinkError::Directory { path: self.path.clone(), source };
         fs::create_dir_all(&self.path).map_err(failed)?;
         let lock = lock(&self.path)?;
-        clear(&self.path, self.overwrite)?;
+        clear(&self.path, earlier)?;
         Ok(Arc::new(FileBatches {
             directory: self.path.clone(),
             format: self.format,
             next_temporary: AtomicU64::new(0),
-            last_published: Mutex::new(None),
+            last_published: Mutex::new(committed),
             _lock: lock,
         }))
     }
@@ -165,20 +182,35 @@ fn lock(directory: &Path) -> Result<File, SinkError> {
     Ok(file)
 }
 
+/// What becomes of batches that were published by an earlier run.
+#[derive(Debug, Clone, Copy)]
+enum Earlier {
+    /// They are not ours to delete, and would be written over.
+    Refused,
+    Deleted,
+    /// The job goes on behind this one: what is behind it was not committed, and is published again.
+    KeptUpTo(Option<BatchId>),
+}
+
 /// Removes what a dead run left unpublished, and deals with what it published. The directory is locked: nobody else
 /// has files there under names of ours.
-fn clear(directory: &Path, overwrite: bool) -> Result<(), SinkError> {
+fn clear(directory: &Path, earlier: Earlier) -> Result<(), SinkError> {
     let failed = |source| SinkError::Directory { path: directory.into(), source };
     let (mut temporary, mut published) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(directory).map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();
         match name.to_str().map(Name::of) {
             Some(Name::Temporary) => temporary.push(name),
-            Some(Name::Published) => published.push(name),
+            Some(Name::Published(batch_id)) => match earlier {
+                Earlier::KeptUpTo(committed) if committed.is_some_and(|committed| batch_id <= committed) => {}
+                _ => published.push(name),
+            },
             Some(Name::Foreign) | None => {}
         }
     }
-    if !overwrite && let Some(example) = published.iter().min() {
+    if matches!(earlier, Earlier::Refused)
+        && let Some(example) = published.iter().min()
+    {
         let example = example.to_string_lossy().into_owned();
         return Err(SinkError::Occupied { path: directory.into(), example });
     }
@@ -199,7 +231,7 @@ enum Name {
     /// A file that was being written.
     Temporary,
     /// A partition of a batch.
-    Published,
+    Published(BatchId),
     /// Not ours.
     Foreign,
 }
@@ -208,18 +240,19 @@ impl Name {
     fn of(name: &str) -> Self {
         let temporary = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
         match temporary.and_then(|name| name.rsplit_once('.')) {
-            Some((name, number)) if is_number(number, 1) && is_part(name) => Self::Temporary,
-            None if is_part(name) => Self::Published,
-            _ => Self::Foreign,
+            Some((name, number)) if is_number(number, 1) && batch_of(name).is_some() => Self::Temporary,
+            None => batch_of(name).map_or(Self::Foreign, Self::Published),
+            Some(_) => Self::Foreign,
         }
     }
 }
 
-/// Whether a name is as [`part_name`] makes them.
-fn is_part(name: &str) -> bool {
+/// The batch of a name that is as [`part_name`] makes them.
+fn batch_of(name: &str) -> Option<BatchId> {
     let numbers = name.strip_suffix(".jsonl").or_else(|| name.strip_suffix(".txt"));
-    let numbers = numbers.and_then(|name| name.strip_prefix("batch-")).and_then(|name| name.split_once("-part-"));
-    numbers.is_some_and(|(batch, part)| is_number(batch, 10) && is_number(part, 4))
+    let (batch, part) = numbers?.strip_prefix("batch-")?.split_once("-part-")?;
+    let is_part = is_number(batch, 10) && is_number(part, 4);
+    is_part.then(|| batch.parse().ok().map(BatchId)).flatten()
 }
 
 fn is_number(text: &str, n_digits_min: usize) -> bool {
@@ -272,6 +305,7 @@ impl Sink for FileBatches {
         let mut visible: Vec<PathBuf> = Vec::with_capacity(n_files);
         let published = files.into_iter().try_for_each(|file| {
             visible.push(file.publish()?);
+            fail_point::pass("file-published");
             Ok(())
         });
         let kept = published.and_then(|()| if n_files > 0 { sync_directory(&self.directory) } else { Ok(()) });

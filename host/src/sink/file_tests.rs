@@ -199,8 +199,8 @@ fn check_name(name: &str, expected: Name) {
 
 #[test]
 fn names_say_whose_a_file_is() {
-    check_name("batch-0000000000-part-0000.jsonl", Name::Published);
-    check_name("batch-12345678901-part-12345.txt", Name::Published);
+    check_name("batch-0000000000-part-0000.jsonl", Name::Published(BatchId(0)));
+    check_name("batch-12345678901-part-12345.txt", Name::Published(BatchId(12_345_678_901)));
     check_name(".batch-0000000000-part-0000.jsonl.0.tmp", Name::Temporary);
     check_name(".batch-0000000000-part-0000.jsonl.tmp", Name::Foreign);
     check_name("batch-000-part-0000.jsonl", Name::Foreign);
@@ -208,7 +208,7 @@ fn names_say_whose_a_file_is() {
     check_name("batch-0000000000-part-0000.csv", Name::Foreign);
     check_name("batch-0000000000-part-0000.jsonl.0.tmp", Name::Foreign);
     let own = part_name(BatchId(u64::MAX), PartitionId(u32::MAX), FileSinkFormat::Text);
-    check_name(&own, Name::Published);
+    check_name(&own, Name::Published(BatchId(u64::MAX)));
 }
 
 #[test]

@@ -71,6 +71,17 @@ pub trait SinkDefinition: Send + Sync + fmt::Debug {
     ///
     /// When it cannot be written to.
     fn open(&self, schema: &SchemaRef) -> Result<Arc<dyn Sink>, Error>;
+
+    /// Opens the sink of a job that goes on from a checkpoint: batches up to `committed` are in it, and stay; `None`: no batch is
+    /// done. Batches behind it may be in it, and are published again.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written to.
+    fn resume(&self, schema: &SchemaRef, committed: Option<BatchId>) -> Result<Arc<dyn Sink>, Error> {
+        let _ = committed;
+        self.open(schema)
+    }
 }
 
 /// The batch that is written.

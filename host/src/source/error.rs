@@ -161,6 +161,9 @@ pub enum SourceError {
         /// What is to be read.
         object: String,
     },
+    /// A source of a program has been read in an earlier run, and does not go on.
+    #[error("the source cannot go on behind what it gave in an earlier run")]
+    NoResume,
     /// The code of a receiver panicked.
     #[error("the receiver panicked: {message}")]
     Panicked {

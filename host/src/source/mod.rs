@@ -196,6 +196,15 @@ pub trait Replayable: Send + Sync {
     /// What cannot be listed or read. The batch is not made; the call is made again for the next.
     fn plan_batch(&mut self, limit: BatchLimit) -> Result<PlannedRead, Error>;
 
+    /// Goes on behind what an earlier run has read: every object once, up to its end. Called once, before the first batch is planned.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot: what was read is not what the source has; or, unless a source says otherwise, it always begins anew.
+    fn resume(&mut self, read: Vec<OffsetRange>) -> Result<(), Error> {
+        if read.is_empty() { Ok(()) } else { Err(SourceError::NoResume.into()) }
+    }
+
     /// A reader of ranges, shared by the tasks of all batches.
     fn reader(&self) -> Arc<dyn RangeReader>;
 

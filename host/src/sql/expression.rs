@@ -161,7 +161,7 @@ impl Expression {
                 },
             };
             let (reason, row) = match self.first_failure(rows) {
-                Some((row, reason)) => (reason, Some(row)),
+                Some((row, reason)) => (reason, Some(row).filter(|row| !row.is_empty())),
                 None => (reason(&error), None),
             };
             let hint = value_hint(&reason);

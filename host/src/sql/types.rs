@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use arrow::array::ArrayRef;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Fields};
+use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
-/// The type that values of this type have between steps: texts and bytes without views, dictionaries unpacked.
+use crate::source::schema::UTC;
+
+/// The type that values of this type have between steps: texts and bytes without views, dictionaries unpacked, times in microseconds
+/// of UTC.
 pub(crate) fn plain_type(data_type: &DataType) -> DataType {
     let field = |field: &FieldRef| -> FieldRef {
         Arc::new(Field::new(field.name(), plain_type(field.data_type()), field.is_nullable()))
@@ -17,6 +20,8 @@ pub(crate) fn plain_type(data_type: &DataType) -> DataType {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, values) => plain_type(values),
+        // An instant, whatever it is counted in; without a zone it is UTC's.
+        DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
             DataType::List(field(item))
         }
@@ -43,10 +48,13 @@ mod tests {
     }
 
     #[test]
-    fn views_and_dictionaries_become_plain_also_within_others() {
+    fn views_dictionaries_and_times_become_plain_also_within_others() {
         let list = |item| DataType::List(Arc::new(Field::new("item", item, true)));
         let of = |data_type| DataType::Struct(Fields::from(vec![Field::new("a", data_type, false)]));
         check(DataType::Int64, DataType::Int64);
+        let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("+00:00".into()));
+        check(DataType::Timestamp(TimeUnit::Nanosecond, None), utc.clone());
+        check(list(DataType::Timestamp(TimeUnit::Second, Some("+02:00".into()))), list(utc));
         check(DataType::Utf8View, DataType::Utf8);
         check(DataType::Dictionary(DataType::Int32.into(), DataType::LargeUtf8.into()), DataType::Utf8);
         check(list(DataType::BinaryView), list(DataType::Binary));

@@ -22,6 +22,7 @@ pub type OpenTable = dyn Fn(&str, usize, u32) -> Result<Box<dyn StateTable>, Sta
 /// What a step keeps from batch to batch.
 pub struct StepState {
     step: String,
+    keeps: String,
     n_tables: usize,
     open: Mutex<Option<Arc<OpenTable>>>,
     partitions: Vec<Mutex<Partition>>,
@@ -40,9 +41,16 @@ impl StepState {
     /// The state of a step with some tables a partition; in memory until [`StepState::open_with`] says otherwise.
     #[must_use]
     pub fn new(step: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
+        Self::keeping(step, "", n_tables, n_partitions)
+    }
+
+    /// The same, with words for what it keeps: a checkpoint is refused that was written with others.
+    #[must_use]
+    pub fn keeping(step: impl Into<String>, keeps: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
         let partitions = (0..n_partitions).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             step: step.into(),
+            keeps: keeps.into(),
             n_tables,
             open: Mutex::new(None),
             partitions,
@@ -110,6 +118,38 @@ impl StepState {
     pub fn has_changed(&self, partition: PartitionId) -> bool {
         let slot = locked(&self.partitions[partition.index()]);
         slot.pending.iter().flatten().any(|changes| !changes.is_empty())
+    }
+
+    /// What the batch has changed in each table of a partition, until it is applied or forgotten.
+    pub(crate) fn for_each_change(&self, partition: PartitionId, mut take: impl FnMut(u32, &Changes)) {
+        let slot = locked(&self.partitions[partition.index()]);
+        let changes = (0..).zip(slot.pending.iter().flatten());
+        changes.filter(|(_, changes)| !changes.is_empty()).for_each(|(table, changes)| take(table, changes));
+    }
+
+    /// Applies what an earlier run has changed in a table. Called when a job goes on, before its first batch.
+    ///
+    /// # Errors
+    ///
+    /// What could not be written, or that there is no such table.
+    pub(crate) fn restore(&self, partition: PartitionId, table: u32, changes: &Changes) -> Result<(), StateError> {
+        let no_table = || StateError::Damaged {
+            step: self.step.clone(),
+            what: format!("there is no table {table} of partition {partition}"),
+        };
+        let mut slot = locked(self.partitions.get(partition.index()).ok_or_else(no_table)?);
+        if slot.tables.is_none() {
+            slot.tables =
+                Some((0..self.n_tables).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?);
+        }
+        let tables = slot.tables.iter_mut().flatten();
+        tables.into_iter().nth(table as usize).ok_or_else(no_table)?.apply(changes)
+    }
+
+    /// What it keeps, in words that change when what is kept can no longer be read.
+    #[must_use]
+    pub fn keeps(&self) -> &str {
+        &self.keeps
     }
 
     /// Forgets what the batch has changed.

@@ -15,8 +15,9 @@ use arrow::datatypes::Schema;
 use crate::error::Error;
 use crate::event_time::{ClockId, is_time_type, times_us};
 use crate::job::table::Table;
+use crate::job::units::format_duration;
 use crate::metrics::StepMeter;
-use crate::plan::describe_type;
+use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StateError, StateTask, StepState};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
@@ -130,7 +131,17 @@ impl StepDefinition for Dedup {
         }
         let columns = keys.indices.clone();
         let n_partitions = context.settings.partitions;
-        let state = StepState::new(context.step, 2, n_partitions);
+        let key_schema = Schema::new(keys.fields.clone());
+        let forgotten = match (&self.time, self.within) {
+            (None, None) => String::new(),
+            (time, within) => {
+                let of = time.as_ref().map_or_else(|| "batch time".to_owned(), |time| format!("`{time}`"));
+                let within = within.map_or_else(String::new, |within| format!(" within {}", format_duration(within)));
+                format!(", forgotten by {of}{within}")
+            }
+        };
+        let keeps = format!("the keys {}{forgotten}", describe_schema(&key_schema));
+        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
         let codec = RowCodec::new(Arc::new(Schema::new(keys.fields.clone())))
             .map_err(|error| vec![SpecProblem { key: "dedup.by".into(), message: error.to_string(), hint: None }])?;
         let factory = Arc::new(Shared {

@@ -69,9 +69,13 @@ max-rows-per-call = 1000
 max-bytes-per-call = '1MiB'
 log-level = 'info,tidemill::plugin=debug'
 stop-timeout = '5s'
+checkpoint = 'kept'
+checkpoint-batches = 3
 {PLAIN}"
     );
     let expected = Settings {
+        checkpoint: None,
+        checkpoint_batches: 3,
         name: "word count".into(),
         batch_interval: Duration::from_millis(250),
         trigger: Trigger::AvailableNow,
@@ -85,7 +89,9 @@ stop-timeout = '5s'
         log_level: "info,tidemill::plugin=debug".into(),
         stop_timeout: Duration::from_secs(5),
     };
-    assert_eq!(job(&text, &[]).settings, expected);
+    let found = job(&text, &[]).settings;
+    assert!(found.checkpoint.as_ref().is_some_and(|path| path.ends_with("kept")), "{:?}", found.checkpoint);
+    assert_eq!(Settings { checkpoint: None, ..found }, expected);
     assert_eq!(job(PLAIN, &[]).settings, Settings::default());
 }
 
@@ -142,10 +148,7 @@ fn job_keys_are_checked() {
         "1:17 `verbose` is not a log level; Levels: `off`, `error`, `warn`, `info`, `debug`, `trace`.\n",
     );
     check_before("job.log-level = 'inf'", "1:17 `inf` is not a log level; Did you mean `info`?\n");
-    check_before(
-        "job.checkpoint = 'c'",
-        "1:18 checkpoints are not in this version; Remove the key: a job of this version starts anew each time.\n",
-    );
+    check_before("job.checkpoint = 5", "1:18 `checkpoint` must be a text, not a whole number; Put it in quotes.\n");
 }
 
 #[test]

@@ -130,6 +130,15 @@ impl Replayable for FilePlanner {
         Ok(PlannedRead { ranges, drained: self.n_initial == 0 })
     }
 
+    fn resume(&mut self, read: Vec<OffsetRange>) -> Result<(), Error> {
+        // A file is read whole, in one batch.
+        let read: HashSet<u128> = read.iter().filter_map(|range| range.identity).collect();
+        self.pending.retain(|file| !read.contains(&file.key));
+        self.n_initial = self.pending.len();
+        self.seen.extend(read);
+        Ok(())
+    }
+
     fn reader(&self) -> Arc<dyn RangeReader> {
         Arc::clone(&self.reader) as Arc<dyn RangeReader>
     }

@@ -4,7 +4,7 @@
 //! fails are the rows taken apart: `b <> 0 AND 10 / b > 1` divides by no zero.
 
 use std::fmt;
-use std::hash::Hash;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
@@ -62,7 +62,7 @@ pub(in crate::sql) fn careful_plan(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<d
 }
 
 /// An expression that is computed the quick way, and the guarded way when that fails.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct Careful {
     quick: Arc<dyn PhysicalExpr>,
     guarded: Arc<dyn PhysicalExpr>,
@@ -72,6 +72,12 @@ impl PartialEq for Careful {
     fn eq(&self, other: &Self) -> bool {
         // One follows from the other.
         self.quick.eq(&other.quick)
+    }
+}
+
+impl Hash for Careful {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.quick.hash(state);
     }
 }
 
@@ -111,7 +117,7 @@ impl PhysicalExpr for Careful {
 }
 
 /// `AND` or `OR` that asks its right side about those rows alone that its left side leaves open.
-#[derive(Debug, Eq, Hash)]
+#[derive(Debug, Eq)]
 struct Guarded {
     is_and: bool,
     left: Arc<dyn PhysicalExpr>,
@@ -121,6 +127,14 @@ struct Guarded {
 impl PartialEq for Guarded {
     fn eq(&self, other: &Self) -> bool {
         self.is_and == other.is_and && self.left.eq(&other.left) && self.right.eq(&other.right)
+    }
+}
+
+impl Hash for Guarded {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.is_and.hash(state);
+        self.left.hash(state);
+        self.right.hash(state);
     }
 }
 

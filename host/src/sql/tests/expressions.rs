@@ -32,7 +32,7 @@ const EXPRESSIONS: [&str; 8] = [
     "substr(upper(c), 1, 1)",
     "a / nullif(b, 0)",
     "array_length(make_array(a, b))",
-    "date_trunc('day', to_timestamp(a * 100000))",
+    "date_part('year', to_timestamp(a * 10000000))",
 ];
 
 proptest! {
@@ -113,6 +113,21 @@ fn time_is_the_batch_time() {
     // The task of tests has the time of seven seconds.
     assert_eq!(texts(&given), ["1970-01-01T00:00:07Z|1970-01-01T00:00:07Z|1970-01-01|true"]);
     assert_eq!(built.output.field(0).data_type(), &crate::source::schema::parse_type("timestamp").expect("a type"));
+}
+
+#[test]
+fn times_are_instants_of_utc_whatever_they_are_made_by() {
+    let select = SelectDefinition::new([
+        ("t", "to_timestamp(a)"),
+        ("m", "to_timestamp_millis(a)"),
+        ("c", "cast('2026-03-01T12:30:00' as timestamp)"),
+    ]);
+    let built = plan(&select, &[("t", schema())]).expect("times");
+    let given = run(&built, &[vec![table(&[(Some(5), None, None)])]]).expect("values");
+    assert_eq!(texts(&given), ["1970-01-01T00:00:05Z|1970-01-01T00:00:00.005Z|2026-03-01T12:30:00Z"]);
+    let failing = plan(&WithDefinition::new([("x", "1 / (1 - 1)")]), &[("t", schema())]).expect("an expression");
+    let error = run(&failing, &[vec![table(&[(None, None, None)])]]).expect_err("no value").report();
+    assert!(error.contains("caused by: divide by zero\n"), "an expression that reads no columns: {error}");
 }
 
 #[track_caller]

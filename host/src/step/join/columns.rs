@@ -7,6 +7,7 @@ use arrow::error::ArrowError;
 use std::sync::Arc;
 
 use super::JoinType;
+use crate::plan::describe_type;
 use crate::shuffle::key_encoding::{is_key_type, plain, plain_type};
 use crate::source::schema::UTC;
 use crate::step::keyed::{SpecProblem, batch_of, column_hint, plain_field};
@@ -125,20 +126,23 @@ fn resolve_keys(inputs: [&Schema; 2], options: &ColumnOptions<'_>, problems: &mu
                 "column `{}` of `{}` has type {}, which cannot be a key",
                 [left, right][side],
                 options.names[side],
-                types[side]
+                describe_type(types[side])
             );
             let hint = "Keys may be numbers, text, bytes, booleans, dates and times, and lists and structs of them.";
             problem(message, Some(hint.into()));
         } else if types[0] != types[1] {
             let message = format!(
                 "`{}.{left}` has type {} and `{}.{right}` has type {}, and values of different types are not equal",
-                options.names[0], types[0], options.names[1], types[1]
+                options.names[0],
+                describe_type(types[0]),
+                options.names[1],
+                describe_type(types[1])
             );
             let hint = if options.with_table {
-                let cast = format!("`with = {{ {left} = \"arrow_cast({left}, '{}')\" }}`", types[1]);
+                let cast = format!("`cast = {{ {left} = \"{}\" }}`", describe_type(types[1]));
                 format!("Give the column another type in the table's `schema`, or make a step before with {cast}.")
             } else {
-                let cast = format!("`with = {{ {right} = \"arrow_cast({right}, '{}')\" }}`", types[0]);
+                let cast = format!("`cast = {{ {right} = \"{}\" }}`", describe_type(types[0]));
                 format!("Make them alike in a step after `{}`: {cast}.", options.names[1])
             };
             problem(message, Some(hint));

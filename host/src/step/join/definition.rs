@@ -12,6 +12,8 @@ use super::{JoinOptions, JoinScope, JoinType, WINDOW_COLUMNS};
 use arrow::datatypes::Schema;
 
 use crate::event_time::is_time_type;
+use crate::job::units::format_duration;
+use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
 use crate::source::table::LiveTable;
 use crate::state::{RowCodec, StepState};
@@ -147,8 +149,10 @@ impl Planning<'_> {
                     problems.push(problem(&key, message, column_hint(&side.schema, name)));
                 }
                 Some((_, field)) if !is_time_type(field.data_type()) => {
-                    let message =
-                        format!("column `{name}` of `{from}` has type {}, which is no time", field.data_type());
+                    let message = format!(
+                        "column `{name}` of `{from}` has type {}, which is no time",
+                        describe_type(field.data_type())
+                    );
                     problems.push(problem(&key, message, "Event times are of type timestamp."));
                 }
                 Some((column, _)) => {
@@ -231,7 +235,7 @@ impl Planning<'_> {
                     None => None,
                 };
                 let rows = [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?];
-                let state = self.state(Latest::N_TABLES);
+                let state = self.state(&columns, Latest::N_TABLES);
                 let latest = Latest {
                     join_type,
                     times,
@@ -257,7 +261,7 @@ impl Planning<'_> {
         times: Option<[usize; 2]>,
         problems: &mut Vec<SpecProblem>,
     ) -> Option<Built> {
-        let state = self.state(2);
+        let state = self.state(&columns, 2);
         let join = OverTime {
             join_type: self.options.join_type,
             reach,
@@ -288,8 +292,29 @@ impl Planning<'_> {
         self.options.partitions.unwrap_or(self.context.settings.partitions)
     }
 
-    fn state(&self, n_tables: usize) -> Arc<StepState> {
-        StepState::new(self.context.step, n_tables, self.n_partitions())
+    fn state(&self, columns: &JoinColumns, n_tables: usize) -> Arc<StepState> {
+        let on: Vec<String> = self.options.on.iter().map(|(left, right)| format!("`{left}` = `{right}`")).collect();
+        let [left, right] = columns.sides.each_ref().map(|side| describe_schema(side));
+        let which = match &self.options.scope {
+            JoinScope::Batch => String::new(),
+            JoinScope::Interval { time: (left, right), before, after } => {
+                let [before, after] = [before, after].map(|length| format_duration(*length));
+                format!("`{right}` from {before} before `{left}` to {after} after it")
+            }
+            JoinScope::Window { time: (left, right), size, slide } => {
+                let [size, slide] = [size, slide].map(|length| format_duration(*length));
+                format!("`{left}` and `{right}` in a window of {size} every {slide}")
+            }
+            JoinScope::Latest { time, timeout } => {
+                let of = time.as_ref().map_or_else(String::new, |(left, right)| format!(" at `{left}` of `{right}`"));
+                let forgotten = timeout
+                    .map_or_else(String::new, |timeout| format!(", forgotten after {}", format_duration(timeout)));
+                format!("the latest{of}{forgotten}")
+            }
+        };
+        let keeps =
+            format!("rows {left} and {right} with {} and {which}, as {:?}", on.join(", "), self.options.join_type);
+        StepState::keeping(self.context.step, keeps, n_tables, self.n_partitions())
     }
 
     fn gather(

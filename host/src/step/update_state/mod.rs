@@ -22,7 +22,7 @@ use crate::job::OperatorStep;
 use crate::job::steps::{forget_plugin_keys, read_inner_plugin, read_partitions};
 use crate::job::table::Table;
 use crate::operator::{Limits, Timeouts, Updater, UpdaterPlan};
-use crate::plan::PlannedOperator;
+use crate::plan::{PlannedOperator, describe_schema};
 use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StepState};
 use crate::step::caller::{Callee, same_plan};
@@ -110,7 +110,8 @@ impl StepDefinition for UpdateState {
             })
         };
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
-        let state = StepState::new(context.step, 2, n_partitions);
+        let keeps = format!("what its plugin says of each {}", describe_schema(&key_schema));
+        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
         let updating = Updating {
             operator: operator.name().to_owned(),

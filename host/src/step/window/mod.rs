@@ -22,7 +22,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use crate::event_time::{ClockId, Watermark, is_time_type};
 use crate::job::Settings;
 use crate::job::table::Table;
-use crate::plan::describe_type;
+use crate::job::units::format_duration;
+use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
 use crate::source::schema::UTC;
 use crate::state::StepState;
@@ -299,7 +300,9 @@ impl StepDefinition for Window {
         let input = context.input().clone();
         let output = with_window_columns(&input);
         let n_partitions = context.settings.partitions;
-        let state = StepState::new(context.step, 2, n_partitions);
+        let [size, slide, offset] = [self.size, self.slide, self.offset].map(format_duration);
+        let keeps = format!("rows {} of windows of {size} every {slide}, offset {offset}", describe_schema(&input));
+        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
         let factory = Arc::new(buffer::WindowFactory {
             step: context.step.to_owned(),
             spans,

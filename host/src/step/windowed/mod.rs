@@ -45,6 +45,7 @@ pub(crate) use panes::{Panes, micros};
 use crate::event_time::is_time_type;
 use crate::job::OperatorStep;
 use crate::job::units::format_duration;
+use crate::plan::describe_type;
 use crate::plan::{PlannedOperator, describe_schema};
 use crate::shuffle::Partitioning;
 use crate::state::StepState;
@@ -208,7 +209,7 @@ impl Window {
             return Err(problem("window.time", message, column_hint(input, time)));
         };
         if !is_time_type(field.data_type()) {
-            let message = format!("column `{time}` has type {}, which is no time", field.data_type());
+            let message = format!("column `{time}` has type {}, which is no time", describe_type(field.data_type()));
             let hint = format!("Event times are of type timestamp. The rows have {}.", describe_schema(input));
             return Err(problem("window.time", message, hint));
         }
@@ -306,6 +307,41 @@ impl StepDefinition for WindowedDefinition {
 }
 
 impl WindowedDefinition {
+    /// What is kept, in words: a checkpoint of other words is refused.
+    fn keeps(&self, input: &SchemaRef, output: &SchemaRef) -> String {
+        let keys = self.by.iter().filter_map(|name| input.field_with_name(name).ok().cloned());
+        let keys = describe_schema(&Schema::new(keys.collect::<Vec<_>>()));
+        let computed = match &self.computes {
+            Computes::Select(select) => select.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", "),
+            // The plugin's file may be another one, as long as what it gives is the same.
+            Computes::Aggregator(_) => format!("what an aggregator makes {} of", describe_schema(output)),
+            Computes::Reducer(_) => format!("what a reducer makes {} of", describe_schema(output)),
+        };
+        let over = match &self.over {
+            Over::Running(running) => match running.timeout {
+                Some(timeout) => format!("all rows, forgotten after {}", format_duration(timeout)),
+                None => "all rows".to_owned(),
+            },
+            Over::Window(window) => {
+                let of = window.time.as_ref().map_or_else(|| "batch time".to_owned(), |time| format!("`{time}`"));
+                match window.shape {
+                    Shape::Time { size, slide, offset } => {
+                        let [size, slide, offset] = [size, slide, offset].map(format_duration);
+                        format!("windows of {size} every {slide}, offset {offset}, of {of}")
+                    }
+                    Shape::Session { gap } => format!("sessions with gaps of {} of {of}", format_duration(gap)),
+                    Shape::Count { count, slide } => {
+                        let forgotten = window.timeout.map_or_else(String::new, |timeout| {
+                            format!(", forgotten after {}", format_duration(timeout))
+                        });
+                        format!("windows of {count} rows every {slide}{forgotten}")
+                    }
+                }
+            }
+        };
+        format!("{computed} by {keys} of {over}")
+    }
+
     fn labels(&self) -> Labels {
         match &self.over {
             Over::Running(_) => Labels::Running,
@@ -348,7 +384,7 @@ impl WindowedDefinition {
             let message = format!("what is kept from batch to batch cannot be written down: {error}");
             vec![SpecProblem { key: table.into(), message, hint: None }]
         })?;
-        let state = StepState::new(context.step, n_tables, n_partitions);
+        let state = StepState::keeping(context.step, self.keeps(input, &output), n_tables, n_partitions);
         let spec = Arc::new(Spec {
             step: context.step.to_owned(),
             keyed: keyed.clone(),

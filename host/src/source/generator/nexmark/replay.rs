@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use super::{Nexmark, NexmarkEvents, NexmarkOptions};
 use crate::clock::Clock;
-use crate::error::Error;
+use crate::error::{Error, Explain, Fault};
 use crate::source::generator::pace::{Due, Pace};
 use crate::source::intake::shown_bytes;
 use crate::source::{BatchLimit, OffsetRange, PlannedRead, RangeReader, Replayable, SourceCounters, SourceError};
@@ -71,6 +71,21 @@ impl NexmarkPlanner {
     }
 }
 
+/// The options are not those of the run that the job goes on from.
+#[derive(Debug, thiserror::Error)]
+#[error("the generator has other options than in the run before, so its events are others")]
+struct OtherWorld;
+
+impl Explain for OtherWorld {
+    fn fault(&self) -> Fault {
+        Fault::User
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some("Undo the change, or start anew with another `checkpoint`. Only `events` and the pace may change.".into())
+    }
+}
+
 impl Replayable for NexmarkPlanner {
     fn plan_batch(&mut self, limit: BatchLimit) -> Result<PlannedRead, Error> {
         let start = self.next_event;
@@ -81,6 +96,19 @@ impl Replayable for NexmarkPlanner {
         // What remains may hold no row of this kind.
         self.next_event = if self.range(end, self.n_events).is_none() { self.n_events } else { end };
         Ok(PlannedRead { ranges, drained: self.has_ended() })
+    }
+
+    fn resume(&mut self, read: Vec<OffsetRange>) -> Result<(), Error> {
+        for range in read {
+            if range.identity != Some(self.reader.identity) {
+                return Err(OtherWorld.into());
+            }
+            self.next_event = self.next_event.max(range.end);
+        }
+        if self.range(self.next_event, self.n_events).is_none() {
+            self.next_event = self.n_events;
+        }
+        Ok(())
     }
 
     fn reader(&self) -> Arc<dyn RangeReader> {

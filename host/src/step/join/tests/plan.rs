@@ -149,7 +149,7 @@ fn what_does_not_fit_is_refused() {
         sides(),
         false,
         Err(
-            "join.on: `side-0.n` has type Utf8 and `side-1.n` has type Int8, and values of different types are not equal",
+            "join.on: `side-0.n` has type utf8 and `side-1.n` has type int8, and values of different types are not equal",
         ),
     );
     let no_time = "join.within: `side-0` has no event time, and without its watermark rows would be kept for ever; \
@@ -166,7 +166,7 @@ fn what_does_not_fit_is_refused() {
         "with = 'r', on = 'k', type = 'semi', within = { before = '1s' }, time = { left = 'n', right = 'seen' }",
         sides(),
         true,
-        Err("join.time.left: column `n` of `side-0` has type Utf8, which is no time"),
+        Err("join.time.left: column `n` of `side-0` has type utf8, which is no time"),
     );
     check_plan(
         "with = 'r', on = 'k', type = 'full', latest = true, prefix = 'r_'",

@@ -34,7 +34,7 @@ fn what_does_not_fit_is_refused() {
         &definition(&[], Over::Window(minute().on("n"))),
         0,
         true,
-        &[("aggregate.window.time", "column `n` has type Int64, which is no time")],
+        &[("aggregate.window.time", "column `n` has type int64, which is no time")],
     );
     let sliding = Window::sliding(std::time::Duration::from_secs(60), std::time::Duration::from_secs(9));
     check(

@@ -1,0 +1,318 @@
+//! Writes that batches are done, and what they have changed, while the next ones run.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::error::may_pass;
+use super::log::{self, Clocks, Commit, Run};
+use super::record::Kind;
+use super::recovery::{self, Found};
+use super::run::{RunReader, merge, to_merge};
+use super::{Checkpoint, CheckpointError, ReadError, Resumed};
+use crate::clock::Stopwatch;
+use crate::fail_point;
+use crate::operator::StopFlag;
+
+/// The pause before a write that failed is tried again; doubled each time.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// The longest of these pauses.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// A batch whose rows are in the sinks.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) batch_id: u64,
+    pub(crate) batch_time_us: i64,
+    pub(crate) closes: bool,
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) clocks: Clocks,
+    /// What it has changed, in parts of a run.
+    pub(crate) parts: Vec<Vec<u8>>,
+}
+
+enum Work {
+    Commit(Box<Done>),
+    /// Runs were merged into one; `None`: it failed, and is tried again later.
+    Merged(Option<Run>),
+    End,
+}
+
+#[derive(Debug, Default)]
+struct Progress {
+    /// Batches that were given and are not committed.
+    n_waiting: usize,
+    failure: Option<CheckpointError>,
+}
+
+struct Shared {
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Commits batches in order, on a thread of its own.
+pub(crate) struct Committer {
+    work: Sender<Work>,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Committer {
+    /// Starts the thread. It has the checkpoint from then on.
+    ///
+    /// # Errors
+    ///
+    /// When the system gives no thread.
+    pub(crate) fn start(resumed: Resumed, retain: u64, stopped: StopFlag) -> std::io::Result<Self> {
+        let (work, queue) = unbounded();
+        let shared = Arc::new(Shared { progress: Mutex::default(), changed: Condvar::new() });
+        let runs = resumed.runs().to_vec();
+        let mut writer = Writer {
+            checkpoint: resumed.checkpoint,
+            _lock: resumed.lock,
+            runs,
+            kept: resumed.kept.into(),
+            retain,
+            stopped,
+            merging: None,
+            work: work.clone(),
+        };
+        let of_thread = shared.clone();
+        let run = move || writer.run(&queue, &of_thread);
+        let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
+        Ok(Self { work, shared, thread: Some(thread) })
+    }
+
+    /// Waits until every batch that was given is committed.
+    ///
+    /// # Errors
+    ///
+    /// Why one could not be; told once.
+    pub(crate) fn wait(&self) -> Result<(), CheckpointError> {
+        let progress = self.shared.lock();
+        let waits = |progress: &mut Progress| progress.n_waiting > 0 && progress.failure.is_none();
+        let mut progress = self.shared.changed.wait_while(progress, waits).unwrap_or_else(PoisonError::into_inner);
+        progress.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Gives a batch to be committed, and returns at once.
+    pub(crate) fn commit(&self, done: Done) {
+        self.shared.lock().n_waiting += 1;
+        // The thread takes work for as long as this is there.
+        let _ = self.work.send(Work::Commit(Box::new(done)));
+    }
+}
+
+impl Drop for Committer {
+    fn drop(&mut self) {
+        let _ = self.work.send(Work::End);
+        if let Some(thread) = self.thread.take() {
+            // It ends when it has written what it was given, or the job was stopped at once.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What the thread has.
+struct Writer {
+    checkpoint: Checkpoint,
+    _lock: super::storage::Lock,
+    /// The state, the oldest run first.
+    runs: Vec<Run>,
+    /// What the commits that are kept name.
+    kept: VecDeque<(u64, Vec<Run>)>,
+    retain: u64,
+    stopped: StopFlag,
+    /// The thread that merges runs, when one does.
+    merging: Option<JoinHandle<()>>,
+    work: Sender<Work>,
+}
+
+impl Writer {
+    fn run(&mut self, queue: &Receiver<Work>, shared: &Shared) {
+        let mut failed = false;
+        while let Ok(work) = queue.recv() {
+            match work {
+                Work::Commit(done) => {
+                    if failed {
+                        continue;
+                    }
+                    let outcome = self.commit(*done);
+                    failed = outcome.is_err();
+                    let mut progress = shared.lock();
+                    progress.n_waiting -= 1;
+                    progress.failure = outcome.err();
+                    drop(progress);
+                    shared.changed.notify_all();
+                    if !failed {
+                        self.clean_up();
+                    }
+                }
+                Work::Merged(run) => self.merged(run),
+                Work::End => break,
+            }
+        }
+        if let Some(merging) = self.merging.take() {
+            // What it has merged is not named by any commit, and is removed at the next start.
+            let _ = merging.join();
+        }
+    }
+
+    fn commit(&mut self, done: Done) -> Result<(), CheckpointError> {
+        if !done.parts.is_empty() {
+            let run = Run {
+                first: done.batch_id,
+                last: done.batch_id,
+                parts: done.parts.len() as u32,
+                n_bytes: done.parts.iter().map(|part| part.len() as u64).sum(),
+                is_merged: false,
+            };
+            for (number, part) in (0..).zip(&done.parts) {
+                self.persist(|checkpoint| checkpoint.put(Kind::State, &run.part_name(number), part))?;
+                fail_point::pass("state-written");
+            }
+            self.runs.push(run);
+        }
+        let commit = Commit {
+            batch_id: done.batch_id,
+            batch_time_us: done.batch_time_us,
+            closes: done.closes,
+            rows_in: done.rows_in,
+            rows_out: done.rows_out,
+            clocks: done.clocks,
+            runs: self.runs.clone(),
+        };
+        self.persist(|checkpoint| checkpoint.put_json(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
+        fail_point::pass("commit-written");
+        self.kept.push_back((done.batch_id, commit.runs));
+        Ok(())
+    }
+
+    /// Writes until it is written: a disk that is full, a server that is down, are waited for.
+    fn persist(&self, write: impl Fn(&Checkpoint) -> Result<(), CheckpointError>) -> Result<(), CheckpointError> {
+        persist(&self.checkpoint, &self.stopped, write)
+    }
+
+    /// Deletes what no commit that is kept names, and starts to merge runs when there are many. What fails here is tried again
+    /// behind the next batch.
+    fn clean_up(&mut self) {
+        let batches: Vec<u64> = self.kept.iter().map(|(batch, _)| *batch).collect();
+        let found = Found { offsets: Vec::new(), commits: batches };
+        let expired: HashSet<u64> = recovery::expired(&found, self.retain).into_iter().collect();
+        let mut gone: HashSet<Run> = HashSet::new();
+        while let Some((batch, runs)) = self.kept.pop_front_if(|(batch, _)| expired.contains(batch)) {
+            gone.extend(runs);
+            // The commit first: without it the rest means nothing.
+            let deleted = self.checkpoint.delete(&log::commit_name(batch));
+            fail_point::pass("old-commit-deleted");
+            let deleted = deleted.and_then(|()| self.checkpoint.delete(&log::offsets_name(batch)));
+            if let Err(error) = deleted {
+                tracing::warn!(target: "tidemill::checkpoint", batch_id = batch, %error, "an old batch could not be deleted");
+            }
+        }
+        let merging = self.merging.is_some();
+        let is_named = |run: &Run| self.runs.contains(run) || self.kept.iter().any(|(_, runs)| runs.contains(run));
+        for run in gone.iter().filter(|run| !is_named(run)) {
+            for part in 0..run.parts {
+                if let Err(error) = self.checkpoint.delete(&run.part_name(part)) {
+                    tracing::warn!(target: "tidemill::checkpoint", %error, "old state could not be deleted");
+                }
+            }
+        }
+        if !merging {
+            self.merge();
+        }
+    }
+
+    fn merge(&mut self) {
+        let sizes: Vec<u64> = self.runs.iter().map(|run| run.n_bytes).collect();
+        let Some(range) = to_merge(&sizes) else { return };
+        let forgets = range.start == 0;
+        let runs = self.runs[range].to_vec();
+        let (checkpoint, stopped, work) = (self.checkpoint.clone(), self.stopped.clone(), self.work.clone());
+        let run = move || {
+            let merged = merge_runs(&checkpoint, &stopped, &runs, forgets).map_err(|error| {
+                let error = crate::error::Error::from(error).in_one_line();
+                tracing::warn!(target: "tidemill::checkpoint", error, "state could not be merged; it is tried again");
+            });
+            let _ = work.send(Work::Merged(merged.ok()));
+        };
+        // Without a thread there are more files for now.
+        self.merging = std::thread::Builder::new().name("checkpoint-merge".into()).spawn(run).ok();
+    }
+
+    fn merged(&mut self, run: Option<Run>) {
+        if let Some(merging) = self.merging.take() {
+            let _ = merging.join();
+        }
+        let Some(run) = run else { return };
+        let start = self.runs.iter().position(|old| old.first == run.first);
+        let end = self.runs.iter().position(|old| old.last == run.last);
+        if let (Some(start), Some(end)) = (start, end) {
+            // The next commit names it; until then the old ones are kept.
+            self.runs.splice(start..=end, (run.parts > 0).then_some(run));
+        }
+    }
+}
+
+/// Writes one run that says what some say.
+fn merge_runs(
+    checkpoint: &Checkpoint,
+    stopped: &StopFlag,
+    runs: &[Run],
+    forgets: bool,
+) -> Result<Run, CheckpointError> {
+    let (Some(first), Some(last)) = (runs.first(), runs.last()) else { unreachable!("some runs are merged") };
+    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true };
+    let readers = runs.iter().map(|run| {
+        let reader = RunReader::new(checkpoint.parts(run)).map_err(|error| error.in_run(checkpoint, run))?;
+        Ok((reader, run.is_merged))
+    });
+    let outcome = merge(readers.collect::<Result<_, CheckpointError>>()?, forgets, |part| {
+        let name = merged.part_name(merged.parts);
+        persist(checkpoint, stopped, |checkpoint| checkpoint.put(Kind::State, &name, &part))?;
+        fail_point::pass("merged-part-written");
+        merged.parts += 1;
+        merged.n_bytes += part.len() as u64;
+        Ok::<(), ReadError>(())
+    });
+    outcome.map_err(|error| error.in_run(checkpoint, first))?;
+    Ok(merged)
+}
+
+/// Writes until it is written, unless waiting does not help or the job is stopped at once.
+pub(crate) fn persist(
+    checkpoint: &Checkpoint,
+    stopped: &StopFlag,
+    write: impl Fn(&Checkpoint) -> Result<(), CheckpointError>,
+) -> Result<(), CheckpointError> {
+    let mut pause = PAUSE_MIN;
+    loop {
+        let error = match write(checkpoint) {
+            Err(error) => error,
+            Ok(()) => return Ok(()),
+        };
+        match &error {
+            CheckpointError::Storage { source, .. } if may_pass(source) && !stopped.is_set() => {}
+            _ => return Err(error),
+        }
+        let report = crate::error::Error::from(error).in_one_line();
+        tracing::warn!(target: "tidemill::checkpoint", error = report, again_in = ?pause, "the job waits for its checkpoint");
+        let waited = Stopwatch::start();
+        while waited.elapsed() < pause && !stopped.is_set() {
+            std::thread::sleep(PAUSE_MIN / 4);
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}

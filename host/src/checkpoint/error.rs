@@ -1,0 +1,118 @@
+//! Why a checkpoint cannot be used.
+
+use std::io;
+
+use super::record::Damage;
+use super::recovery::Gap;
+use crate::error::{Explain, Fault, Retry};
+
+/// A checkpoint cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckpointError {
+    /// The place that it is kept in failed.
+    #[error("checkpoint `{place}`: `{name}` could not be {doing}")]
+    Storage {
+        /// The checkpoint.
+        place: String,
+        /// The file.
+        name: String,
+        /// `read`, `written`, `listed`, `opened`, `locked`.
+        doing: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is not as it was written.
+    #[error("checkpoint `{place}`: `{name}` is damaged")]
+    Damaged {
+        /// The checkpoint.
+        place: String,
+        /// The file.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: Damage,
+    },
+    /// A file that is needed is not there.
+    #[error("checkpoint `{place}`: `{name}` is missing")]
+    Missing {
+        /// The checkpoint.
+        place: String,
+        /// The file.
+        name: String,
+    },
+    /// Batches are missing.
+    #[error("checkpoint `{place}` has a gap")]
+    Gap {
+        /// The checkpoint.
+        place: String,
+        /// Which.
+        #[source]
+        source: Gap,
+    },
+    /// Another process has it.
+    #[error("checkpoint `{place}` is in use by another process")]
+    InUse {
+        /// The checkpoint.
+        place: String,
+    },
+    /// The job is not the one that the checkpoint is of.
+    #[error("the job does not fit its checkpoint `{place}`: {what}")]
+    OtherJob {
+        /// The checkpoint.
+        place: String,
+        /// What differs.
+        what: String,
+        /// What can be done.
+        hint: String,
+    },
+}
+
+impl Explain for CheckpointError {
+    fn fault(&self) -> Fault {
+        match self {
+            Self::OtherJob { .. } | Self::InUse { .. } => Fault::User,
+            _ => Fault::External,
+        }
+    }
+
+    fn retry(&self) -> Retry {
+        match self {
+            Self::Storage { source, .. } if may_pass(source) => Retry::WithBackoff,
+            _ => Retry::Never,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Storage { doing: "written", source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                "Free some space: the job goes on by itself.".into()
+            }
+            Self::Storage { .. } => {
+                "Check that `checkpoint` of `[job]` names a folder that can be read and written.".into()
+            }
+            Self::Damaged { source: Damage::Newer { .. }, .. } => {
+                "Run it with the Tidemill that wrote it, or a newer one.".into()
+            }
+            Self::Damaged { source: Damage::Foreign, .. } => {
+                "Let `checkpoint` of `[job]` name a folder of its own, which is empty at first.".into()
+            }
+            Self::Damaged { .. } | Self::Missing { .. } | Self::Gap { .. } => {
+                "Bring the files back from a copy. Without them the job can only start anew, with another `checkpoint`."
+                    .into()
+            }
+            Self::InUse { .. } => "Stop the other one first, or give this job a checkpoint of its own.".into(),
+            Self::OtherJob { hint, .. } => hint.clone(),
+        })
+    }
+}
+
+/// Whether trying again may help: not where rights or the path are wrong.
+pub(super) fn may_pass(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
+    !matches!(
+        error.kind(),
+        InvalidInput | IsADirectory | NotADirectory | PermissionDenied | ReadOnlyFilesystem | Unsupported
+    )
+}

@@ -1,0 +1,128 @@
+//! The logs of a checkpoint: what each batch reads, written before it runs, and that it is done, written after.
+//!
+//! ```text
+//!  job                    what the job was when it last started
+//!  lease                  who has the checkpoint
+//!  offsets/0000000012     what batch 12 reads
+//!  state/0000000012-0000000012.0000   what it has changed: see `run`
+//!  commits/0000000012     that it is done: its rows are in the sinks, and these runs are the state
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::OffsetRange;
+
+/// What a batch reads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Offsets {
+    pub(crate) batch_id: u64,
+    pub(crate) batch_time_us: i64,
+    /// Whether the batch completes what steps keep open.
+    pub(crate) closes: bool,
+    /// What it reads of each source, in the order of the job.
+    pub(crate) sources: Vec<SourceOffsets>,
+}
+
+/// What a batch reads of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct SourceOffsets {
+    pub(crate) source: String,
+    /// Ranges of a source that can be read again, one list a partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) partitions: Vec<Vec<Range>>,
+    /// Rows that were pushed, and are in memory alone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) rows_received: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// An [`OffsetRange`] as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Range {
+    pub(crate) object: String,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
+    /// In hexadecimal: JSON has no numbers of 128 bits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) identity: Option<String>,
+}
+
+impl From<&OffsetRange> for Range {
+    fn from(range: &OffsetRange) -> Self {
+        let identity = range.identity.map(|identity| format!("{identity:032x}"));
+        Self { object: range.object.clone(), start: range.start, end: range.end, identity }
+    }
+}
+
+impl TryFrom<&Range> for OffsetRange {
+    type Error = String;
+
+    fn try_from(range: &Range) -> Result<Self, String> {
+        let identity = range.identity.as_deref().map(|text| u128::from_str_radix(text, 16)).transpose();
+        let identity = identity.map_err(|_| format!("the identity of `{}` is no number", range.object))?;
+        Ok(Self { object: range.object.clone(), start: range.start, end: range.end, identity })
+    }
+}
+
+/// That a batch is done, and what the job is then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Commit {
+    pub(crate) batch_id: u64,
+    pub(crate) batch_time_us: i64,
+    /// Whether it was the last batch of a job whose sources have ended.
+    pub(crate) closes: bool,
+    pub(crate) rows_in: u64,
+    pub(crate) rows_out: u64,
+    pub(crate) clocks: Clocks,
+    /// The state: the oldest run first.
+    pub(crate) runs: Vec<Run>,
+}
+
+/// How far event time has come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Clocks {
+    pub(crate) first_batch_us: Option<i64>,
+    /// For each watermark the largest time seen, and the time of the last batch in which a row came.
+    pub(crate) watermarks: Vec<(Option<i64>, Option<i64>)>,
+    /// For each clock what it said last: what is late, and what is complete.
+    pub(crate) readings: Vec<(Option<i64>, Option<i64>)>,
+}
+
+/// What some batches in a row have changed of the state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct Run {
+    /// The first of the batches.
+    pub(crate) first: u64,
+    /// The last of them.
+    pub(crate) last: u64,
+    /// Files it has.
+    pub(crate) parts: u32,
+    /// Bytes of them.
+    pub(crate) n_bytes: u64,
+    /// Whether it was merged of others: then each key is there once, and in order.
+    pub(crate) is_merged: bool,
+}
+
+impl Run {
+    /// The name of one of its files.
+    pub(crate) fn part_name(&self, part: u32) -> String {
+        format!("state/{:010}-{:010}.{part:04}", self.first, self.last)
+    }
+}
+
+pub(crate) fn offsets_name(batch_id: u64) -> String {
+    format!("offsets/{batch_id:010}")
+}
+
+pub(crate) fn commit_name(batch_id: u64) -> String {
+    format!("commits/{batch_id:010}")
+}
+
+/// The batch that a file of a log is of; `None`: it is no such file.
+pub(crate) fn batch_of(file_name: &str) -> Option<u64> {
+    let is_number = file_name.len() >= 10 && file_name.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| file_name.parse().ok()).flatten()
+}

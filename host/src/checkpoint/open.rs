@@ -1,0 +1,219 @@
+//! Reads a checkpoint when a job starts.
+
+use std::collections::HashMap;
+
+use super::log::{self, Clocks, Commit, Offsets, Run};
+use super::record::Kind;
+use super::recovery::{self, Found};
+use super::run::RunReader;
+use super::shape::JobShape;
+use super::storage::Lock;
+use super::{Checkpoint, CheckpointError, Damage, TableId, source_table};
+use crate::source::OffsetRange;
+use crate::state::{Change, Changes};
+
+/// A checkpoint that a job has, and where it goes on.
+pub(crate) struct Resumed {
+    pub(crate) checkpoint: Checkpoint,
+    /// Keeps other processes out.
+    pub(crate) lock: Lock,
+    /// The last batch that is done.
+    pub(crate) committed: Option<Commit>,
+    /// Batches that were begun and are run again first.
+    pub(crate) pending: Vec<Offsets>,
+    /// The number of the first batch that is new.
+    pub(crate) next: u64,
+    /// What the commits that are kept say the state was, the oldest first.
+    pub(crate) kept: Vec<(u64, Vec<Run>)>,
+}
+
+impl std::fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Resumed")
+            .field("checkpoint", &self.checkpoint)
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Opens the checkpoint of a job, for this process alone.
+///
+/// # Errors
+///
+/// When it cannot be read, is another job's, or somebody else has it.
+pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, CheckpointError> {
+    let lock = checkpoint.storage.lock().map_err(checkpoint.failed("lock", "locked"))?;
+    let lock = lock.ok_or_else(|| CheckpointError::InUse { place: checkpoint.place() })?;
+    if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
+        shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
+            place: checkpoint.place(),
+            what: mismatch.what,
+            hint: mismatch.hint,
+        })?;
+    }
+    let batches = |folder| -> Result<Vec<u64>, CheckpointError> {
+        Ok(checkpoint.list(folder)?.iter().filter_map(|name| log::batch_of(name)).collect())
+    };
+    let mut found = Found { offsets: batches("offsets")?, commits: batches("commits")? };
+    let mut kept = Vec::new();
+    let committed = loop {
+        let Some(&last) = found.commits.iter().max() else { break None };
+        match checkpoint.commit(last).and_then(|commit| checkpoint.check(&commit.runs).map(|()| commit)) {
+            Ok(commit) => break Some(commit),
+            // What is written is written again if the batch is run again, from the state before it.
+            Err(error) if is_damage(&error) && found.commits.len() > 1 => {
+                let report = crate::error::Error::from(error).in_one_line();
+                tracing::warn!(
+                    target: "tidemill::checkpoint",
+                    place = checkpoint.place(), batch_id = last, error = report,
+                    "a batch of the checkpoint is damaged: the job goes on from the one before it"
+                );
+                found.commits.retain(|&batch| batch != last);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let gap = |source| CheckpointError::Gap { place: checkpoint.place(), source };
+    let resume = recovery::resume(&found).map_err(gap)?;
+    let mut pending = Vec::new();
+    for &batch in &resume.pending {
+        let name = log::offsets_name(batch);
+        pending.push(checkpoint.get_json(Kind::Offsets, &name)?.ok_or_else(|| checkpoint.missing(&name))?);
+    }
+    for &batch in &found.commits {
+        // An older one that cannot be read is not needed, and goes when its time comes.
+        if let Ok(commit) = checkpoint.commit(batch) {
+            kept.push((batch, commit.runs));
+        }
+    }
+    kept.sort_unstable_by_key(|(batch, _)| *batch);
+    checkpoint.remove_orphans(&kept)?;
+    checkpoint.put_json(Kind::Job, "job", shape)?;
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, kept })
+}
+
+fn is_damage(error: &CheckpointError) -> bool {
+    match error {
+        CheckpointError::Damaged { source, .. } => !matches!(source, Damage::Newer { .. }),
+        CheckpointError::Missing { .. } => true,
+        _ => false,
+    }
+}
+
+impl Checkpoint {
+    fn commit(&self, batch: u64) -> Result<Commit, CheckpointError> {
+        let name = log::commit_name(batch);
+        self.get_json(Kind::Commit, &name)?.ok_or_else(|| self.missing(&name))
+    }
+
+    /// Reads every file of some runs.
+    fn check(&self, runs: &[Run]) -> Result<(), CheckpointError> {
+        for run in runs {
+            let mut next = self.parts(run);
+            while next().map_err(|error| error.in_run(self, run))?.is_some() {}
+        }
+        Ok(())
+    }
+
+    /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used.
+    fn remove_orphans(&self, kept: &[(u64, Vec<Run>)]) -> Result<(), CheckpointError> {
+        let parts =
+            kept.iter().flat_map(|(_, runs)| runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
+        let named: std::collections::HashSet<String> = parts.collect();
+        for name in self.list("state")? {
+            let name = format!("state/{name}");
+            if !named.contains(&name) {
+                self.delete(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives the changes that make the state of some runs to `apply`, in order.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, or what `apply` said.
+    pub(crate) fn read_state<E: From<CheckpointError>>(
+        &self,
+        runs: &[Run],
+        mut apply: impl FnMut(&TableId, &Changes) -> Result<(), E>,
+    ) -> Result<(), E> {
+        for run in runs {
+            let mut reader = RunReader::new(self.parts(run)).map_err(|error| error.in_run(self, run))?;
+            while let Some((table, changes)) = reader.next_changes().map_err(|error| error.in_run(self, run))? {
+                apply(&table, &changes)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How far sources have been read.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    ends: HashMap<TableId, HashMap<Vec<u8>, u64>>,
+}
+
+impl Progress {
+    /// Notes the changes of a table, if it is a source's; says whether it is.
+    pub(crate) fn apply(&mut self, table: &TableId, changes: &Changes) -> bool {
+        if !table.step.starts_with("source:") {
+            return false;
+        }
+        let ends = self.ends.entry(table.clone()).or_default();
+        for change in changes.iter() {
+            if let Change::Entry { key, value: Some(value), .. } = change
+                && let Ok(end) = value.try_into()
+            {
+                ends.insert(key.to_vec(), u64::from_le_bytes(end));
+            }
+        }
+        true
+    }
+
+    /// What has been read of a source: each object once, from its beginning.
+    pub(crate) fn of(&self, source: &str) -> Vec<OffsetRange> {
+        let ends = self.ends.get(&source_table(source));
+        ends.into_iter().flatten().filter_map(|(key, &end)| object_of(key, end)).collect()
+    }
+}
+
+/// What a batch has read of a source, as changes of its table.
+pub(crate) fn progress_changes<'r>(ranges: impl Iterator<Item = &'r OffsetRange>) -> Changes {
+    let mut ends: std::collections::BTreeMap<Vec<u8>, u64> = std::collections::BTreeMap::new();
+    for range in ranges {
+        let end = ends.entry(object_key(range)).or_default();
+        *end = range.end.max(*end);
+    }
+    let mut changes = Changes::default();
+    ends.iter().for_each(|(key, end)| changes.put(0, key, &end.to_le_bytes()));
+    changes
+}
+
+/// An object's key: whether it has an identity, that, and its name.
+fn object_key(range: &OffsetRange) -> Vec<u8> {
+    let mut key = vec![u8::from(range.identity.is_some())];
+    key.extend_from_slice(&range.identity.unwrap_or_default().to_le_bytes());
+    key.extend_from_slice(range.object.as_bytes());
+    key
+}
+
+fn object_of(key: &[u8], end: u64) -> Option<OffsetRange> {
+    let (has_identity, rest) = key.split_first()?;
+    let (identity, name) = rest.split_first_chunk::<16>()?;
+    let identity = (*has_identity == 1).then(|| u128::from_le_bytes(*identity));
+    Some(OffsetRange { object: String::from_utf8_lossy(name).into_owned(), start: 0, end, identity })
+}
+
+impl Resumed {
+    /// The runs that make the state.
+    pub(crate) fn runs(&self) -> &[Run] {
+        self.committed.as_ref().map_or(&[], |commit| &commit.runs)
+    }
+
+    /// How far event time had come.
+    pub(crate) fn clocks(&self) -> Option<&Clocks> {
+        self.committed.as_ref().map(|commit| &commit.clocks)
+    }
+}

@@ -1,0 +1,166 @@
+//! What every file of a checkpoint looks like: a line that says what it is, then what it holds.
+//!
+//! ```text
+//! tidemill-checkpoint offsets 1 211 8c7c1f0b21d4a9e3\n{"batch_id":12,…}
+//!                     │       │ │   └ xxh3 of what follows the line, 64 bits, hexadecimal
+//!                     │       │ └ bytes that follow the line
+//!                     │       └ version of the format
+//!                     └ kind
+//! ```
+//!
+//! A file is written whole and then given its name, so one that is torn or changed was damaged afterwards: it is refused by name.
+
+use xxhash_rust::xxh3::xxh3_64;
+
+/// The first word of every file.
+const MAGIC: &str = "tidemill-checkpoint";
+
+/// The version of the format that is written, and the newest that is read.
+pub(crate) const VERSION: u32 = 1;
+
+/// The first line is shorter than this.
+const LINE_BYTES_MAX: usize = 128;
+
+/// What a file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// What the job was when it last started.
+    Job,
+    /// What a batch reads.
+    Offsets,
+    /// That a batch is done, and what the state is then.
+    Commit,
+    /// Changes of state.
+    State,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Kind::Job => "job",
+            Kind::Offsets => "offsets",
+            Kind::Commit => "commit",
+            Kind::State => "state",
+        }
+    }
+}
+
+/// Why a file cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Damage {
+    /// It is something else.
+    #[error("it is no file of a checkpoint")]
+    Foreign,
+    /// It is another file of a checkpoint.
+    #[error("it holds `{found}` where `{expected}` belongs")]
+    OtherKind {
+        /// What it should be.
+        expected: &'static str,
+        /// What it says it is.
+        found: String,
+    },
+    /// It was written by a newer Tidemill.
+    #[error("it has version {found} of the format, and this Tidemill reads up to version {known}")]
+    Newer {
+        /// Its version.
+        found: u32,
+        /// The newest that is read.
+        known: u32,
+    },
+    /// It has more or fewer bytes than it was written with.
+    #[error("it was written with {expected} bytes and has {found}")]
+    Length {
+        /// As it was written.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+    /// Its bytes are others.
+    #[error("its bytes are not those that were written: their checksum is {found:016x} and should be {expected:016x}")]
+    Checksum {
+        /// As it was written.
+        expected: u64,
+        /// As it is.
+        found: u64,
+    },
+    /// Its bytes are those that were written, and mean nothing.
+    #[error("it cannot be understood: {what}")]
+    Content {
+        /// What is wrong.
+        what: String,
+    },
+}
+
+/// A file of this kind.
+pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Vec<u8> {
+    let line = format!("{MAGIC} {} {VERSION} {} {:016x}\n", kind.word(), payload.len(), xxh3_64(payload));
+    let mut bytes = Vec::with_capacity(line.len() + payload.len());
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// What a file of this kind holds.
+pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
+    let end = bytes.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n').ok_or(Damage::Foreign)?;
+    let (line, payload) = (&bytes[..end], &bytes[end + 1..]);
+    let line = std::str::from_utf8(line).map_err(|_| Damage::Foreign)?;
+    let words: Vec<&str> = line.split(' ').collect();
+    let [MAGIC, found, version, rest @ ..] = words.as_slice() else { return Err(Damage::Foreign) };
+    let version: u32 = version.parse().map_err(|_| Damage::Foreign)?;
+    if version > VERSION {
+        return Err(Damage::Newer { found: version, known: VERSION });
+    }
+    let [n_bytes, checksum] = rest else { return Err(Damage::Foreign) };
+    let expected: u64 = n_bytes.parse().map_err(|_| Damage::Foreign)?;
+    let checksum = u64::from_str_radix(checksum, 16).map_err(|_| Damage::Foreign)?;
+    if payload.len() as u64 != expected {
+        return Err(Damage::Length { expected, found: payload.len() as u64 });
+    }
+    let sum = xxh3_64(payload);
+    if sum != checksum {
+        return Err(Damage::Checksum { expected: checksum, found: sum });
+    }
+    if *found != kind.word() {
+        return Err(Damage::OtherKind { expected: kind.word(), found: (*found).to_owned() });
+    }
+    Ok(payload)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_file_says_what_it_is() {
+        let file = encode(Kind::Offsets, b"{}");
+        assert_eq!(file, b"tidemill-checkpoint offsets 1 2 1349cde127705c16\n{}", "{}", String::from_utf8_lossy(&file));
+        assert_eq!(decode(Kind::Offsets, &file), Ok(&b"{}"[..]));
+        assert_eq!(decode(Kind::Commit, &file), Err(Damage::OtherKind { expected: "commit", found: "offsets".into() }));
+        let newer = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 7");
+        assert_eq!(decode(Kind::Offsets, newer.as_bytes()), Err(Damage::Newer { found: 7, known: VERSION }));
+        for foreign in [&b""[..], b"{}", b"PAR1\n", b"tidemill-checkpoint\n", b"tidemill-checkpoint offsets x 1 2\n"] {
+            assert_eq!(decode(Kind::Offsets, foreign), Err(Damage::Foreign));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_changed_of_a_file_is_seen(
+            payload in proptest::collection::vec(any::<u8>(), 0..200),
+            at in any::<proptest::sample::Index>(),
+            bit in 0u8..8,
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let file = encode(Kind::State, &payload);
+            prop_assert_eq!(decode(Kind::State, &file), Ok(&payload[..]));
+            let mut flipped = file.clone();
+            flipped[at.index(file.len())] ^= 1 << bit;
+            // A digit of the checksum may be written large: it is the same number.
+            prop_assert!(decode(Kind::State, &flipped) != Ok(&payload[..]) || flipped.eq_ignore_ascii_case(&file));
+            prop_assert!(decode(Kind::State, &file[..cut.index(file.len())]).is_err());
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Where a job goes on: decided from what there is in its checkpoint. Pure.
+//!
+//! | the job ended | what is there of batch n | what a restart does |
+//! | --- | --- | --- |
+//! | before `offsets/n` was written | nothing | makes batch n of what there is by then |
+//! | after `offsets/n` | what it reads | runs batch n over the same rows |
+//! | after the sinks have published some or all of it | the same | runs batch n over the same rows; sinks show it once |
+//! | after `state/n-n` | the same, and state that no commit names | the same, and writes the state again |
+//! | after `commits/n` | all | makes batch n + 1 |
+
+/// What there is of a checkpoint's logs, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Batches of which it is said what they read.
+    pub(crate) offsets: Vec<u64>,
+    /// Batches that are done.
+    pub(crate) commits: Vec<u64>,
+}
+
+/// Where a job goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Resume {
+    /// The last batch that is done: its commit says what the state is. `None`: none is.
+    pub(crate) committed: Option<u64>,
+    /// Batches that were begun, and are run again first, in order.
+    pub(crate) pending: Vec<u64>,
+    /// The first batch that is new.
+    pub(crate) next: u64,
+}
+
+/// Why a job cannot go on from what is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Gap {
+    /// What a batch between others reads is gone.
+    #[error("batch {missing} was begun after batch {before} and before batch {after}, and nothing says what it reads")]
+    Offsets {
+        /// The last batch that is known.
+        before: u64,
+        /// What is missing.
+        missing: u64,
+        /// A batch behind it.
+        after: u64,
+    },
+    /// Batches were begun, and the first is none of them.
+    #[error("batch {first} was begun, and nothing is left of the batches before it")]
+    Begin {
+        /// The first batch that is there.
+        first: u64,
+    },
+}
+
+/// Decides where a job goes on.
+///
+/// # Errors
+///
+/// When there is a gap: a file was deleted that is needed.
+pub(crate) fn resume(found: &Found) -> Result<Resume, Gap> {
+    let committed = found.commits.iter().max().copied();
+    let first = committed.map_or(0, |batch| batch + 1);
+    let mut pending: Vec<u64> = found.offsets.iter().copied().filter(|&batch| batch >= first).collect();
+    pending.sort_unstable();
+    pending.dedup();
+    for (expected, &batch) in (first..).zip(&pending) {
+        if batch != expected {
+            return Err(match expected.checked_sub(1) {
+                Some(before) => Gap::Offsets { before, missing: expected, after: batch },
+                None => Gap::Begin { first: batch },
+            });
+        }
+    }
+    Ok(Resume { committed, next: first + pending.len() as u64, pending })
+}
+
+/// The batches of which nothing needs to be kept any more, when as many of the last commits are kept as `retain` says: of those
+/// that are done, older than these, and than any that runs.
+pub(crate) fn expired(found: &Found, retain: u64) -> Vec<u64> {
+    let Some(committed) = found.commits.iter().max() else { return Vec::new() };
+    // The last one says what the state is.
+    let first_kept = (committed + 1).saturating_sub(retain.max(1));
+    let mut expired: Vec<u64> =
+        found.offsets.iter().chain(&found.commits).copied().filter(|&batch| batch < first_kept).collect();
+    expired.sort_unstable();
+    expired.dedup();
+    expired
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(offsets: &[u64], commits: &[u64], expected: Result<(Option<u64>, &[u64], u64), Gap>) {
+        let found = Found { offsets: offsets.into(), commits: commits.into() };
+        let resumed = resume(&found);
+        let expected = expected.map(|(committed, pending, next)| Resume { committed, pending: pending.into(), next });
+        assert_eq!(resumed, expected);
+    }
+
+    #[test]
+    fn a_job_goes_on_behind_the_last_batch_that_is_done() {
+        check(&[], &[], Ok((None, &[], 0)));
+        check(&[0], &[], Ok((None, &[0], 1)));
+        check(&[0, 1, 2], &[], Ok((None, &[0, 1, 2], 3)));
+        check(&[0], &[0], Ok((Some(0), &[], 1)));
+        check(&[0, 1], &[0], Ok((Some(0), &[1], 2)));
+        // Old files may be gone.
+        check(&[7, 8, 9], &[6, 7], Ok((Some(7), &[8, 9], 10)));
+        check(&[], &[7], Ok((Some(7), &[], 8)));
+        // A hole is not jumped over.
+        check(&[1], &[], Err(Gap::Begin { first: 1 }));
+        check(&[9], &[7], Err(Gap::Offsets { before: 7, missing: 8, after: 9 }));
+        check(&[8, 10], &[7], Err(Gap::Offsets { before: 8, missing: 9, after: 10 }));
+    }
+
+    proptest! {
+        #[test]
+        fn whenever_a_job_is_cut_off_every_batch_is_done_once(kills in proptest::collection::vec((0usize..12, 1u64..4), 1..20)) {
+            // Batches are begun up to some ahead, and are done in order.
+            let mut found = Found::default();
+            let mut done: Vec<u64> = Vec::new();
+            let (mut next, mut running) = (0, std::collections::VecDeque::new());
+            for (n_writes, ahead) in kills {
+                for write in 0..n_writes {
+                    if (running.len() as u64) < ahead && write % 2 == 0 {
+                        found.offsets.push(next);
+                        running.push_back(next);
+                        next += 1;
+                    } else if let Some(batch) = running.pop_front() {
+                        found.commits.push(batch);
+                        done.push(batch);
+                    }
+                    for batch in expired(&found, 3) {
+                        found.offsets.retain(|&other| other != batch);
+                        found.commits.retain(|&other| other != batch);
+                    }
+                }
+                // The process is gone.
+                let resumed = resume(&found).expect("nothing is missing");
+                prop_assert_eq!(resumed.committed, done.last().copied());
+                running = resumed.pending.into();
+                next = resumed.next;
+                found.offsets.sort_unstable();
+                found.offsets.dedup();
+            }
+            prop_assert_eq!(&done, &(0..done.len() as u64).collect::<Vec<_>>());
+            prop_assert!(found.commits.len() <= 3);
+        }
+    }
+}

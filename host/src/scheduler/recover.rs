@@ -1,0 +1,170 @@
+//! What of a job goes into its checkpoint, and how a job goes on from one.
+
+use std::sync::Arc;
+
+use crate::checkpoint::{
+    Checkpoint, CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, StepShape,
+    TableId, progress_changes, source_table,
+};
+use crate::error::Error;
+use crate::ids::{BatchId, PartitionId};
+use crate::plan::Plan;
+use crate::scheduler::batch::{Batch, SourceInput};
+use crate::source::{OffsetRange, RangeReader};
+
+/// Opens the checkpoint of a job; `None`: it has none.
+///
+/// # Errors
+///
+/// When it cannot be read, is another job's, or somebody else has it.
+pub(crate) fn open_checkpoint(plan: &Plan) -> Result<Option<Resumed>, CheckpointError> {
+    let Some(path) = &plan.settings.checkpoint else { return Ok(None) };
+    let resumed = crate::checkpoint::open(Checkpoint::in_directory(path)?, &shape(plan))?;
+    if let Some(commit) = &resumed.committed {
+        let (place, batch_id, n_pending) = (resumed.checkpoint.place(), commit.batch_id, resumed.pending.len());
+        tracing::info!(
+            target: "tidemill::checkpoint",
+            job = plan.settings.name, place, batch_id, n_pending,
+            "the job goes on behind batch {batch_id} of its checkpoint"
+        );
+    }
+    Ok(Some(resumed))
+}
+
+fn shape(plan: &Plan) -> JobShape {
+    let step = |state: &Arc<crate::state::StepState>| StepShape {
+        step: state.step().to_owned(),
+        keeps: state.keeps().to_owned(),
+        partitions: state.n_partitions(),
+    };
+    JobShape {
+        job: plan.settings.name.clone(),
+        steps: plan.states.iter().map(step).collect(),
+        sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
+        event_times: plan.event_times.iter().map(|time| time.column.clone()).collect(),
+    }
+}
+
+/// Gives the steps of a plan what they kept, and says how far sources had been read.
+///
+/// # Errors
+///
+/// What cannot be read, or be kept here.
+pub(crate) fn restore(plan: &Plan, resumed: &Resumed) -> Result<Progress, Error> {
+    let mut progress = Progress::default();
+    resumed.checkpoint.read_state(resumed.runs(), |table, changes| {
+        if progress.apply(table, changes) {
+            return Ok(());
+        }
+        match plan.states.iter().find(|state| state.step() == table.step) {
+            Some(state) => Ok(state.restore(PartitionId(table.partition), table.table, changes)?),
+            // Its shape was checked: a step that is gone has kept nothing that is still there.
+            None => Ok::<(), Error>(()),
+        }
+    })?;
+    Ok(progress)
+}
+
+/// What was read of a source by the batches of a checkpoint, those included that are run again.
+pub(crate) fn read_before(source: &str, progress: &Progress, pending: &[Offsets]) -> Vec<OffsetRange> {
+    let mut read = progress.of(source);
+    for offsets in pending {
+        for of in offsets.sources.iter().filter(|of| of.source == source) {
+            read.extend(ranges(of).into_iter().flatten());
+        }
+    }
+    read
+}
+
+fn ranges(of: &SourceOffsets) -> Vec<Vec<OffsetRange>> {
+    // What has no identity that can be read is another object: it is read again, or refused by the source.
+    let read = |ranges: &Vec<Range>| ranges.iter().filter_map(|range| OffsetRange::try_from(range).ok()).collect();
+    of.partitions.iter().map(read).collect()
+}
+
+/// What a batch reads.
+pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
+    let of = |(source, input): (&String, &SourceInput)| {
+        let (partitions, rows_received) = match input {
+            SourceInput::Blocks { partitions, .. } => {
+                (Vec::new(), partitions.iter().flatten().map(|slice| slice.n_rows).sum())
+            }
+            SourceInput::Ranges { partitions, .. } => {
+                (partitions.iter().map(|ranges| ranges.iter().map(Range::from).collect()).collect(), 0)
+            }
+        };
+        SourceOffsets { source: source.clone(), partitions, rows_received }
+    };
+    Offsets {
+        batch_id: batch.batch_id.0,
+        batch_time_us: batch.batch_time_us,
+        closes: batch.closes,
+        sources: names.iter().zip(&batch.inputs).map(of).collect(),
+    }
+}
+
+/// A batch that was begun, to be run again. `readers` are those of the job's sources, in their order; `None`: it is pushed to.
+pub(crate) fn begun(names: &[String], readers: &[Option<Arc<dyn RangeReader>>], offsets: &Offsets) -> Batch {
+    let input = |(name, reader): (&String, &Option<Arc<dyn RangeReader>>)| {
+        let of = offsets.sources.iter().find(|of| of.source == *name);
+        match reader {
+            Some(reader) => {
+                SourceInput::Ranges { reader: reader.clone(), partitions: of.map(ranges).unwrap_or_default() }
+            }
+            None => {
+                if let Some(lost) = of.filter(|of| of.rows_received > 0) {
+                    tracing::error!(
+                        target: "tidemill::checkpoint",
+                        source = name, batch_id = offsets.batch_id, rows_lost = lost.rows_received,
+                        "rows that were received before the crash are lost: they were in memory alone"
+                    );
+                }
+                SourceInput::Blocks { blocks: Vec::new(), partitions: Vec::new() }
+            }
+        }
+    };
+    Batch {
+        batch_id: BatchId(offsets.batch_id),
+        batch_time_us: offsets.batch_time_us,
+        inputs: names.iter().zip(readers).map(input).collect(),
+        closes: offsets.closes,
+    }
+}
+
+/// What a batch that is in the sinks has changed: of what steps keep, and of how far sources are read. Called before the changes
+/// are applied.
+pub(crate) fn changes(plan: &Plan, batch: &Batch) -> Vec<Vec<u8>> {
+    enum What<'a> {
+        State(&'a crate::state::StepState),
+        Source(&'a SourceInput),
+    }
+    let of_state = |state: &'_ Arc<crate::state::StepState>| {
+        let partitions = (0..state.n_partitions()).filter(|&partition| state.has_changed(PartitionId(partition)));
+        partitions.map(|partition| (state.step().to_owned(), partition)).collect::<Vec<_>>()
+    };
+    let mut tables: Vec<(String, u32, What<'_>)> = Vec::new();
+    for state in &plan.states {
+        tables.extend(of_state(state).into_iter().map(|(step, partition)| (step, partition, What::State(state))));
+    }
+    for (source, input) in plan.sources.iter().zip(&batch.inputs) {
+        if matches!(input, SourceInput::Ranges { partitions, .. } if !partitions.is_empty()) {
+            tables.push((source_table(&source.name).step, 0, What::Source(input)));
+        }
+    }
+    // Runs are merged table by table: they come in one order in all of them.
+    tables.sort_by(|a, b| (&a.0, a.1).cmp(&(&b.0, b.1)));
+    let mut writer = RunWriter::default();
+    for (step, partition, what) in tables {
+        let table = |table| TableId { step: step.clone(), partition, table };
+        match what {
+            What::State(state) => state.for_each_change(PartitionId(partition), |index, changes| {
+                writer.changes(&table(index), changes);
+            }),
+            What::Source(SourceInput::Ranges { partitions, .. }) => {
+                writer.changes(&table(0), &progress_changes(partitions.iter().flatten()));
+            }
+            What::Source(SourceInput::Blocks { .. }) => {}
+        }
+    }
+    writer.finish()
+}

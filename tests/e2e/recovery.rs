@@ -1,0 +1,373 @@
+//! Jobs that are killed, again and again, and started again: what sinks show in the end is what a run without faults shows.
+//!
+//! Where a process dies is drawn from a seed, which a failure prints. `TIDEMILL_KILLS=2000` kills each job so often,
+//! `TIDEMILL_SEED=7` draws other instants.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use tidemill_tests::{Running, binary, folder, run, wait_for};
+
+/// The instants that a process can be told to die at. A job passes each of them.
+const POINTS: [&str; 8] = [
+    "offsets-written",
+    "rows-prepared",
+    "file-published",
+    "rows-published",
+    "state-written",
+    "commit-written",
+    "old-commit-deleted",
+    "merged-part-written",
+];
+
+/// How often each job is killed, unless it is said otherwise.
+const KILLS: u64 = 100;
+
+/// Files of each source, and rows of each of them.
+const FILES: u64 = 24;
+const ROWS: u64 = 200;
+
+/// SplitMix64 (Steele et al., 2014): numbers from a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+fn from_environment(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+/// Writes the files of a source: rows of some users, in the order of their times.
+fn write_source(folder: &Path, name: &str, seed: u64) {
+    let mut random = Random(seed);
+    std::fs::create_dir_all(folder.join(name)).expect("a new folder");
+    for file in 0..FILES {
+        let mut lines = String::new();
+        for row in 0..ROWS {
+            let at = (file * ROWS + row) * 10_000 + random.below(400_000);
+            let (user, n) = (random.below(40), random.below(1000));
+            writeln!(lines, r#"{{"user":"u{user}","n":{n},"at":{at}}}"#).expect("room");
+        }
+        std::fs::write(folder.join(name).join(format!("{file:04}.jsonl")), lines).expect("a new file");
+    }
+}
+
+/// A job over two sources of files, one file a batch, with a sink for each of these steps.
+fn job(partitions: u32, steps: &str, sinks: &[&str]) -> String {
+    let mut text = format!(
+        "[job]\nname = 'killed'\nbatch-interval = '0'\ntrigger = 'available-now'\npartitions = {partitions}\n\
+         checkpoint = 'checkpoint'\ncheckpoint-batches = 3\n"
+    );
+    for source in ["left", "right"] {
+        let read = if steps.contains(&format!("'{source}'")) { "" } else { "#" };
+        for line in [
+            "[[source]]".to_owned(),
+            format!("name = '{source}'"),
+            "type = 'file'".to_owned(),
+            format!("path = '{source}'"),
+            "format = 'json'".to_owned(),
+            "schema = { user = 'utf8', n = 'int64', at = 'timestamp' }".to_owned(),
+            "max-files-per-batch = 1".to_owned(),
+            "event-time = { column = 'at', delay = '500ms' }".to_owned(),
+        ] {
+            writeln!(text, "{read}{line}").expect("room");
+        }
+    }
+    text.push_str(steps);
+    for sink in sinks {
+        write!(text, "\n[[sink]]\nfrom = '{sink}'\ntype = 'file'\npath = 'out/{sink}'\n").expect("room");
+    }
+    text
+}
+
+/// Every visible file of the sinks, by name.
+fn shown(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    let Ok(sinks) = std::fs::read_dir(folder.join("out")) else { return files };
+    for sink in sinks.flatten() {
+        for file in std::fs::read_dir(sink.path()).expect("a sink's folder").flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            if !name.starts_with('.') {
+                let name = format!("{}/{name}", sink.file_name().to_string_lossy());
+                files.insert(name, std::fs::read_to_string(file.path()).expect("text"));
+            }
+        }
+    }
+    files
+}
+
+/// Starts the job; it dies at a point, or after a while, or comes to its end: then gives `true`.
+fn attempt(folder: &Path, random: &mut Random) -> bool {
+    let mut command = Command::new(binary());
+    command.args(["run", "job.toml"]).current_dir(folder);
+    let is_told = random.below(2) == 0;
+    let what = if is_told {
+        let point = POINTS[random.below(POINTS.len() as u64) as usize];
+        let death = format!("{point}:{}", 1 + random.below(8));
+        command.env("TIDEMILL_DIE_AT", &death);
+        death
+    } else {
+        format!("{} ms", random.below(400))
+    };
+    let running = Running::spawn(command);
+    if let Some(ms) = what.strip_suffix(" ms") {
+        std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));
+        running.signal("KILL");
+    }
+    let ended = running.wait();
+    match ended.status.code() {
+        Some(0) => true,
+        None => false,
+        Some(code) => {
+            panic!("it dies at {what}, and the next start ends with {code}\n{}\n{}", ended.stdout, ended.stderr)
+        }
+    }
+}
+
+#[track_caller]
+fn check(name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
+    let place = folder();
+    let folder = place.path();
+    write_source(folder, "left", 1);
+    write_source(folder, "right", 2);
+    std::fs::write(folder.join("job.toml"), job(partitions, steps, sinks)).expect("a new file");
+    let ended = run(folder, &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let expected = shown(folder);
+    assert!(expected.values().map(|text| text.lines().count()).sum::<usize>() > 100, "{name} shows too little");
+
+    let seed = from_environment("TIDEMILL_SEED", 1);
+    let mut random = Random(seed ^ (u64::from(partitions) << 32) ^ sinks.len() as u64);
+    let (mut kills, mut rounds) = (0, 0);
+    while kills < from_environment("TIDEMILL_KILLS", KILLS) {
+        for gone in ["checkpoint", "out"] {
+            std::fs::remove_dir_all(folder.join(gone)).expect("a folder");
+        }
+        let before = kills;
+        while !attempt(folder, &mut random) {
+            kills += 1;
+            assert!(kills - before < 1000, "{name} comes to no end");
+        }
+        rounds += 1;
+        let found = shown(folder);
+        let differing: Vec<&String> =
+            expected.keys().chain(found.keys()).filter(|file| expected.get(*file) != found.get(*file)).collect();
+        assert!(differing.is_empty(), "{name}, seed {seed}, round {rounds}: {differing:?} differ");
+    }
+}
+
+#[test]
+fn rows_that_are_filtered_are_shown_once() {
+    let steps = "
+[[step]]
+name = 'large'
+from = 'left'
+filter = 'n > 400'
+";
+    check("stateless", 2, steps, &["large"]);
+}
+
+#[test]
+fn running_totals_go_on() {
+    let steps = "
+[[step]]
+name = 'totals'
+from = 'left'
+aggregate = { by = ['user'], select = { rows = 'count(*)', total = 'sum(n)', mean = 'avg(n)' }, running = true }
+
+[[step]]
+name = 'firsts'
+from = 'left'
+dedup = { by = ['user', 'n'] }
+";
+    check("keyed", 5, steps, &["totals", "firsts"]);
+}
+
+#[test]
+fn windows_go_on() {
+    let steps = "
+[[step]]
+name = 'sliding'
+from = 'left'
+aggregate = { by = ['user'], select = { rows = 'count(*)', most = 'max(n)' }, window = { time = 'at', size = '4s', slide = '1s' } }
+
+[[step]]
+name = 'sessions'
+from = 'left'
+aggregate = { by = ['user'], select = { rows = 'count(*)' }, window = { time = 'at', gap = '300ms' } }
+";
+    check("windows", 2, steps, &["sliding", "sessions"]);
+}
+
+#[test]
+fn joins_go_on() {
+    let steps = "
+[[step]]
+name = 'pairs'
+from = 'left'
+join = { with = 'right', on = ['user'], within = { before = '100ms', after = '100ms' }, time = 'at', type = 'left', prefix = 'r_' }
+";
+    check("joins", 1, steps, &["pairs"]);
+}
+
+#[test]
+fn the_state_of_plugins_goes_on() {
+    let steps = format!(
+        "
+[[step]]
+name = 'best'
+from = 'left'
+with = {{ item = 'user', value = 'cast(n as double)' }}
+
+[[step]]
+name = 'sessions'
+from = 'best'
+update-state = {{ by = ['user'], plugin = '{}', config = {{ k = 3 }} }}
+",
+        tidemill_tests::plugin("running_top_k").display()
+    );
+    check("plugins", 3, &steps, &["sessions"]);
+}
+
+/// A job that has run, with its folder.
+fn ran() -> tempfile::TempDir {
+    let place = folder();
+    write_source(place.path(), "left", 1);
+    let steps = "
+[[step]]
+name = 'totals'
+from = 'left'
+aggregate = { by = ['user'], select = { rows = 'count(*)', total = 'sum(n)' }, running = true }
+";
+    std::fs::write(place.path().join("job.toml"), job(2, steps, &["totals"])).expect("a new file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    place
+}
+
+fn edit(folder: &Path, from: &str, to: &str) {
+    let job = std::fs::read_to_string(folder.join("job.toml")).expect("the job");
+    assert!(job.contains(from), "{job}");
+    std::fs::write(folder.join("job.toml"), job.replace(from, to)).expect("the job");
+}
+
+#[track_caller]
+fn check_refused(change: impl FnOnce(&Path), expected: &str) {
+    let place = ran();
+    let before = shown(place.path());
+    change(place.path());
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    assert_eq!(ended.stderr.replace("\n\n", "\n").trim(), expected.trim());
+    assert_eq!(shown(place.path()), before, "what was shown stays");
+}
+
+/// The newest file of a folder of the checkpoint.
+fn newest(folder: &Path, of: &str) -> std::path::PathBuf {
+    let files = std::fs::read_dir(folder.join("checkpoint").join(of)).expect("a folder");
+    files.flatten().map(|file| file.path()).max().expect("a file")
+}
+
+#[test]
+fn a_job_that_has_run_goes_on_with_what_is_new() {
+    let place = ran();
+    let before = shown(place.path());
+    let again = run(place.path(), &["run", "job.toml"]);
+    assert_eq!((again.code(), shown(place.path()) == before), (0, true), "{}", again.stderr);
+    std::fs::write(place.path().join("left/9999.jsonl"), "{\"user\":\"u1\",\"n\":5,\"at\":1}\n").expect("a new file");
+    // A filter between, other limits and another interval are no other job.
+    edit(place.path(), "batch-interval = '0'", "batch-interval = '5ms'");
+    let more = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(more.code(), 0, "{}", more.stderr);
+    let now = shown(place.path());
+    let new: Vec<(&String, &String)> = now.iter().filter(|(name, _)| !before.contains_key(*name)).collect();
+    let [(name, row)] = new.as_slice() else { panic!("one new file: {new:?}") };
+    assert!(name.starts_with("totals/batch-0000000024-"), "{name}");
+    let of_before =
+        before.iter().rev().flat_map(|(_, text)| text.lines()).find(|line| line.contains("\"u1\"")).expect("u1");
+    let rows = |line: &str| serde_json::from_str::<serde_json::Value>(line).expect("JSON")["rows"].as_u64();
+    assert_eq!(rows(row), rows(of_before).map(|rows| rows + 1), "{row} after {of_before}");
+}
+
+#[track_caller]
+fn check_other_job(edits: &[(&str, &str)], what: &str, hint: &str) {
+    check_refused(
+        |folder| edits.iter().for_each(|(from, to)| edit(folder, from, to)),
+        &format!(
+            "error: the job cannot go on from its checkpoint\n  caused by: the job does not fit its checkpoint `./checkpoint`: \
+             {what}\nhint: {hint}, or start anew with another `checkpoint`."
+        ),
+    );
+}
+
+#[test]
+fn a_checkpoint_of_another_job_is_refused_with_what_differs() {
+    check_other_job(
+        &[("name = 'totals'", "name = 'sums'"), ("from = 'totals'", "from = 'sums'")],
+        "step `totals` has state in it, and the job has no such step with state",
+        "Give the step its name back",
+    );
+    check_other_job(
+        &[("sum(n)", "max(n)")],
+        "step `totals` kept count(*), sum(n) by {user: utf8?} of all rows, and keeps count(*), max(n) by {user: utf8?} of all \
+         rows now",
+        "Undo the change",
+    );
+    check_other_job(
+        &[("partitions = 2", "partitions = 3")],
+        "step `totals` had 2 partitions, and has 3 now",
+        "Write `partitions = 2` at the step",
+    );
+    check_other_job(
+        &[("name = 'left'", "name = 'west'"), ("from = 'left'", "from = 'west'")],
+        "source `left` has been read, and the job has no such source",
+        "Give the source its name back",
+    );
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_or_gone_back_behind() {
+    // The last commit: the batch before it is as good, and the last one is run again.
+    let place = ran();
+    let before = shown(place.path());
+    let commit = newest(place.path(), "commits");
+    std::fs::write(&commit, "tidemill-checkpoint commit 1 5 0000000000000000\nhello").expect("a file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!((ended.code(), shown(place.path()) == before), (0, true), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the job goes on from the one before it"), "{}", ended.stderr);
+    // A checkpoint of a newer Tidemill.
+    let place = ran();
+    let job = place.path().join("checkpoint/job");
+    let text = std::fs::read_to_string(&job).expect("text");
+    std::fs::write(&job, text.replacen("job 1", "job 2", 1)).expect("a file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert!(ended.code() == 1 && ended.stderr.contains("it has version 2 of the format"), "{}", ended.stderr);
+}
+
+#[test]
+fn one_process_has_a_checkpoint() {
+    let place = ran();
+    edit(place.path(), "trigger = 'available-now'", "");
+    let first = Running::start(place.path(), &["run", "job.toml"]);
+    let lock = place.path().join("checkpoint/lock");
+    wait_for("the first to have it", || {
+        std::fs::File::options().write(true).open(&lock).ok()?.try_lock().is_err().then_some(())
+    });
+    let second = run(place.path(), &["run", "job.toml"]);
+    assert!(second.code() == 1 && second.stderr.contains("is in use by another process"), "{}", second.stderr);
+    drop(first);
+}
