@@ -65,15 +65,24 @@ pub(super) const UNREPEATABLE: &[&str] = &["random", "uuid"];
 
 /// Translates what was found while a text was parsed and planned. `functions` are the names of those there are.
 pub(super) fn translate(error: DataFusionError, functions: &[String]) -> Mistake {
+    let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
     let error = match unwrap(error) {
         Ok(ours) => return of_plugin(&ours),
         Err(error) => error,
     };
-    match error.find_root() {
-        DataFusionError::SQL(error, _) => syntax(error),
+    let mistake = match error.find_root() {
+        DataFusionError::SQL(error, _) => return syntax(error),
         DataFusionError::SchemaError(error, _) => schema(error),
         DataFusionError::Plan(text) => plan(text, functions),
         _ => Mistake::new(reason(&error), None),
+    };
+    match place {
+        // In a text of one line it is seen at once.
+        Some(at) if at.line > 1 => {
+            let message = format!("{}, at line {}, character {} of the text", mistake.message, at.line, at.column);
+            Mistake { message, ..mistake }
+        }
+        _ => mistake,
     }
 }
 
@@ -98,7 +107,7 @@ fn syntax(error: &ParserError) -> Mistake {
     };
     let place = match place {
         Some(("1", column)) => format!(" at character {column}"),
-        Some((line, column)) => format!(" at line {line}, character {column}"),
+        Some((line, column)) => format!(" at line {line}, character {column} of the text"),
         None => String::new(),
     };
     match text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) {
@@ -338,7 +347,7 @@ mod tests {
         check(at("Expected: an expression, found: EOF"), "syntax error at the end: an expression is expected", None);
         check(
             at("Expected: end of expression, found: b at Line: 2, Column: 3"),
-            "syntax error at line 2, character 3: end of expression is expected, and `b` stands there",
+            "syntax error at line 2, character 3 of the text: end of expression is expected, and `b` stands there",
             None,
         );
         check(

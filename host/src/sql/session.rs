@@ -147,6 +147,8 @@ fn config() -> SessionConfig {
     // Columns are called as in the job file.
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.map_string_types_to_utf8view = false;
+    // Mistakes in long texts say where they are.
+    options.sql_parser.collect_spans = true;
     // Filters that appear while a query runs would be for the files that it reads, and it reads none.
     options.optimizer.enable_dynamic_filter_pushdown = false;
     // Nothing is written to disk, so no memory is set aside for reading it back.

@@ -174,6 +174,14 @@ fn mistakes_in_queries_say_what_to_write() {
             "SELECT a + 1, a + 1 FROM t",
             "sql: two columns of the result are the same, and have no names | Give them names: `x + 1 AS other`.",
         ),
+        (
+            "SELECT a,\n  aa AS x\nFROM t",
+            "sql: there is no column `aa`, at line 2, character 3 of the text | Did you mean `a`? Texts stand in single quotes, as in 'a'.",
+        ),
+        (
+            "SELECT a\nFROM t\nWHERE AND b",
+            "sql: syntax error at line 3, character 11 of the text: end of statement is expected, and `b` stands there",
+        ),
         ("SELECT cuont(a) FROM t", "sql: there is no function `cuont` | Did you mean `count`?"),
     ];
     let found = expected.map(|(query, _)| (query, mistakes(&SqlDefinition::new(query)).join("\n")));
