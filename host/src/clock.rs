@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use chrono::DateTime;
+
 /// Tells the time, and waits.
 ///
 /// Everything that depends on time takes one of these, so that tests decide what time it is.
@@ -43,6 +45,23 @@ impl Clock for SystemClock {
 
     fn monotonic(&self) -> Duration {
         self.started.elapsed()
+    }
+}
+
+/// A time in microseconds since 1970-01-01 UTC for people.
+///
+/// # Examples
+///
+/// ```
+/// use tidemill::clock::describe_time;
+///
+/// assert_eq!(describe_time(1_250_000), "1970-01-01 00:00:01.250 UTC");
+/// ```
+#[must_use]
+pub fn describe_time(time_us: i64) -> String {
+    match DateTime::from_timestamp_micros(time_us) {
+        Some(time) => time.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
+        None => format!("{time_us} us"),
     }
 }
 

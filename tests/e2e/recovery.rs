@@ -359,6 +359,35 @@ fn a_damaged_checkpoint_is_named_or_gone_back_behind() {
 }
 
 #[test]
+fn a_checkpoint_can_be_looked_into() {
+    let place = ran();
+    let inspected = run(place.path(), &["checkpoint", "inspect", "checkpoint"]);
+    assert_eq!(inspected.code(), 0, "{}", inspected.stderr);
+    let step = "step     totals, 2 partitions: count(*), sum(n) by {user: utf8?} of all rows\n";
+    assert!(inspected.stdout.contains(step), "{}", inspected.stdout);
+    assert!(inspected.stdout.contains(": 200 rows in, 40 out\n           left: "), "{}", inspected.stdout);
+    let verified = run(place.path(), &["checkpoint", "verify", "checkpoint"]);
+    assert!(verified.code() == 0 && verified.stdout.contains("state    totals: 40 entries"), "{}", verified.stdout);
+    assert!(
+        verified.stdout.contains("state    source:left: 24 entries") && verified.stdout.ends_with("damage   none\n")
+    );
+    let state = newest(place.path(), "state");
+    let bytes = std::fs::read(&state).expect("a file");
+    std::fs::write(&state, &bytes[..bytes.len() - 1]).expect("a file");
+    let verified = run(place.path(), &["checkpoint", "verify", "checkpoint"]);
+    assert!(verified.code() == 1 && verified.stdout.contains("is damaged: it was written with"), "{}", verified.stdout);
+    let none = run(place.path(), &["checkpoint", "verify", "left"]);
+    assert!(
+        none.code() == 1 && none.stderr.starts_with("error: there is no checkpoint in `left`\n"),
+        "{}",
+        none.stderr
+    );
+    edit(place.path(), "checkpoint = 'checkpoint'", "checkpoint = 'left'");
+    let foreign = run(place.path(), &["run", "job.toml"]);
+    assert!(foreign.stderr.contains("`./left` is no checkpoint, and not empty: `00"), "{}", foreign.stderr);
+}
+
+#[test]
 fn one_process_has_a_checkpoint() {
     let place = ran();
     edit(place.path(), "trigger = 'available-now'", "");

@@ -42,6 +42,20 @@ pub enum CheckpointError {
         /// The file.
         name: String,
     },
+    /// There is no checkpoint.
+    #[error("there is no checkpoint in `{place}`")]
+    NotThere {
+        /// The folder.
+        place: String,
+    },
+    /// The folder has other things in it.
+    #[error("`{place}` is no checkpoint, and not empty: `{example}` is in it")]
+    Foreign {
+        /// The folder.
+        place: String,
+        /// Something that is in it.
+        example: String,
+    },
     /// Batches are missing.
     #[error("checkpoint `{place}` has a gap")]
     Gap {
@@ -72,7 +86,7 @@ pub enum CheckpointError {
 impl Explain for CheckpointError {
     fn fault(&self) -> Fault {
         match self {
-            Self::OtherJob { .. } | Self::InUse { .. } => Fault::User,
+            Self::OtherJob { .. } | Self::InUse { .. } | Self::NotThere { .. } | Self::Foreign { .. } => Fault::User,
             _ => Fault::External,
         }
     }
@@ -95,9 +109,10 @@ impl Explain for CheckpointError {
             Self::Damaged { source: Damage::Newer { .. }, .. } => {
                 "Run it with the Tidemill that wrote it, or a newer one.".into()
             }
-            Self::Damaged { source: Damage::Foreign, .. } => {
+            Self::Damaged { source: Damage::Foreign, .. } | Self::Foreign { .. } => {
                 "Let `checkpoint` of `[job]` name a folder of its own, which is empty at first.".into()
             }
+            Self::NotThere { .. } => "Name the folder that `checkpoint` of `[job]` names.".into(),
             Self::Damaged { .. } | Self::Missing { .. } | Self::Gap { .. } => {
                 "Bring the files back from a copy. Without them the job can only start anew, with another `checkpoint`."
                     .into()

@@ -20,9 +20,11 @@
 //! | [`shape`] | what a changed job may change |
 //! | [`open`] | reads all of it when a job starts |
 //! | [`committer`] | writes it while the job runs |
+//! | [`inspect`] | looks into it for people |
 
 mod committer;
 mod error;
+mod inspect;
 mod log;
 mod open;
 mod record;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use crate::fail_point;
 
 pub use error::CheckpointError;
+pub use inspect::{BatchInspection, Inspection, StepInspection, Verification, inspect, verify};
 pub use record::Damage;
 pub use recovery::Gap;
 
@@ -72,7 +75,10 @@ impl Checkpoint {
             doing: "opened",
             source,
         })?;
-        Ok(Self { storage: Arc::new(storage) })
+        match storage {
+            Ok(storage) => Ok(Self { storage: Arc::new(storage) }),
+            Err(example) => Err(CheckpointError::Foreign { place: path.display().to_string(), example }),
+        }
     }
 
     /// What to call it in messages.

@@ -51,10 +51,7 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
             hint: mismatch.hint,
         })?;
     }
-    let batches = |folder| -> Result<Vec<u64>, CheckpointError> {
-        Ok(checkpoint.list(folder)?.iter().filter_map(|name| log::batch_of(name)).collect())
-    };
-    let mut found = Found { offsets: batches("offsets")?, commits: batches("commits")? };
+    let mut found = Found { offsets: checkpoint.batches("offsets")?, commits: checkpoint.batches("commits")? };
     let mut kept = Vec::new();
     let committed = loop {
         let Some(&last) = found.commits.iter().max() else { break None };
@@ -88,6 +85,11 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
     }
     kept.sort_unstable_by_key(|(batch, _)| *batch);
     checkpoint.remove_orphans(&kept)?;
+    // What a process left that died while it deleted a batch: its commit goes first.
+    let is_left = |batch: &&u64| resume.committed > Some(**batch) && !found.commits.contains(batch);
+    for &batch in found.offsets.iter().filter(is_left) {
+        checkpoint.delete(&log::offsets_name(batch))?;
+    }
     checkpoint.put_json(Kind::Job, "job", shape)?;
     Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, kept })
 }
@@ -101,6 +103,11 @@ fn is_damage(error: &CheckpointError) -> bool {
 }
 
 impl Checkpoint {
+    /// The batches that a log has, in order.
+    pub(super) fn batches(&self, folder: &str) -> Result<Vec<u64>, CheckpointError> {
+        Ok(self.list(folder)?.iter().filter_map(|name| log::batch_of(name)).collect())
+    }
+
     fn commit(&self, batch: u64) -> Result<Commit, CheckpointError> {
         let name = log::commit_name(batch);
         self.get_json(Kind::Commit, &name)?.ok_or_else(|| self.missing(&name))

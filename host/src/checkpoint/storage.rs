@@ -9,6 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Names of files that are being written start with this.
 const TEMPORARY: &str = ".tmp-";
 
+/// What a checkpoint has in its folder.
+const OWN: [&str; 5] = ["job", LOCK_NAME, "offsets", "commits", "state"];
+
 /// The file that is locked for as long as a job has the checkpoint.
 const LOCK_NAME: &str = "lock";
 
@@ -44,24 +47,31 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The directory, made if it is not there; what a dead process was writing is removed.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    /// The directory, made if it is not there; what a dead process was writing is removed. `Err` within: the name of something in it
+    /// that is none of a checkpoint's, which is left alone.
+    pub(crate) fn open(path: &Path) -> io::Result<Result<Self, String>> {
         fs::create_dir_all(path)?;
-        let directory = Self { path: path.to_owned(), next_temporary: AtomicU64::new(0) };
-        directory.remove_temporary(path)?;
-        Ok(directory)
-    }
-
-    fn remove_temporary(&self, folder: &Path) -> io::Result<()> {
-        for entry in fs::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                self.remove_temporary(&entry.path())?;
-            } else if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
-                fs::remove_file(entry.path())?;
+        let directory = Self::to_read(path);
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !(OWN.contains(&name.as_str()) || is_temporary(&name)) {
+                return Ok(Err(name));
             }
         }
-        Ok(())
+        for folder in OWN.iter().map(|name| path.join(name)).filter(|path| path.is_dir()).chain([path.to_owned()]) {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if is_temporary(&entry.file_name().to_string_lossy()) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(Ok(directory))
+    }
+
+    /// The directory, to be read: nothing is made and nothing removed.
+    pub(crate) fn to_read(path: &Path) -> Self {
+        Self { path: path.to_owned(), next_temporary: AtomicU64::new(0) }
     }
 
     /// Writes a file under a name that nobody reads, in the folder of `name`.
@@ -88,6 +98,12 @@ impl Directory {
             }
         }
     }
+}
+
+/// Whether a name is one that files have while they are written.
+fn is_temporary(name: &str) -> bool {
+    let number = name.strip_prefix(TEMPORARY).and_then(|name| name.split_once('-'));
+    number.is_some_and(|(process, file)| [process, file].iter().all(|part| part.parse::<u64>().is_ok()))
 }
 
 fn sync_folder(folder: &Path) -> io::Result<()> {
@@ -124,7 +140,7 @@ impl Storage for Directory {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let metadata = entry.metadata()?;
-            if metadata.is_file() && !name.starts_with(TEMPORARY) {
+            if metadata.is_file() && !is_temporary(&name) {
                 files.push((name, metadata.len()));
             }
         }
@@ -158,7 +174,8 @@ mod tests {
     fn a_directory_keeps_files_whole_and_by_name() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("deep/checkpoint");
-        let storage = Directory::open(&path)?;
+        let open = |path: &Path| Directory::open(path).map(|opened| opened.expect("a checkpoint's folder"));
+        let storage = open(&path)?;
         assert_eq!((storage.get("commits/1")?, storage.list("commits")?), (None, vec![]));
         storage.put("commits/2", b"two")?;
         storage.put("commits/1", b"one")?;
@@ -171,13 +188,20 @@ mod tests {
         // What a dead process left is nobody's.
         fs::write(path.join("commits/.tmp-1-1"), b"half")?;
         assert_eq!(storage.list("commits")?.len(), 1);
-        Directory::open(&path)?;
+        open(&path)?;
         assert_eq!(fs::read_dir(path.join("commits"))?.count(), 1);
         // One at a time has it.
         let lock = storage.lock()?;
-        assert!(lock.is_some() && Directory::open(&path)?.lock()?.is_none());
+        assert!(lock.is_some() && open(&path)?.lock()?.is_none());
         drop(lock);
         assert!(storage.lock()?.is_some());
+        // Somebody else's folder is left as it is.
+        let other = folder.path().join("home");
+        fs::create_dir(&other)?;
+        fs::write(other.join(".tmp-1-1"), b"mine")?;
+        fs::write(other.join("letter.txt"), b"dear")?;
+        assert_eq!(Directory::open(&other)?.err().as_deref(), Some("letter.txt"));
+        assert_eq!(fs::read_dir(&other)?.count(), 2);
         Ok(())
     }
 }

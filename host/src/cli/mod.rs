@@ -1,6 +1,7 @@
 //! The command line: one file a command, and the only place that prints.
 
 mod check;
+mod checkpoint;
 mod interrupt;
 mod logging;
 mod output;
@@ -44,6 +45,9 @@ enum Command {
     /// Look into a plugin.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
+    /// Look into a checkpoint.
+    #[command(subcommand)]
+    Checkpoint(checkpoint::CheckpointCommand),
 }
 
 /// Which job.
@@ -75,6 +79,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
         Command::Plugin(command) => plugin::plugin(&command),
+        Command::Checkpoint(command) => checkpoint::checkpoint(&command),
     };
     ExitCode::from(code)
 }

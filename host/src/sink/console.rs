@@ -8,12 +8,12 @@ use arrow::array::{RecordBatch, new_null_array};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use chrono::DateTime;
 
 use super::error::SinkError;
 use super::json_lines::write_lines;
 use super::table::{Cell, Column, draw, printable};
 use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
+use crate::clock::describe_time;
 use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
 use crate::job::table::Table;
@@ -314,14 +314,6 @@ fn add_cells(rows: &RecordBatch, width_max: usize, cells: &mut Vec<Vec<Cell>>) -
         cells.push(row);
     }
     Ok(())
-}
-
-/// As in `2026-11-22 07:30:00.250 UTC`.
-fn describe_time(time_us: i64) -> String {
-    match DateTime::from_timestamp_micros(time_us) {
-        Some(time) => time.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string(),
-        None => format!("{time_us} us"),
-    }
 }
 
 /// As in `1,234 rows`.

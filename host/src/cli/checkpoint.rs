@@ -1,0 +1,97 @@
+//! `tidemill checkpoint`: looks into a checkpoint without changing it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use tidemill::checkpoint::{Inspection, Verification, inspect, verify};
+
+use super::output::{fail, human_bytes, human_count, put};
+use super::{ENDED_WELL, Format, JOB_FAILED};
+
+/// What can be done with a checkpoint.
+#[derive(Debug, Subcommand)]
+pub(super) enum CheckpointCommand {
+    /// Print what it holds: the job, its steps with state, the batches and what they read.
+    Inspect(CheckpointArguments),
+    /// Read every file of it, and say what is damaged and how much state there is.
+    Verify(CheckpointArguments),
+}
+
+/// Which checkpoint.
+#[derive(Debug, Args)]
+pub(super) struct CheckpointArguments {
+    /// The folder, as `checkpoint` of the job names it.
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
+    let (CheckpointCommand::Inspect(arguments) | CheckpointCommand::Verify(arguments)) = command;
+    let format = arguments.format;
+    let answer = match command {
+        CheckpointCommand::Inspect(_) => inspect(&arguments.folder).map(|inspection| {
+            let text = match format {
+                Format::Human => inspection_in_words(&inspection),
+                Format::Json => format!("{}\n", serde_json::json!(inspection)),
+            };
+            (text, ENDED_WELL)
+        }),
+        CheckpointCommand::Verify(_) => verify(&arguments.folder).map(|verification| {
+            let code = if verification.damage.is_empty() { ENDED_WELL } else { JOB_FAILED };
+            let text = match format {
+                Format::Human => verification_in_words(&verification),
+                Format::Json => format!("{}\n", serde_json::json!(verification)),
+            };
+            (text, code)
+        }),
+    };
+    match answer {
+        Ok((text, code)) => {
+            if put(&text) {
+                code
+            } else {
+                JOB_FAILED
+            }
+        }
+        Err(error) => {
+            fail(format, &error.into());
+            JOB_FAILED
+        }
+    }
+}
+
+fn inspection_in_words(inspection: &Inspection) -> String {
+    let mut lines = vec![format!("job      {}", inspection.job.as_deref().unwrap_or("none"))];
+    for step in &inspection.steps {
+        lines.push(format!("step     {}, {} partitions: {}", step.step, step.partitions, step.keeps));
+    }
+    let n_bytes: u64 = inspection.runs.iter().map(|(.., n_bytes)| n_bytes).sum();
+    lines.push(format!("state    {} in {} runs", human_bytes(n_bytes), inspection.runs.len()));
+    for batch in &inspection.batches {
+        let time = tidemill::clock::describe_time(batch.batch_time_us);
+        let done = match batch.rows {
+            Some((rows_in, rows_out)) => format!("{} rows in, {} out", human_count(rows_in), human_count(rows_out)),
+            None => "begun, not done: a restart runs it again".to_owned(),
+        };
+        lines.push(format!("batch    {} of {time}: {done}", batch.batch_id));
+        lines.extend(batch.reads.iter().map(|(source, reads)| format!("           {source}: {reads}")));
+    }
+    lines.join("\n") + "\n"
+}
+
+fn verification_in_words(verification: &Verification) -> String {
+    let mut lines =
+        vec![format!("read     {} files, {}", human_count(verification.files), human_bytes(verification.bytes))];
+    for (step, (entries, n_bytes)) in &verification.state {
+        lines.push(format!("state    {step}: {} entries, {}", human_count(*entries), human_bytes(*n_bytes)));
+    }
+    if verification.damage.is_empty() {
+        lines.push("damage   none".into());
+    }
+    lines.extend(verification.damage.iter().map(|damage| format!("damage   {damage}")));
+    lines.join("\n") + "\n"
+}
