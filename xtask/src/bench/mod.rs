@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures Tidemill, against native programs, DataFusion and Spark. docs/benchmarks.md says what each is.
 
 mod back_pressure;
+mod checkpoint;
 mod figures;
 mod intervals;
 mod job_file;
@@ -49,7 +50,7 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 12] = [
+const BENCHMARKS: [Benchmark; 13] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "windows", run: |options| program("windows", options) },
@@ -57,6 +58,7 @@ const BENCHMARKS: [Benchmark; 12] = [
     Benchmark { name: "join", run: |options| program("join", options) },
     Benchmark { name: "word-count", run: word_count::run },
     Benchmark { name: "running-word-count", run: word_count::run_running },
+    Benchmark { name: "checkpoint", run: checkpoint::run },
     Benchmark { name: "nexmark", run: nexmark::run },
     Benchmark { name: "latency", run: intervals::latency },
     Benchmark { name: "interval", run: intervals::held },

@@ -116,7 +116,7 @@ pub(super) fn run_running(options: &Options) -> anyhow::Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn measured(name: &str, command: &Shell, mb: u64) -> anyhow::Result<Usage> {
+pub(super) fn measured(name: &str, command: &Shell, mb: u64) -> anyhow::Result<Usage> {
     let log = Path::new(FOLDER).join(format!("{name}.log"));
     measure::run(command.command(), &log, time_max(mb))
 }
@@ -130,13 +130,13 @@ pub(super) fn clear(folder: &Path) -> anyhow::Result<()> {
 }
 
 /// A folder of text.
-struct Text {
-    path: PathBuf,
-    n_lines: f64,
+pub(super) struct Text {
+    pub(super) path: PathBuf,
+    pub(super) n_lines: f64,
 }
 
 /// Makes the text of that size, unless it is there from an earlier run.
-fn make_text(mb: u64) -> anyhow::Result<Text> {
+pub(super) fn make_text(mb: u64) -> anyhow::Result<Text> {
     let path = PathBuf::from(format!("target/bench-data/zipf-{mb}mb"));
     let facts = path.with_extension("json");
     if !path.exists() || !facts.exists() {
@@ -156,7 +156,7 @@ fn make_text(mb: u64) -> anyhow::Result<Text> {
 
 /// What the runs of one program used.
 #[derive(Default)]
-struct Runs {
+pub(super) struct Runs {
     wall: Vec<f64>,
     cpu: Vec<f64>,
     peak: Vec<f64>,
@@ -170,13 +170,13 @@ pub(super) struct Summary {
 }
 
 impl Runs {
-    fn add(&mut self, usage: Usage) {
+    pub(super) fn add(&mut self, usage: Usage) {
         self.wall.push(usage.wall.as_secs_f64());
         self.cpu.push(usage.cpu.as_secs_f64());
         self.peak.push(usage.peak_bytes as f64 / 1e6);
     }
 
-    fn medians(&self) -> anyhow::Result<Summary> {
+    pub(super) fn medians(&self) -> anyhow::Result<Summary> {
         Ok(Summary { wall_s: median(&self.wall)?, cpu_s: median(&self.cpu)?, peak_mb: median(&self.peak)? })
     }
 }
