@@ -28,8 +28,10 @@ impl fmt::Display for Fault {
 pub enum Retry {
     /// The same input would fail again.
     Never,
-    /// It may pass: try again after a pause that grows.
+    /// It may pass: try again some times, after a pause that grows.
     WithBackoff,
+    /// Somebody must make room or bring something up, and nothing is lost meanwhile: try again for as long as it takes.
+    UntilItPasses,
 }
 
 /// An error that answers the reader's questions.

@@ -1,19 +1,22 @@
 //! The library: jobs built by a program, with sources, operators, sinks and listeners of its own.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use tidemill::context::{Context, Plugin};
-use tidemill::error::Error;
+use tidemill::error::{Error, Explain, Fault, Retry};
 use tidemill::event_time::EventTime;
 use tidemill::job::{Job, OnError, Settings};
 use tidemill::operator::native::NativeOperator;
 use tidemill::operator::{Limits, Operator};
 use tidemill::plugin::{Runtime, RuntimeConfig};
-use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode};
+use tidemill::scheduler::{
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded, StopMode,
+};
 use tidemill::source::{
     BadRows, FileSource, Intake, OpenSource, Receiver, SourceDefinition, SourceEvent, dead_letter_schema,
 };
@@ -92,6 +95,10 @@ impl Listener for Events {
 
     fn on_batch_completed(&self, event: &BatchCompleted) {
         self.note(format!("completed {} rows {} -> {}", event.batch_id, event.rows_in, event.rows_out));
+    }
+
+    fn on_batch_retried(&self, event: &BatchRetried) {
+        self.note(format!("retried {} attempt {}", event.batch_id, event.attempt));
     }
 
     fn on_batch_failed(&self, event: &BatchFailed) {
@@ -266,6 +273,68 @@ fn a_batch_that_fails_is_skipped_where_the_step_says_so() {
     let summary = running.await_termination().expect("the job goes on");
     assert_eq!((summary.batches, summary.batches_skipped), (0, 1));
     assert_eq!(events.seen(), ["submitted 0", "started 0", "failed 0 skipped true", "ended false"]);
+}
+
+/// What a sink says that cannot be reached for a while, or ever.
+#[derive(Debug)]
+struct NobodyAnswers(Retry);
+
+impl std::fmt::Display for NobodyAnswers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("nobody answers")
+    }
+}
+
+impl std::error::Error for NobodyAnswers {}
+
+impl Explain for NobodyAnswers {
+    fn fault(&self) -> Fault {
+        Fault::External
+    }
+
+    fn retry(&self) -> Retry {
+        self.0
+    }
+}
+
+/// Runs the word count into a sink that fails so often; gives what was heard, and the counts.
+fn with_failures(n_failures: u32, retry: Retry, attempts: u32) -> (Vec<String>, Vec<(String, i64)>, bool) {
+    let mut context = context(Settings { attempts, ..settings("retries") }, &runtime());
+    let events = Arc::new(Events::default());
+    context.add_listener(events.clone());
+    let rows = Rows::default();
+    let failures = AtomicU32::new(n_failures);
+    let kept = keep(&rows);
+    let lines = context.source("lines", Lines::source(&["to be", "or not to be"], false));
+    let words = lines.transform("words", Plugin::at(plugin("split_words")));
+    // What is kept from batch to batch must not count an attempt twice.
+    let running = Running::default();
+    let counts = words.aggregate_over("counts", ["word"], [("count", "count(*)")], running);
+    counts.foreach_batch(move |batch, batches| {
+        let fails = |left: u32| left.checked_sub(1);
+        match failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fails) {
+            Ok(_) => Err(NobodyAnswers(retry).into()),
+            Err(_) => kept(batch, batches),
+        }
+    });
+    let ended = context.start().expect("a job").await_termination();
+    (events.seen(), sorted(&rows), ended.is_ok())
+}
+
+#[test]
+fn a_batch_that_fails_in_a_way_that_may_pass_is_run_again() {
+    let (heard, rows, is_ok) = with_failures(2, Retry::WithBackoff, 3);
+    assert!(is_ok && rows == expected(), "{rows:?}");
+    let attempts: Vec<&String> = heard.iter().filter(|event| event.starts_with("retried")).collect();
+    assert_eq!(attempts, ["retried 0 attempt 0", "retried 0 attempt 1"]);
+    assert!(heard.contains(&"completed 0 rows 2 -> 4".to_owned()), "{heard:?}");
+    // As often as it is said, or for as long as it takes, or never.
+    let (heard, rows, is_ok) = with_failures(2, Retry::WithBackoff, 2);
+    assert!(!is_ok && rows.is_empty() && heard.contains(&"failed 0 skipped false".to_owned()), "{heard:?}");
+    let (_, rows, is_ok) = with_failures(2, Retry::UntilItPasses, 1);
+    assert!(is_ok && rows == expected(), "{rows:?}");
+    let (heard, _, is_ok) = with_failures(1, Retry::Never, 5);
+    assert!(!is_ok && !heard.iter().any(|event| event.starts_with("retried")), "{heard:?}");
 }
 
 #[test]

@@ -115,8 +115,11 @@ impl Checkpoint {
 
     /// What a file holds; `None`: it is not there.
     fn get(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let Some(bytes) = self.storage.get(name).map_err(self.failed(name, "read"))? else { return Ok(None) };
-        record::decode(kind, &bytes).map(|payload| Some(payload.to_vec())).map_err(self.damaged(name))
+        let Some(mut bytes) = self.storage.get(name).map_err(self.failed(name, "read"))? else { return Ok(None) };
+        let n_bytes = record::decode(kind, &bytes).map_err(self.damaged(name))?.len();
+        // In place: a part of the state has megabytes.
+        bytes.drain(..bytes.len() - n_bytes);
+        Ok(Some(bytes))
     }
 
     fn get_json<T: serde::de::DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<T>, CheckpointError> {

@@ -144,12 +144,12 @@ impl Checkpoint {
     pub(crate) fn read_state<E: From<CheckpointError>>(
         &self,
         runs: &[Run],
-        mut apply: impl FnMut(&TableId, &Changes) -> Result<(), E>,
+        mut apply: impl FnMut(&TableId, Changes) -> Result<(), E>,
     ) -> Result<(), E> {
         for run in runs {
             let mut reader = RunReader::new(self.parts(run)).map_err(|error| error.in_run(self, run))?;
             while let Some((table, changes)) = reader.next_changes().map_err(|error| error.in_run(self, run))? {
-                apply(&table, &changes)?;
+                apply(&table, changes)?;
             }
         }
         Ok(())

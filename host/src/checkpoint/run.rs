@@ -175,28 +175,32 @@ impl<'a, E: From<Damage>> RunReader<'a, E> {
         Ok(())
     }
 
-    /// The next operation on `table`, of this section or those of the same table behind it; `None`: there is no other.
-    fn next(&mut self, table: &TableId) -> Result<Option<Operation>, E> {
+    /// Goes to the next operation on `table`, of this section or those of the same table behind it; false: there is no other.
+    fn go_to(&mut self, table: &TableId) -> Result<bool, E> {
         loop {
             match &self.section {
                 Some((of, end)) if of == table => {
                     if self.at < *end {
-                        break;
+                        return Ok(true);
                     }
                     self.find_section()?;
                 }
-                _ => return Ok(None),
+                _ => return Ok(false),
             }
         }
+    }
+
+    /// The next operation on `table`.
+    fn next(&mut self, table: &TableId) -> Result<Option<Operation>, E> {
+        if !self.go_to(table)? {
+            return Ok(None);
+        }
         let mut cursor = Cursor { bytes: &self.part, at: self.at };
-        let operation = match cursor.byte()? {
-            0 => Operation::Entry(Entry { slot: cursor.signed()?, key: cursor.bytes()?.to_vec(), value: None }),
-            1 => {
-                let (slot, key) = (cursor.signed()?, cursor.bytes()?.to_vec());
-                Operation::Entry(Entry { slot, key, value: Some(cursor.bytes()?.to_vec()) })
+        let operation = match cursor.operation()? {
+            Change::Entry { slot, key, value } => {
+                Operation::Entry(Entry { slot, key: key.to_vec(), value: value.map(<[u8]>::to_vec) })
             }
-            2 => Operation::Drop(cursor.signed()?..=cursor.signed()?),
-            other => return Err(content(format!("there is no operation {other}")).into()),
+            Change::DropSlots(slots) => Operation::Drop(slots),
         };
         self.at = cursor.at;
         Ok(Some(operation))
@@ -206,13 +210,14 @@ impl<'a, E: From<Damage>> RunReader<'a, E> {
     pub(crate) fn next_changes(&mut self) -> Result<Option<(TableId, Changes)>, E> {
         let Some(table) = self.table().cloned() else { return Ok(None) };
         let mut changes = Changes::default();
-        while changes.len() < CHANGES_MAX {
-            match self.next(&table)? {
-                Some(Operation::Entry(Entry { slot, key, value: Some(value) })) => changes.put(slot, &key, &value),
-                Some(Operation::Entry(Entry { slot, key, value: None })) => changes.remove(slot, &key),
-                Some(Operation::Drop(slots)) => changes.drop_slots(slots),
-                None => break,
+        while changes.len() < CHANGES_MAX && self.go_to(&table)? {
+            let mut cursor = Cursor { bytes: &self.part, at: self.at };
+            match cursor.operation()? {
+                Change::Entry { slot, key, value: Some(value) } => changes.put(slot, key, value),
+                Change::Entry { slot, key, value: None } => changes.remove(slot, key),
+                Change::DropSlots(slots) => changes.drop_slots(slots),
             }
+            self.at = cursor.at;
         }
         Ok(Some((table, changes)))
     }
@@ -380,6 +385,15 @@ impl<'b> Cursor<'b> {
         let byte = *self.bytes.get(self.at).ok_or_else(|| content("it ends within an operation"))?;
         self.at += 1;
         Ok(byte)
+    }
+
+    fn operation(&mut self) -> Result<Change<'b>, Damage> {
+        Ok(match self.byte()? {
+            0 => Change::Entry { slot: self.signed()?, key: self.bytes()?, value: None },
+            1 => Change::Entry { slot: self.signed()?, key: self.bytes()?, value: Some(self.bytes()?) },
+            2 => Change::DropSlots(self.signed()?..=self.signed()?),
+            other => return Err(content(format!("there is no operation {other}"))),
+        })
     }
 
     fn number(&mut self) -> Result<u64, Damage> {

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidemill::clock::{Clock, SystemClock};
-use tidemill::scheduler::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
+use tidemill::scheduler::{
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded,
+};
 use tidemill::source::SourceEvent;
 
 use super::output::{human_count, human_seconds, say, say_event};
@@ -187,6 +189,10 @@ impl Listener for JsonEvents {
 
     fn on_batch_completed(&self, event: &BatchCompleted) {
         say_event("batch-completed", event);
+    }
+
+    fn on_batch_retried(&self, event: &BatchRetried) {
+        say_event("batch-retried", event);
     }
 
     fn on_batch_failed(&self, event: &BatchFailed) {

@@ -70,6 +70,8 @@ pub struct Settings {
     pub bytes_per_call: u64,
     /// Limits of every plugin step that does not say otherwise.
     pub limits: Limits,
+    /// How often a batch is run that fails in a way that may pass, before the job fails, or skips it.
+    pub attempts: u32,
     /// Where state is kept.
     pub state: StateSettings,
     /// The folder from which a job goes on when it is started again; `None`: it starts anew each time.
@@ -96,6 +98,8 @@ impl Default for Settings {
             rows_per_call: 65_536,
             bytes_per_call: 4 << 20,
             limits: Limits::default(),
+            // As many as Spark gives a task.
+            attempts: 4,
             state: StateSettings::default(),
             checkpoint: None,
             checkpoint_batches: 10,

@@ -61,6 +61,7 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
         }
     }
     set(&mut settings.stop_timeout, table.duration("stop-timeout"));
+    set(&mut settings.attempts, narrow(table.integer("attempts", 1..=1000)));
     if let Some(path) = table.path("checkpoint") {
         // It is made when the job starts, if it is not there.
         if path.exists() && !path.is_dir() {

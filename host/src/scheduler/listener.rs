@@ -76,6 +76,21 @@ pub struct BatchFailed {
     pub skipped: bool,
 }
 
+/// An attempt at a batch has failed, and another follows. Nothing of it was published.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct BatchRetried {
+    /// The batch.
+    #[serde(serialize_with = "as_number")]
+    pub batch_id: BatchId,
+    /// The attempt that has failed: 0 is the first.
+    pub attempt: u32,
+    /// The error, with its causes and hint.
+    pub error: String,
+    /// How long the job waits before the next.
+    #[serde(serialize_with = "as_seconds")]
+    pub pause: Duration,
+}
+
 /// The job has ended.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct RunEnded {
@@ -99,6 +114,9 @@ pub trait Listener: Send + Sync {
 
     /// A batch's rows have been published.
     fn on_batch_completed(&self, _event: &BatchCompleted) {}
+
+    /// An attempt at a batch has failed, and another follows.
+    fn on_batch_retried(&self, _event: &BatchRetried) {}
 
     /// A batch has failed.
     fn on_batch_failed(&self, _event: &BatchFailed) {}

@@ -16,5 +16,7 @@ mod run_batch;
 mod watermarks;
 
 pub use batch::{Batch, SourceInput};
-pub use listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows};
+pub use listener::{
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows,
+};
 pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start};

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crossbeam_channel::bounded;
+
 use crate::checkpoint::{
     Checkpoint, CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, StepShape,
     TableId, progress_changes, source_table,
@@ -11,6 +13,7 @@ use crate::ids::{BatchId, PartitionId};
 use crate::plan::Plan;
 use crate::scheduler::batch::{Batch, SourceInput};
 use crate::source::{OffsetRange, RangeReader};
+use crate::state::{Changes, StepState};
 
 /// Opens the checkpoint of a job; `None`: it has none.
 ///
@@ -32,7 +35,7 @@ pub(crate) fn open_checkpoint(plan: &Plan) -> Result<Option<Resumed>, Checkpoint
 }
 
 fn shape(plan: &Plan) -> JobShape {
-    let step = |state: &Arc<crate::state::StepState>| StepShape {
+    let step = |state: &Arc<StepState>| StepShape {
         step: state.step().to_owned(),
         keeps: state.keeps().to_owned(),
         partitions: state.n_partitions(),
@@ -45,22 +48,47 @@ fn shape(plan: &Plan) -> JobShape {
     }
 }
 
-/// Gives the steps of a plan what they kept, and says how far sources had been read.
+/// Changes of state that have been read and wait to be applied, for each thread that does it: some thousand entries each.
+const CHANGES_WAITING_MAX: usize = 8;
+
+/// Gives the steps of a plan what they kept, on so many threads, and says how far sources had been read.
 ///
 /// # Errors
 ///
 /// What cannot be read, or be kept here.
-pub(crate) fn restore(plan: &Plan, resumed: &Resumed) -> Result<Progress, Error> {
+pub(crate) fn restore(plan: &Plan, resumed: &Resumed, n_threads: usize) -> Result<Progress, Error> {
     let mut progress = Progress::default();
-    resumed.checkpoint.read_state(resumed.runs(), |table, changes| {
-        if progress.apply(table, changes) {
-            return Ok(());
+    std::thread::scope(|scope| {
+        let mut queues = Vec::new();
+        let mut threads = Vec::new();
+        for _ in 0..n_threads.max(1) {
+            let (queue, changes) = bounded::<(Arc<StepState>, TableId, Changes)>(CHANGES_WAITING_MAX);
+            queues.push(queue);
+            threads.push(scope.spawn(move || {
+                changes.iter().try_for_each(|(state, table, changes)| {
+                    state.restore(PartitionId(table.partition), table.table, &changes)
+                })
+            }));
         }
-        match plan.states.iter().find(|state| state.step() == table.step) {
-            Some(state) => Ok(state.restore(PartitionId(table.partition), table.table, changes)?),
+        let read = resumed.checkpoint.read_state(resumed.runs(), |table, changes| {
+            if progress.apply(table, &changes) {
+                return Ok::<(), Error>(());
+            }
             // Its shape was checked: a step that is gone has kept nothing that is still there.
-            None => Ok::<(), Error>(()),
+            if let Some(state) = plan.states.iter().find(|state| state.step() == table.step) {
+                // A partition has one thread, so that its changes stay in order. One that has failed takes no more: it says why below.
+                let _ = queues[table.partition as usize % queues.len()].send((state.clone(), table.clone(), changes));
+            }
+            Ok(())
+        });
+        drop(queues);
+        for thread in threads {
+            match thread.join() {
+                Ok(restored) => restored?,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
         }
+        read
     })?;
     Ok(progress)
 }
@@ -135,10 +163,10 @@ pub(crate) fn begun(names: &[String], readers: &[Option<Arc<dyn RangeReader>>], 
 /// are applied.
 pub(crate) fn changes(plan: &Plan, batch: &Batch) -> Vec<Vec<u8>> {
     enum What<'a> {
-        State(&'a crate::state::StepState),
+        State(&'a StepState),
         Source(&'a SourceInput),
     }
-    let of_state = |state: &'_ Arc<crate::state::StepState>| {
+    let of_state = |state: &'_ Arc<StepState>| {
         let partitions = (0..state.n_partitions()).filter(|&partition| state.has_changed(PartitionId(partition)));
         partitions.map(|partition| (state.step().to_owned(), partition)).collect::<Vec<_>>()
     };

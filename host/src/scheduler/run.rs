@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver as Queue, unbounded};
 use crate::block_store::BlockStore;
 use crate::checkpoint::Committer;
 use crate::clock::{Clock, Stopwatch};
-use crate::error::{Error, Explain, Fault};
+use crate::error::{Error, Explain, Fault, Retry};
 use crate::ids::BatchId;
 use crate::job::OnError;
 use crate::metrics::{StepCounts, peak_memory_bytes};
@@ -16,9 +16,11 @@ use crate::operator::{CallError, StopFlag};
 use crate::plan::Plan;
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
-use crate::scheduler::listener::{BatchCompleted, BatchFailed, BatchStarted, BatchSubmitted, Listener, RunEnded};
+use crate::scheduler::listener::{
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded,
+};
 use crate::scheduler::recover::{begun, open_checkpoint, read_before, restore};
-use crate::scheduler::run_batch::BatchRunner;
+use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
@@ -32,6 +34,12 @@ const SKIP_PAUSE_MIN: Duration = Duration::from_millis(100);
 
 /// The longest pause after skipped batches: a plugin that always fails costs a batch every ten seconds, no more.
 const SKIP_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// The pause before a batch that failed in a way that may pass is run again; doubled for each attempt.
+const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
+
+/// The longest pause between attempts.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// How a job is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,6 +190,13 @@ impl Control {
         let state = self.lock();
         let waited = self.changed.wait_timeout_while(state, time, |state| state.stop == Stop::No);
         waited.unwrap_or_else(PoisonError::into_inner).0.stop
+    }
+
+    /// Waits, but not longer than until the job is stopped at once: then gives `true`.
+    fn wait_for_stop_at_once(&self, time: Duration) -> bool {
+        let state = self.lock();
+        let waited = self.changed.wait_timeout_while(state, time, |state| state.stop != Stop::AtOnce);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stop == Stop::AtOnce
     }
 
     /// Waits until no batch is in flight, or the job is stopped at once.
@@ -343,10 +358,11 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
             source: error,
         })?);
     }
+    let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let state = open_state(&plan).map_err(StartError::State)?;
     let mut watermarks = Watermarks::new(plan.event_times.clone(), plan.clocks.clone());
     if let Some(resumed) = &resumed {
-        let progress = restore(&plan, resumed).map_err(StartError::Checkpoint)?;
+        let progress = restore(&plan, resumed, pool.n_threads()).map_err(StartError::Checkpoint)?;
         resumed.clocks().into_iter().for_each(|clocks| watermarks.resume(clocks));
         for (source, open) in plan.sources.iter().zip(&mut opened) {
             if let OpenSource::Replayable(replayable) = open {
@@ -355,7 +371,6 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
             }
         }
     }
-    let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let control = Arc::new(Control {
         state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
         changed: Condvar::new(),
@@ -539,7 +554,9 @@ impl Runner {
         let event = BatchStarted { batch_id, scheduling_delay };
         self.listeners.iter().for_each(|listener| listener.on_batch_started(&event));
         let watch = Stopwatch::start();
-        let error = match self.batches.run(batch) {
+        let outcome = self.run_attempts(batch);
+        self.batches.release(batch);
+        let error = match outcome {
             Ok(outcome) => {
                 self.control.lock().clock_moves = outcome.clock_moves;
                 let processing_time = watch.elapsed();
@@ -582,6 +599,39 @@ impl Runner {
         self.skipped_in_a_row += 1;
         self.control.sleep(pause);
         Ok(())
+    }
+
+    /// Runs a batch until it is published, or trying again does not help.
+    fn run_attempts(&self, batch: &Batch) -> Result<BatchOutcome, Error> {
+        let mut pause = RETRY_PAUSE_MIN;
+        for attempt in 0.. {
+            let error = match self.batches.run(batch, attempt) {
+                Err(error) if self.tries_again(&error, attempt) => error,
+                outcome => return outcome,
+            };
+            let settings = &self.batches.plan.settings;
+            tracing::warn!(
+                target: "tidemill::scheduler",
+                job = settings.name, batch_id = batch.batch_id.0, attempt, error = error.in_one_line(), again_in = ?pause,
+                "a batch failed in a way that may pass, and is run again"
+            );
+            let event = BatchRetried { batch_id: batch.batch_id, attempt, error: error.report(), pause };
+            self.listeners.iter().for_each(|listener| listener.on_batch_retried(&event));
+            if self.control.wait_for_stop_at_once(pause) {
+                return Err(Cancelled.into());
+            }
+            pause = (pause * 2).min(RETRY_PAUSE_MAX);
+        }
+        unreachable!("attempts have no end")
+    }
+
+    fn tries_again(&self, error: &Error, attempt: u32) -> bool {
+        let more = match error.retry() {
+            Retry::Never => false,
+            Retry::WithBackoff => attempt + 1 < self.batches.plan.settings.attempts,
+            Retry::UntilItPasses => true,
+        };
+        more && self.control.stop() != Stop::AtOnce
     }
 
     fn may_be_skipped(&self, error: &Error) -> bool {

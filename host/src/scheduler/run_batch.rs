@@ -78,12 +78,12 @@ enum TaskInput {
 type Task = Box<dyn FnOnce() -> Result<TaskOutput, Error> + Send>;
 
 impl BatchRunner {
-    /// Runs a batch and publishes it. Its blocks are released whatever comes of it.
-    pub(crate) fn run(&self, batch: &Batch) -> Result<BatchOutcome, Error> {
+    /// Runs a batch and publishes it. When it fails it may be run again: its blocks stay until they are [released](Self::release).
+    pub(crate) fn run(&self, batch: &Batch, attempt: u32) -> Result<BatchOutcome, Error> {
         // All tasks of the batch see tables as they are now.
         self.plan.tables.iter().for_each(|table| table.refresh(batch.batch_time_us));
         let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
-        let outcome = self.run_stages(batch, &times).and_then(|(outcome, ended)| {
+        let outcome = self.run_stages(batch, attempt, &times).and_then(|(outcome, ended)| {
             self.wait_for_checkpoint()?;
             fail_point::pass("rows-prepared");
             self.publish(batch, ended.prepared)?;
@@ -98,7 +98,6 @@ impl BatchRunner {
         if outcome.is_err() {
             self.plan.states.iter().for_each(|state| state.abort());
         }
-        self.release(batch);
         outcome
     }
 
@@ -162,7 +161,7 @@ impl BatchRunner {
         }
     }
 
-    fn run_stages(&self, batch: &Batch, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Ended), Error> {
+    fn run_stages(&self, batch: &Batch, attempt: u32, times: &Arc<BatchTimes>) -> Result<(BatchOutcome, Ended), Error> {
         let plan = &self.plan;
         let shuffles = plan.shuffles.iter();
         let shuffles =
@@ -194,7 +193,7 @@ impl BatchRunner {
                         batch_time_us: batch.batch_time_us,
                         partition: PartitionId(base + partition),
                         stage_partition: PartitionId(partition),
-                        attempt: 0,
+                        attempt,
                         times: times.clone(),
                         cancelled: cancelled.clone(),
                         late: Arc::default(),

@@ -115,7 +115,8 @@ impl Explain for SinkError {
 
     fn retry(&self) -> Retry {
         match self {
-            Self::DiskFull { .. } | Self::Write { .. } => Retry::WithBackoff,
+            Self::DiskFull { .. } => Retry::UntilItPasses,
+            Self::Write { .. } => Retry::WithBackoff,
             _ => Retry::Never,
         }
     }
@@ -125,10 +126,9 @@ impl Explain for SinkError {
             Self::Option { hint, .. } => hint.clone(),
             Self::Schema { hint, .. } => Some(hint.clone()),
             Self::Closed { .. } => Some("Whatever read it has ended; the job stops, as nobody sees its rows.".into()),
-            Self::DiskFull { .. } => Some(
-                "Free some space, or let `path` name a directory on another disk. Nothing of the batch is visible."
-                    .into(),
-            ),
+            Self::DiskFull { .. } => {
+                Some("Free some space: the job goes on by itself. Nothing of the batch is visible.".into())
+            }
             Self::Directory { .. } => Some("`path` must name a directory that may be written to, or made.".into()),
             Self::Occupied { .. } => Some(
                 "Batches are numbered from 0 in every run, and would replace them. Move them away, let `path` name \

@@ -188,7 +188,7 @@ fn a_path_that_is_no_directory_is_named() {
 fn a_full_disk_is_somebody_elses_fault_and_may_pass() {
     let error = SinkError::write_file("out/a", ErrorKind::StorageFull.into());
     assert_eq!(error.to_string(), "no space is left for `out/a`");
-    assert_eq!((error.fault(), error.retry()), (Fault::External, crate::error::Retry::WithBackoff));
+    assert_eq!((error.fault(), error.retry()), (Fault::External, crate::error::Retry::UntilItPasses));
     assert!(error.hint().is_some_and(|hint| hint.contains("Nothing of the batch is visible")));
 }
 

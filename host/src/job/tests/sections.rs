@@ -71,11 +71,13 @@ log-level = 'info,tidemill::plugin=debug'
 stop-timeout = '5s'
 checkpoint = 'kept'
 checkpoint-batches = 3
+attempts = 2
 {PLAIN}"
     );
     let expected = Settings {
         checkpoint: None,
         checkpoint_batches: 3,
+        attempts: 2,
         name: "word count".into(),
         batch_interval: Duration::from_millis(250),
         trigger: Trigger::AvailableNow,
