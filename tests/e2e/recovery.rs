@@ -323,8 +323,14 @@ fn a_checkpoint_of_another_job_is_refused_with_what_differs() {
     );
     check_other_job(
         &[("sum(n)", "max(n)")],
-        "step `totals` kept count(*), sum(n) by {user: utf8?} of all rows, and keeps count(*), max(n) by {user: utf8?} of all \
-         rows now",
+        "step `totals` kept count(*), sum(n) (as utf8, int64, decimal(38, 0), int64) by {user: utf8?} of all rows, and keeps count(*), max(n) \
+         (as utf8, int64, int64) by {user: utf8?} of all rows now",
+        "Undo the change",
+    );
+    check_other_job(
+        &[("n = 'int64'", "n = 'float64'")],
+        "step `totals` kept count(*), sum(n) (as utf8, int64, decimal(38, 0), int64) by {user: utf8?} of all rows, and keeps count(*), sum(n) \
+         (as utf8, int64, float64, int64) by {user: utf8?} of all rows now",
         "Undo the change",
     );
     check_other_job(
@@ -363,7 +369,7 @@ fn a_checkpoint_can_be_looked_into() {
     let place = ran();
     let inspected = run(place.path(), &["checkpoint", "inspect", "checkpoint"]);
     assert_eq!(inspected.code(), 0, "{}", inspected.stderr);
-    let step = "step     totals, 2 partitions: count(*), sum(n) by {user: utf8?} of all rows\n";
+    let step = "step     totals, 2 partitions: count(*), sum(n) (as utf8, int64, decimal(38, 0), int64) by {user: utf8?} of all rows\n";
     assert!(inspected.stdout.contains(step), "{}", inspected.stdout);
     assert!(inspected.stdout.contains(": 200 rows in, 40 out\n           left: "), "{}", inspected.stdout);
     let verified = run(place.path(), &["checkpoint", "verify", "checkpoint"]);

@@ -104,7 +104,7 @@ impl Checkpoint {
     }
 
     fn put(&self, kind: Kind, name: &str, payload: &[u8]) -> Result<(), CheckpointError> {
-        self.storage.put(name, &record::encode(kind, payload)).map_err(self.failed(name, "written"))
+        self.storage.put(name, &record::encode(kind, name, payload)).map_err(self.failed(name, "written"))
     }
 
     fn put_json(&self, kind: Kind, name: &str, value: &impl serde::Serialize) -> Result<(), CheckpointError> {
@@ -116,7 +116,7 @@ impl Checkpoint {
     /// What a file holds; `None`: it is not there.
     fn get(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
         let Some(mut bytes) = self.storage.get(name).map_err(self.failed(name, "read"))? else { return Ok(None) };
-        let n_bytes = record::decode(kind, &bytes).map_err(self.damaged(name))?.len();
+        let n_bytes = record::decode(kind, name, &bytes).map_err(self.damaged(name))?.len();
         // In place: a part of the state has megabytes.
         bytes.drain(..bytes.len() - n_bytes);
         Ok(Some(bytes))

@@ -2,15 +2,16 @@
 //!
 //! ```text
 //! tidemill-checkpoint offsets 1 211 8c7c1f0b21d4a9e3\n{"batch_id":12,…}
-//!                     │       │ │   └ xxh3 of what follows the line, 64 bits, hexadecimal
+//!                     │       │ │   └ xxh3 of what follows the line, seeded with that of the file's name, 64 bits, hexadecimal
 //!                     │       │ └ bytes that follow the line
 //!                     │       └ version of the format
 //!                     └ kind
 //! ```
 //!
-//! A file is written whole and then given its name, so one that is torn or changed was damaged afterwards: it is refused by name.
+//! A file is written whole and then given its name, so one that is torn or changed was damaged afterwards, or has another's name: it is
+//! refused by name.
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 /// The first word of every file.
 const MAGIC: &str = "tidemill-checkpoint";
@@ -91,35 +92,42 @@ pub enum Damage {
     },
 }
 
-/// A file of this kind.
-pub(crate) fn encode(kind: Kind, payload: &[u8]) -> Vec<u8> {
-    let line = format!("{MAGIC} {} {VERSION} {} {:016x}\n", kind.word(), payload.len(), xxh3_64(payload));
+fn checksum(name: &str, payload: &[u8]) -> u64 {
+    xxh3_64_with_seed(payload, xxh3_64(name.as_bytes()))
+}
+
+/// A file of this kind and name.
+pub(crate) fn encode(kind: Kind, name: &str, payload: &[u8]) -> Vec<u8> {
+    let line = format!("{MAGIC} {} {VERSION} {} {:016x}\n", kind.word(), payload.len(), checksum(name, payload));
     let mut bytes = Vec::with_capacity(line.len() + payload.len());
     bytes.extend_from_slice(line.as_bytes());
     bytes.extend_from_slice(payload);
     bytes
 }
 
-/// What a file of this kind holds.
-pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
+/// What a file of this kind and name holds.
+pub(crate) fn decode<'b>(kind: Kind, name: &str, bytes: &'b [u8]) -> Result<&'b [u8], Damage> {
     let end = bytes.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n').ok_or(Damage::Foreign)?;
     let (line, payload) = (&bytes[..end], &bytes[end + 1..]);
     let line = std::str::from_utf8(line).map_err(|_| Damage::Foreign)?;
     let words: Vec<&str> = line.split(' ').collect();
     let [MAGIC, found, version, rest @ ..] = words.as_slice() else { return Err(Damage::Foreign) };
     let version: u32 = version.parse().map_err(|_| Damage::Foreign)?;
+    if version == 0 {
+        return Err(Damage::Foreign);
+    }
     if version > VERSION {
         return Err(Damage::Newer { found: version, known: VERSION });
     }
-    let [n_bytes, checksum] = rest else { return Err(Damage::Foreign) };
+    let [n_bytes, written] = rest else { return Err(Damage::Foreign) };
     let expected: u64 = n_bytes.parse().map_err(|_| Damage::Foreign)?;
-    let checksum = u64::from_str_radix(checksum, 16).map_err(|_| Damage::Foreign)?;
+    let written = u64::from_str_radix(written, 16).map_err(|_| Damage::Foreign)?;
     if payload.len() as u64 != expected {
         return Err(Damage::Length { expected, found: payload.len() as u64 });
     }
-    let sum = xxh3_64(payload);
-    if sum != checksum {
-        return Err(Damage::Checksum { expected: checksum, found: sum });
+    let found_sum = checksum(name, payload);
+    if found_sum != written {
+        return Err(Damage::Checksum { expected: written, found: found_sum });
     }
     if *found != kind.word() {
         return Err(Damage::OtherKind { expected: kind.word(), found: (*found).to_owned() });
@@ -135,14 +143,22 @@ mod tests {
 
     #[test]
     fn a_file_says_what_it_is() {
-        let file = encode(Kind::Offsets, b"{}");
-        assert_eq!(file, b"tidemill-checkpoint offsets 1 2 1349cde127705c16\n{}", "{}", String::from_utf8_lossy(&file));
-        assert_eq!(decode(Kind::Offsets, &file), Ok(&b"{}"[..]));
-        assert_eq!(decode(Kind::Commit, &file), Err(Damage::OtherKind { expected: "commit", found: "offsets".into() }));
+        let file = encode(Kind::Offsets, "offsets/1", b"{}");
+        assert_eq!(file, b"tidemill-checkpoint offsets 1 2 0135c3c15722180f\n{}", "{}", String::from_utf8_lossy(&file));
+        assert_eq!(decode(Kind::Offsets, "offsets/1", &file), Ok(&b"{}"[..]));
+        assert_eq!(
+            decode(Kind::Commit, "offsets/1", &file),
+            Err(Damage::OtherKind { expected: "commit", found: "offsets".into() })
+        );
+        // A file under the name of another one.
+        assert!(matches!(decode(Kind::Offsets, "offsets/2", &file), Err(Damage::Checksum { .. })));
         let newer = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 7");
-        assert_eq!(decode(Kind::Offsets, newer.as_bytes()), Err(Damage::Newer { found: 7, known: VERSION }));
+        assert_eq!(
+            decode(Kind::Offsets, "offsets/1", newer.as_bytes()),
+            Err(Damage::Newer { found: 7, known: VERSION })
+        );
         for foreign in [&b""[..], b"{}", b"PAR1\n", b"tidemill-checkpoint\n", b"tidemill-checkpoint offsets x 1 2\n"] {
-            assert_eq!(decode(Kind::Offsets, foreign), Err(Damage::Foreign));
+            assert_eq!(decode(Kind::Offsets, "offsets/1", foreign), Err(Damage::Foreign));
         }
     }
 
@@ -154,13 +170,13 @@ mod tests {
             bit in 0u8..8,
             cut in any::<proptest::sample::Index>(),
         ) {
-            let file = encode(Kind::State, &payload);
-            prop_assert_eq!(decode(Kind::State, &file), Ok(&payload[..]));
+            let file = encode(Kind::State, "state/1", &payload);
+            prop_assert_eq!(decode(Kind::State, "state/1", &file), Ok(&payload[..]));
             let mut flipped = file.clone();
             flipped[at.index(file.len())] ^= 1 << bit;
             // A digit of the checksum may be written large: it is the same number.
-            prop_assert!(decode(Kind::State, &flipped) != Ok(&payload[..]) || flipped.eq_ignore_ascii_case(&file));
-            prop_assert!(decode(Kind::State, &file[..cut.index(file.len())]).is_err());
+            prop_assert!(decode(Kind::State, "state/1", &flipped) != Ok(&payload[..]) || flipped.eq_ignore_ascii_case(&file));
+            prop_assert!(decode(Kind::State, "state/1", &file[..cut.index(file.len())]).is_err());
         }
     }
 }

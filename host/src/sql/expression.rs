@@ -14,7 +14,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::sql::planner::PlannerContext;
 
-use super::failure::{EvaluationFailed, Site, ValueFailed, unbroken, unwrap, value_hint};
+use super::failure::{EvaluationFailed, Site, ValueFailed, unbroken, unbroken_plan, unwrap, value_hint};
 use super::mistake::{Mistake, reason};
 use super::scope::Scope;
 use super::session::Session;
@@ -60,6 +60,10 @@ impl Session {
     ///
     /// What is wrong with it.
     pub fn expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {
+        unbroken_plan(|| self.plan_expression(text, schema))
+    }
+
+    fn plan_expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {
         if text.trim().is_empty() {
             return Err(Mistake::new("the expression is empty", None));
         }
@@ -197,6 +201,16 @@ impl Expression {
         let mut columns: Vec<usize> = collect_columns(&self.physical).iter().map(|column| column.index()).collect();
         columns.sort_unstable();
         columns
+    }
+}
+
+/// What an expression is called that is a column by itself, in quotes or not; any other is no column's name.
+pub(crate) fn column_of(expression: &str) -> String {
+    let expression = expression.trim();
+    let quoted = expression.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match quoted {
+        Some(name) if !name.replace("\"\"", "").contains('"') => name.replace("\"\"", "\""),
+        _ => expression.to_owned(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::panic::AssertUnwindSafe;
 
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 
+use super::mistake::Mistake;
 use crate::error::{Error, Explain, Fault};
 use crate::ids::{BatchId, PartitionId};
 use crate::task::TaskContext;
@@ -155,11 +156,21 @@ pub(super) fn unwrap(error: DataFusionError) -> Result<Error, DataFusionError> {
 /// What some work of DataFusion gives; when it panics, an error that says so: it is one row's value that made it.
 pub(super) fn unbroken<T>(work: impl FnOnce() -> Result<T, DataFusionError>) -> Result<T, DataFusionError> {
     // Nothing of what it worked on is used again.
+    std::panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(exec_datafusion_err!("a function broke off: {}", text_of(&*panic))))
+}
+
+/// The same for what is planned, where functions of constants are computed.
+pub(super) fn unbroken_plan<T>(work: impl FnOnce() -> Result<T, Mistake>) -> Result<T, Mistake> {
     std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why");
-        Err(exec_datafusion_err!("a function broke off: {text}"))
+        let message = format!("a function of constants broke off: {}", text_of(&*panic));
+        Err(Mistake::new(message, Some("Give it other arguments.".to_owned())))
     })
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it does not say why")
 }
 
 /// Our own error, to be passed through DataFusion.

@@ -35,6 +35,7 @@ mod time;
 mod types;
 
 pub use expression::Expression;
+pub(crate) use expression::column_of;
 pub(crate) use expression::describe_row;
 pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed};
 pub use function::{Function, FunctionDefinition};

@@ -33,7 +33,7 @@ use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use futures::StreamExt;
 use tokio::runtime::{Handle, Runtime};
 
-use super::failure::{Site, cancelled, query_failed, unbroken, wrap};
+use super::failure::{Site, cancelled, query_failed, unbroken, unbroken_plan, wrap};
 use super::mistake::{Mistake, twice};
 use super::refused::{not_a_query, refused};
 use super::scope::Scope;
@@ -96,6 +96,10 @@ impl Session {
     ///
     /// What is wrong with it, a stream that it does not read among that.
     pub fn query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
+        unbroken_plan(|| self.plan_query(text, tables))
+    }
+
+    fn plan_query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
         let statement = self.parse_query(text)?;
         let names = table_names(&statement, tables)?;
         let sources: Vec<(String, Arc<dyn TableSource>)> = names

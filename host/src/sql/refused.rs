@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{Query, Select, SetExpr, TableFactor, Visit, Visitor};
+use datafusion::sql::sqlparser::ast::{LimitClause, Query, Select, SelectItem, SetExpr, TableFactor, Visit, Visitor};
 
 use super::mistake::Mistake;
 
@@ -36,6 +36,10 @@ const ORDER_BY: &str = "Write `ORDER BY`.";
 const SAMPLE: &str = "A `sample` step before this one takes a part of the rows.";
 const UNNEST: &str = "Write `unnest(x)` among the columns.";
 
+fn has_ilike(item: &SelectItem) -> bool {
+    matches!(item, SelectItem::Wildcard(options) | SelectItem::QualifiedWildcard(_, options) if options.opt_ilike.is_some())
+}
+
 impl Visitor for Refusing {
     type Break = Mistake;
 
@@ -47,7 +51,14 @@ impl Visitor for Refusing {
             SetExpr::Merge(_) => return ControlFlow::Break(not_a_query("`MERGE`")),
             _ => {}
         }
+        let limits_by =
+            matches!(&query.limit_clause, Some(LimitClause::LimitOffset { limit_by, .. }) if !limit_by.is_empty());
         first(&[
+            (
+                limits_by,
+                "LIMIT BY",
+                "Number the rows with `row_number() OVER (PARTITION BY …)`, and compare that in a query around it.",
+            ),
             (!query.locks.is_empty(), "FOR UPDATE` or `FOR SHARE", NO_LOCKS),
             (query.for_clause.is_some(), "FOR", LEAVE_OUT),
             (query.settings.is_some(), "SETTINGS", LEAVE_OUT),
@@ -65,6 +76,7 @@ impl Visitor for Refusing {
             (!select.connect_by.is_empty(), "CONNECT BY", "Write `WITH RECURSIVE`."),
             (!select.sort_by.is_empty(), "SORT BY", ORDER_BY),
             (!select.cluster_by.is_empty(), "CLUSTER BY", ORDER_BY),
+            (select.projection.iter().any(has_ilike), "* ILIKE", "Name the columns."),
             (!select.distribute_by.is_empty(), "DISTRIBUTE BY", "The step's `by` says what comes to one partition."),
         ])
     }
@@ -80,6 +92,17 @@ impl Visitor for Refusing {
                     (!with_hints.is_empty() || !index_hints.is_empty(), "WITH` or `USE INDEX", LEAVE_OUT),
                 ])
             }
+            TableFactor::Pivot { .. } => {
+                first(&[(true, "PIVOT", "Write a column for each value, as `sum(CASE WHEN … THEN … END)`.")])
+            }
+            TableFactor::Unpivot { .. } => {
+                first(&[(true, "UNPIVOT", "Write a `UNION ALL` of a query for each column.")])
+            }
+            TableFactor::MatchRecognize { .. } => first(&[(
+                true,
+                "MATCH_RECOGNIZE",
+                "A plugin in an `update-state` step sees the rows of a key one after the other.",
+            )]),
             TableFactor::Derived { sample, .. } => first(&[(sample.is_some(), "TABLESAMPLE", SAMPLE)]),
             _ => ControlFlow::Continue(()),
         }

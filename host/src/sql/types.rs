@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::ArrayRef;
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, TimeUnit};
 use arrow::error::ArrowError;
 
@@ -20,6 +20,7 @@ pub(crate) fn plain_type(data_type: &DataType) -> DataType {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, values) => plain_type(values),
+        DataType::Date64 => DataType::Date32,
         // An instant, whatever it is counted in; without a zone it is UTC's.
         DataType::Timestamp(..) => DataType::Timestamp(TimeUnit::Microsecond, Some(UTC.into())),
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
@@ -33,7 +34,12 @@ pub(crate) fn plain_type(data_type: &DataType) -> DataType {
 
 /// The values in another type that holds them: of the same rows elsewhere, or the plain one.
 pub(crate) fn plain_array<'a>(array: &'a ArrayRef, data_type: &DataType) -> Result<Cow<'a, ArrayRef>, ArrowError> {
-    if array.data_type() == data_type { Ok(Cow::Borrowed(array)) } else { Ok(Cow::Owned(cast(array, data_type)?)) }
+    if array.data_type() == data_type {
+        return Ok(Cow::Borrowed(array));
+    }
+    // A value that the type does not have is an error, and not null.
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    Ok(Cow::Owned(cast_with_options(array, data_type, &options)?))
 }
 
 #[cfg(test)]

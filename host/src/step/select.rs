@@ -107,9 +107,10 @@ impl StepDefinition for SelectDefinition {
         context.times().through(output, |name| match &self.columns {
             Selected::Names(_) => Some(name.to_owned()),
             // One that is computed is another, unless it is a column by itself.
-            Selected::Computed(columns) => {
-                columns.iter().find(|(column, _)| column == name).map(|(_, expression)| expression.clone())
-            }
+            Selected::Computed(columns) => columns
+                .iter()
+                .find(|(column, _)| column == name)
+                .map(|(_, expression)| crate::sql::column_of(expression)),
         })
     }
 

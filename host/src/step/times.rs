@@ -57,9 +57,10 @@ pub enum TimeColumn {
     OfWindow(WindowTime, WindowsBefore),
 }
 
-/// What is known of the columns of times of a stream, by name.
+/// What is known of the columns of times of a stream, by name: of a column of several streams that were united, what is known of it in
+/// each of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TimeColumns(BTreeMap<String, TimeColumn>);
+pub struct TimeColumns(BTreeMap<String, Vec<TimeColumn>>);
 
 /// What a step does with a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +77,8 @@ impl TimeColumns {
     pub fn of_event_time(schema: &Schema, column: &str) -> Self {
         let times = schema.fields().iter().filter(|field| is_time_type(field.data_type()));
         let known = times.map(|field| match field.name() == column {
-            true => (column.to_owned(), TimeColumn::EventTime),
-            false => (field.name().clone(), TimeColumn::Other { event_time: Some(column.to_owned()) }),
+            true => (column.to_owned(), vec![TimeColumn::EventTime]),
+            false => (field.name().clone(), vec![TimeColumn::Other { event_time: Some(column.to_owned()) }]),
         });
         Self(known.collect())
     }
@@ -90,7 +91,7 @@ impl TimeColumns {
                 Some(windows) => TimeColumn::OfWindow(time, windows.clone()),
                 None => TimeColumn::Other { event_time: None },
             };
-            self.0.insert(name.to_owned(), column);
+            self.0.insert(name.to_owned(), vec![column]);
         }
         self
     }
@@ -98,27 +99,33 @@ impl TimeColumns {
     /// Of rows that are held until their windows end.
     #[must_use]
     pub(crate) fn held_by(&self, windows: &WindowsBefore) -> Self {
-        let held = self.0.iter().map(|(name, known)| match known {
-            TimeColumn::EventTime => (name.clone(), TimeColumn::OfWindow(WindowTime::Within, windows.clone())),
-            known => (name.clone(), known.clone()),
-        });
-        Self(held.collect())
+        let held = |known: &TimeColumn| match known {
+            TimeColumn::EventTime => TimeColumn::OfWindow(WindowTime::Within, windows.clone()),
+            known => known.clone(),
+        };
+        Self(self.0.iter().map(|(name, known)| (name.clone(), known.iter().map(held).collect())).collect())
     }
 
-    /// Of the rows of several streams: what holds for all of them.
+    /// Of the rows of several streams: what holds for some of them.
     #[must_use]
-    pub fn united<'a>(mut all: impl Iterator<Item = &'a Self>) -> Self {
-        let Some(first) = all.next() else { return Self::default() };
-        let mut common = first.clone();
-        all.for_each(|other| common.0.retain(|name, known| other.0.get(name) == Some(known)));
-        common
+    pub fn united<'a>(all: impl Iterator<Item = &'a Self>) -> Self {
+        let mut united = Self::default();
+        for (name, known) in all.flat_map(|columns| &columns.0) {
+            let of_all = united.0.entry(name.clone()).or_default();
+            known.iter().for_each(|known| {
+                if !of_all.contains(known) {
+                    of_all.push(known.clone());
+                }
+            });
+        }
+        united
     }
 
     /// Of a step that gives some columns on as they are: `origin` says what a column of its output was called before; `None`:
     /// it is another.
     #[must_use]
     pub fn through(&self, output: &Schema, origin: impl Fn(&str) -> Option<String>) -> Self {
-        let mut columns: BTreeMap<String, TimeColumn> = BTreeMap::new();
+        let mut columns: BTreeMap<String, Vec<TimeColumn>> = BTreeMap::new();
         let mut new_names: BTreeMap<String, String> = BTreeMap::new();
         for field in output.fields() {
             let Some(before) = origin(field.name()) else { continue };
@@ -127,7 +134,7 @@ impl TimeColumns {
                 new_names.insert(before, field.name().clone());
             }
         }
-        for known in columns.values_mut() {
+        for known in columns.values_mut().flatten() {
             if let TimeColumn::Other { event_time: Some(name) } = known {
                 let renamed = new_names.get(name).cloned();
                 *known = TimeColumn::Other { event_time: renamed };
@@ -138,13 +145,19 @@ impl TimeColumns {
 
     /// What is known of a column.
     #[must_use]
-    pub fn get(&self, column: &str) -> Option<&TimeColumn> {
-        self.0.get(column)
+    pub fn get(&self, column: &str) -> &[TimeColumn] {
+        self.0.get(column).map_or(&[], Vec::as_slice)
     }
 
     /// Why rows would be lost, or put into wrong windows, if a step followed this column; and what to write instead.
     pub(crate) fn refusal(&self, column: &str, usage: TimeUse) -> Option<(String, String)> {
-        match self.get(column)? {
+        self.get(column).iter().find_map(|known| known.refusal(column, usage))
+    }
+}
+
+impl TimeColumn {
+    fn refusal(&self, column: &str, usage: TimeUse) -> Option<(String, String)> {
+        match self {
             TimeColumn::EventTime => None,
             TimeColumn::Other { event_time } => {
                 let message = match event_time {
@@ -336,13 +349,23 @@ mod tests {
         assert!(!refused(&source, "at") && refused(&source, "seen") && !refused(&source, "computed"));
 
         let renamed = source.through(&times(&["then", "seen"]), |name| Some(name.replace("then", "at")));
-        assert_eq!(renamed.get("then"), Some(&TimeColumn::EventTime));
-        assert_eq!(renamed.get("seen"), Some(&TimeColumn::Other { event_time: Some("then".into()) }));
+        assert_eq!(renamed.get("then"), [TimeColumn::EventTime]);
+        assert_eq!(renamed.get("seen"), [TimeColumn::Other { event_time: Some("then".into()) }]);
         let dropped = source.through(&times(&["seen"]), same);
-        assert_eq!(dropped.get("seen"), Some(&TimeColumn::Other { event_time: None }));
+        assert_eq!(dropped.get("seen"), [TimeColumn::Other { event_time: None }]);
 
         let other = TimeColumns::of_event_time(&times(&["at", "seen"]), "seen");
-        assert_eq!(TimeColumns::united([&source, &other].into_iter()), TimeColumns::default());
+        // Of rows of several streams some would be late.
+        let both = TimeColumns::united([&source, &other].into_iter());
+        assert!(refused(&both, "at") && refused(&both, "seen"));
+        let panes = |size| TimeShape::Panes(Panes::new(size, size, 0));
+        let [one, same] = ["w", "x"].map(|step| {
+            let windows = WindowsBefore { step: step.into(), shape: panes(60), lateness_us: 0 };
+            TimeColumns::default().with_windows(["window_start", "window_end"], Some(windows))
+        });
+        let windows = TimeColumns::united([&one, &same, &TimeColumns::default()].into_iter());
+        assert!(windows.refusal("window_start", TimeUse::Windows(panes(90), 0)).is_some());
+        assert!(windows.refusal("window_start", TimeUse::Windows(panes(120), 0)).is_none());
         assert_eq!(TimeColumns::united([&source, &source].into_iter()), source);
     }
 }

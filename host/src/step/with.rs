@@ -92,8 +92,10 @@ impl StepDefinition for WithDefinition {
     }
 
     fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        let is_new = |name: &str| self.columns.iter().any(|(column, _)| column == name);
-        context.times().through(output, |name| (!is_new(name)).then(|| name.to_owned()))
+        context.times().through(output, |name| match self.columns.iter().find(|(column, _)| column == name) {
+            Some((_, expression)) => Some(crate::sql::column_of(expression)),
+            None => Some(name.to_owned()),
+        })
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

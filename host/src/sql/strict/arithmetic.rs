@@ -1,9 +1,11 @@
-//! `+`, `-`, `*` and the sign of integers, which fail when the result does not fit its type.
+//! `+`, `-`, `*` and the sign of integers, which fail when the result does not fit its type; and what is computed with decimals, which
+//! fails when it has more digits than its type.
 
 use std::sync::Arc;
 
+use arrow::array::AsArray;
 use arrow::compute::kernels::numeric::{add, mul, neg, sub};
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -45,6 +47,63 @@ pub(super) fn checked_negative(value: &Expr) -> Expr {
 fn function(operation: Operation, n_arguments: usize) -> ScalarUDF {
     let signature = Signature::any(n_arguments, Volatility::Immutable);
     ScalarUDF::new_from_impl(Checked { operation, signature })
+}
+
+/// What is computed with decimals, when it has no more digits than its type.
+pub(super) fn fitting(decimal: Expr) -> Expr {
+    ScalarUDF::new_from_impl(Fitting { signature: Signature::any(1, Volatility::Immutable) }).call(vec![decimal])
+}
+
+/// Gives the decimals that it gets, or fails.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Fitting {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Fitting {
+    fn name(&self) -> &str {
+        "fitting"
+    }
+
+    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
+        Ok(arguments.iter().map(ToString::to_string).collect())
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        match types {
+            [one] => Ok(one.clone()),
+            _ => internal_err!("one decimal fits"),
+        }
+    }
+
+    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
+        match arguments.arg_fields {
+            [one] => Ok(Arc::new(Field::new(one.name(), one.data_type().clone(), one.is_nullable()))),
+            _ => internal_err!("one decimal fits"),
+        }
+    }
+
+    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let Some(value) = arguments.args.pop() else { return internal_err!("one decimal fits") };
+        let values = match &value {
+            ColumnarValue::Array(values) => values.clone(),
+            ColumnarValue::Scalar(value) => value.to_array()?,
+        };
+        match values.data_type() {
+            DataType::Decimal128(precision, _) => {
+                values.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)?;
+            }
+            DataType::Decimal256(precision, _) => {
+                values.as_primitive::<Decimal256Type>().validate_decimal_precision(*precision)?;
+            }
+            _ => {}
+        }
+        Ok(value)
+    }
 }
 
 impl Checked {

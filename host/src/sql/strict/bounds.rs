@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Int64Type};
+use arrow::datatypes::{
+    DataType, FieldRef, Int64Type, IntervalMonthDayNano, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+};
 use datafusion::common::{Result, exec_err};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
@@ -61,13 +63,27 @@ impl Bounded {
         let at = |column: &Option<Int64Array>, row: usize| {
             column.as_ref().filter(|column| column.is_valid(row)).map(|column| column.value(row))
         };
-        let (first, second, third) = (numbers(0)?, numbers(1)?, numbers(2)?);
+        let (first, second, third) = match (self.length, column(0)?) {
+            (Length::Span, Some(from)) if from.data_type().is_temporal() => {
+                (times(&from)?, times_of(column(1)?)?, steps(column(2)?)?)
+            }
+            _ => (numbers(0)?, numbers(1)?, numbers(2)?),
+        };
+        // What is made of lists has as many elements for each of them.
+        let unit = match column(0)? {
+            Some(made_of) if made_of.data_type().is_nested() => {
+                (made_of.get_array_memory_size() as u64 / 8 / n_rows.max(1) as u64).max(1)
+            }
+            _ => 1,
+        };
         let texts: Option<StringArray> = match (self.length, column(0)?) {
             (Length::Times, Some(texts)) => Some(cast(&texts, &DataType::Utf8)?.as_string().clone()),
             _ => None,
         };
         let made = (0..n_rows).map(|row| match self.length {
-            Length::Second => at(&second, row).map_or(0, |length| u64::try_from(length).unwrap_or(0)),
+            Length::Second => {
+                at(&second, row).map_or(0, |length| u64::try_from(length).unwrap_or(0).saturating_mul(unit))
+            }
             Length::Times => {
                 let bytes =
                     texts.as_ref().filter(|texts| texts.is_valid(row)).map_or(0, |texts| texts.value(row).len());
@@ -86,6 +102,27 @@ impl Bounded {
         });
         Ok(made.fold(0, u64::saturating_add))
     }
+}
+
+/// Times in microseconds.
+fn times(times: &ArrayRef) -> Result<Option<Int64Array>> {
+    let times = cast(times, &DataType::Timestamp(TimeUnit::Microsecond, None))?;
+    Ok(Some(cast(&times, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
+}
+
+fn times_of(column: Option<ArrayRef>) -> Result<Option<Int64Array>> {
+    column.as_ref().map_or(Ok(None), times)
+}
+
+/// How long steps are at least, in microseconds.
+fn steps(intervals: Option<ArrayRef>) -> Result<Option<Int64Array>> {
+    let Some(intervals) = intervals else { return Ok(None) };
+    let intervals = cast(&intervals, &DataType::Interval(IntervalUnit::MonthDayNano))?;
+    let length_us = |step: IntervalMonthDayNano| {
+        let days = i64::from(step.months) * 28 + i64::from(step.days);
+        days.saturating_mul(86_400_000_000).saturating_add(step.nanoseconds / 1000).saturating_abs().max(1)
+    };
+    Ok(Some(intervals.as_primitive::<IntervalMonthDayNanoType>().unary(length_us)))
 }
 
 impl ScalarUDFImpl for Bounded {

@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::arithmetic::{checked, checked_negative};
+use super::arithmetic::{checked, checked_negative, fitting};
 
 /// Makes the expressions of a plan strict. It comes after the rule that makes their types fit.
 #[derive(Debug)]
@@ -55,6 +55,7 @@ fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 checked(left, *op, right)
             }
             Expr::Negative(value) if is_integer(value, schema) => Some(checked_negative(value)),
+            Expr::BinaryExpr(_) if is_of(&part, schema, DataType::is_decimal) => Some(fitting(part.clone())),
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
                 if may_change(expr, field.data_type(), schema) =>
             {
@@ -132,7 +133,8 @@ impl ScalarUDFImpl for Kept {
     }
 
     fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
-        Ok(arguments.iter().map(|argument| argument.schema_name().to_string()).collect())
+        // Not that of what is kept: a cast has the name of its column, and columns of a join must be told apart.
+        Ok(arguments.iter().map(|argument| format!("kept({argument})")).collect())
     }
 
     fn signature(&self) -> &Signature {

@@ -1,13 +1,16 @@
-//! `sum` of integers, which fails when the result does not fit its type.
+//! `sum` of integers and decimals, which fails when the result does not fit its type.
 //!
-//! Integers are summed as decimals of 38 digits, which no number of rows overflows, so the order of the rows does not matter:
-//! only a total that does not fit fails.
+//! Integers are summed as decimals of 38 digits and decimals as those of 76, which no number of rows overflows, so the order of the
+//! rows does not matter: only a total that does not fit fails.
 
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, AsArray, BooleanArray, PrimitiveArray};
 use arrow::compute::cast;
-use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type};
+use arrow::datatypes::{
+    ArrowPrimitiveType, DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Decimal128Type, Decimal256Type,
+    DecimalType, Field, FieldRef, Int64Type, UInt64Type,
+};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::functions_aggregate::sum::Sum;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -16,10 +19,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, SetMonotonicity, Signature,
 };
 
-/// What integers are summed as.
-const WIDE: DataType = DataType::Decimal128(38, 0);
-
-/// `sum`: DataFusion's own, but for integers.
+/// `sum`: DataFusion's own, but for integers and decimals.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct CheckedSum {
     sum: Sum,
@@ -30,17 +30,35 @@ pub(in crate::sql) fn checked_sum() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(CheckedSum { sum: Sum::new() }))
 }
 
-fn is_integer(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Int64 | DataType::UInt64)
+/// What values are summed as whose total has this type; `None`: as they are.
+fn wide_type(total: &DataType) -> Option<DataType> {
+    match total {
+        DataType::Int64 | DataType::UInt64 => Some(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0)),
+        DataType::Decimal128(_, scale) => Some(DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale)),
+        _ => None,
+    }
 }
 
-fn wide(field: &FieldRef) -> FieldRef {
-    Arc::new(Field::new(field.name(), WIDE, true))
+/// The types of a total, and of what it is summed as.
+#[derive(Debug, Clone)]
+struct Types {
+    total: DataType,
+    wide: DataType,
 }
 
-/// The arguments for a sum of decimals.
-fn widened(arguments: AccumulatorArgs<'_>) -> AccumulatorArgs<'_> {
-    AccumulatorArgs { return_field: wide(&arguments.return_field), ..arguments }
+impl Types {
+    fn of(total: &FieldRef) -> Option<Self> {
+        let total = total.data_type().clone();
+        wide_type(&total).map(|wide| Self { total, wide })
+    }
+
+    fn widened(&self, total: &FieldRef) -> FieldRef {
+        Arc::new(Field::new(total.name(), self.wide.clone(), true))
+    }
+
+    fn values(&self, values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
+        values.iter().map(|values| Ok(cast(values, &self.wide)?)).collect()
+    }
 }
 
 impl AggregateUDFImpl for CheckedSum {
@@ -57,30 +75,32 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn state_fields(&self, arguments: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
-        if is_integer(arguments.return_field.data_type()) {
-            let return_field = wide(&arguments.return_field);
-            return self.sum.state_fields(StateFieldsArgs { return_field, ..arguments });
+        match Types::of(&arguments.return_field) {
+            Some(types) => {
+                let return_field = types.widened(&arguments.return_field);
+                self.sum.state_fields(StateFieldsArgs { return_field, ..arguments })
+            }
+            None => self.sum.state_fields(arguments),
         }
-        self.sum.state_fields(arguments)
     }
 
     fn accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let total = arguments.return_field.data_type().clone();
-        if is_integer(&total) {
-            let sum = self.sum.accumulator(widened(arguments))?;
-            return Ok(Box::new(Wide { sum, total }));
-        }
-        self.sum.accumulator(arguments)
+        let Some(types) = Types::of(&arguments.return_field) else { return self.sum.accumulator(arguments) };
+        let return_field = types.widened(&arguments.return_field);
+        let sum = self.sum.accumulator(AccumulatorArgs { return_field, ..arguments })?;
+        Ok(Box::new(Wide { sum, types }))
     }
 
     fn create_sliding_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        let total = arguments.return_field.data_type().clone();
-        // There is none of decimals that are told apart.
-        if is_integer(&total) && !arguments.is_distinct {
-            let sum = self.sum.create_sliding_accumulator(widened(arguments))?;
-            return Ok(Box::new(Wide { sum, total }));
+        match Types::of(&arguments.return_field) {
+            // There is none of decimals that are told apart.
+            Some(types) if !arguments.is_distinct => {
+                let return_field = types.widened(&arguments.return_field);
+                let sum = self.sum.create_sliding_accumulator(AccumulatorArgs { return_field, ..arguments })?;
+                Ok(Box::new(Wide { sum, types }))
+            }
+            _ => self.sum.create_sliding_accumulator(arguments),
         }
-        self.sum.create_sliding_accumulator(arguments)
     }
 
     fn groups_accumulator_supported(&self, arguments: AccumulatorArgs<'_>) -> bool {
@@ -88,12 +108,12 @@ impl AggregateUDFImpl for CheckedSum {
     }
 
     fn create_groups_accumulator(&self, arguments: AccumulatorArgs<'_>) -> Result<Box<dyn GroupsAccumulator>> {
-        let total = arguments.return_field.data_type().clone();
-        if is_integer(&total) {
-            let sum = self.sum.create_groups_accumulator(widened(arguments))?;
-            return Ok(Box::new(WideGroups { sum, total }));
-        }
-        self.sum.create_groups_accumulator(arguments)
+        let Some(types) = Types::of(&arguments.return_field) else {
+            return self.sum.create_groups_accumulator(arguments);
+        };
+        let return_field = types.widened(&arguments.return_field);
+        let sum = self.sum.create_groups_accumulator(AccumulatorArgs { return_field, ..arguments })?;
+        Ok(Box::new(WideGroups { sum, types }))
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -109,22 +129,21 @@ impl AggregateUDFImpl for CheckedSum {
     }
 }
 
-/// The sum of integers of one group.
+/// The sum of one group.
 #[derive(Debug)]
 struct Wide {
-    /// Of decimals.
+    /// Of the wide type.
     sum: Box<dyn Accumulator>,
-    /// The type of the total.
-    total: DataType,
+    types: Types,
 }
 
 impl Accumulator for Wide {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.sum.update_batch(&decimals(values)?)
+        self.sum.update_batch(&self.types.values(values)?)
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
-        let total = narrow(&self.sum.evaluate()?.to_array()?, &self.total)?;
+        let total = narrow(&self.sum.evaluate()?.to_array()?, &self.types.total)?;
         ScalarValue::try_from_array(&total, 0)
     }
 
@@ -141,7 +160,7 @@ impl Accumulator for Wide {
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.sum.retract_batch(&decimals(values)?)
+        self.sum.retract_batch(&self.types.values(values)?)
     }
 
     fn supports_retract_batch(&self) -> bool {
@@ -149,12 +168,11 @@ impl Accumulator for Wide {
     }
 }
 
-/// The sums of integers of many groups.
+/// The sums of many groups.
 struct WideGroups {
-    /// Of decimals.
+    /// Of the wide type.
     sum: Box<dyn GroupsAccumulator>,
-    /// The type of the totals.
-    total: DataType,
+    types: Types,
 }
 
 impl GroupsAccumulator for WideGroups {
@@ -165,11 +183,11 @@ impl GroupsAccumulator for WideGroups {
         filter: Option<&BooleanArray>,
         n_groups: usize,
     ) -> Result<()> {
-        self.sum.update_batch(&decimals(values)?, groups, filter, n_groups)
+        self.sum.update_batch(&self.types.values(values)?, groups, filter, n_groups)
     }
 
     fn evaluate(&mut self, emit: EmitTo) -> Result<ArrayRef> {
-        narrow(&self.sum.evaluate(emit)?, &self.total)
+        narrow(&self.sum.evaluate(emit)?, &self.types.total)
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
@@ -181,16 +199,12 @@ impl GroupsAccumulator for WideGroups {
     }
 
     fn convert_to_state(&self, values: &[ArrayRef], filter: Option<&BooleanArray>) -> Result<Vec<ArrayRef>> {
-        self.sum.convert_to_state(&decimals(values)?, filter)
+        self.sum.convert_to_state(&self.types.values(values)?, filter)
     }
 
     fn size(&self) -> usize {
         size_of_val(self) + self.sum.size()
     }
-}
-
-fn decimals(values: &[ArrayRef]) -> Result<Vec<ArrayRef>> {
-    values.iter().map(|values| Ok(cast(values, &WIDE)?)).collect()
 }
 
 /// Totals in the type that they are given in.
@@ -206,6 +220,17 @@ fn narrow(totals: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     match data_type {
         DataType::Int64 => of::<Int64Type>(totals, "int64"),
         DataType::UInt64 => of::<UInt64Type>(totals, "uint64"),
-        other => internal_err!("a sum of integers is {other}"),
+        DataType::Decimal128(precision, scale) => {
+            let totals = totals.as_primitive::<Decimal256Type>();
+            let narrow: PrimitiveArray<Decimal128Type> = totals.try_unary(|total| {
+                let fits = |total: &i128| Decimal128Type::is_valid_decimal_precision(*total, *precision);
+                total.to_i128().filter(fits).ok_or_else(|| {
+                    let total = Decimal256Type::format_decimal(total, DECIMAL256_MAX_PRECISION, *scale);
+                    exec_datafusion_err!("overflow: the sum is {total}, which no decimal({precision}, {scale}) holds")
+                })
+            })?;
+            Ok(Arc::new(narrow.with_precision_and_scale(*precision, *scale)?))
+        }
+        other => internal_err!("a sum is {other}"),
     }
 }

@@ -171,6 +171,9 @@ fn values_of_any_length_have_an_end() {
         "array_resize(make_array(b), 2000000000, b)",
         "range(2000000000)",
         "generate_series(a - a, 9223372036854775807, 2)",
+        "array_repeat(array_repeat(array_repeat(b, 1000), 1000), 1000)",
+        "range(now(), now() + interval '1 year', interval '1 microsecond')",
+        "generate_series(cast(now() as timestamp), cast(now() as timestamp) + interval '1 day', interval '1 microsecond')",
     ] {
         let error = value(text).expect_err(text);
         assert!(
@@ -204,11 +207,82 @@ fn clauses_that_no_step_does_are_refused_and_not_left_out() {
         ("SELECT * FROM t SORT BY a", "SORT BY"),
         ("SELECT * FROM t LATERAL VIEW explode(c) x AS y", "LATERAL VIEW"),
         ("SELECT * FROM (SELECT * FROM t FOR SHARE) AS x", "FOR UPDATE` or `FOR SHARE"),
+        ("SELECT * ILIKE 'a%' FROM t", "* ILIKE"),
     ] {
         let found = mistakes(&SqlDefinition::new(text));
         assert!(
             found.len() == 1 && found[0].starts_with(&format!("sql: `{clause}` is not done here | ")),
             "{text}: {found:?}"
         );
+    }
+}
+
+#[test]
+fn decimals_that_have_more_digits_than_their_type_fail() {
+    let large = "cast(60000000000000000000000000000000000000 as decimal(38,0))";
+    for text in [
+        format!("{large} * cast(b as decimal(38,0))"),
+        format!("{large} + {large} + cast(b as decimal(38,0))"),
+        format!("cast(b as decimal(38,0)) - ({large} + {large})"),
+    ] {
+        let error = value(&text).expect_err(&text);
+        assert!(
+            error.contains("too large") || error.contains("verflow") || error.contains("precision"),
+            "{text}: {error}"
+        );
+    }
+    for text in [
+        format!("SELECT sum({large} + b - b) AS s FROM t"),
+        format!("SELECT a IS NULL AS k, sum({large} + b - b) AS s FROM t GROUP BY a IS NULL"),
+    ] {
+        let error = query(&text).expect_err(&text);
+        assert!(
+            error.contains("overflow: the sum is 1") && error.contains(", which no decimal(38, 0) holds"),
+            "{text}: {error}"
+        );
+    }
+    assert_eq!(
+        query("SELECT sum(cast(b as decimal(10,2)) * 1.5) AS s, avg(cast(b as decimal(10,2))) AS m FROM t")
+            .expect("decimals")[0]
+            .split('|')
+            .next(),
+        Some("10.5")
+    );
+}
+
+#[test]
+fn streams_are_joined_by_keys_of_different_types() {
+    let other: ArrayRef = Arc::new(arrow::array::UInt64Array::from(vec![Some(0), Some(2), Some(9), None]));
+    let float: ArrayRef = Arc::new(arrow::array::Float64Array::from(vec![Some(2.0), Some(5.0), Some(0.5), None]));
+    let text: ArrayRef = Arc::new(StringArray::from(vec![Some("5"), Some("0"), Some("7"), None]));
+    let right = rows(vec![("u", other), ("f", float), ("s", text)]);
+    for (text, expected) in [
+        ("SELECT l.b AS b, r.u AS u FROM l JOIN r ON l.b = r.u", vec!["0|0", "2|2"]),
+        ("SELECT l.b AS b, r.f AS f FROM l JOIN r ON l.b = r.f", vec!["2|2.0", "5|5.0"]),
+        ("SELECT l.b AS b FROM l JOIN r ON cast(r.s as bigint) = l.b", vec!["0", "5"]),
+        ("SELECT l.b AS b, r.u AS u FROM l JOIN r ON l.b = r.u AND cast(r.s as bigint) = l.b", vec![]),
+        ("SELECT l.b AS b, r.u AS u FROM l LEFT JOIN r ON l.b = r.u", vec!["0|0", "2|2", "5|NULL", "NULL|NULL"]),
+        ("SELECT l.b AS b FROM l WHERE l.b IN (SELECT u FROM r)", vec!["0", "2"]),
+        ("SELECT l.b AS b FROM l WHERE EXISTS (SELECT 1 FROM r WHERE r.f = l.b)", vec!["2", "5"]),
+        (
+            "SELECT r.u AS u, count(*) AS n FROM l JOIN r ON cast(l.b as decimal(10,2)) = r.u GROUP BY r.u",
+            vec!["0|1", "2|1"],
+        ),
+    ] {
+        let sql = SqlDefinition { others: vec!["r".into()], ..SqlDefinition::new(text) };
+        let built = plan(&sql, &[("l", schema()), ("r", right.schema())])
+            .unwrap_or_else(|mistakes| panic!("{text}: {mistakes:?}"));
+        let mut given = texts(&run(&built, &[vec![extremes()], vec![right.clone()]]).expect("rows"));
+        given.sort();
+        assert_eq!(given, expected, "{text}");
+    }
+}
+
+#[test]
+fn times_that_do_not_fit_fail_and_are_not_null() {
+    for text in ["to_timestamp_seconds(a)", "to_timestamp_millis(a)", "to_timestamp_seconds(9223372036854775807)"] {
+        let built = plan(&WithDefinition::new([("x", text)]), &[("t", schema())]);
+        let is_refused = built.is_err() || run(&built.expect("an expression"), &[vec![extremes()]]).is_err();
+        assert!(is_refused, "{text}");
     }
 }

@@ -160,7 +160,7 @@ impl Planning<'_> {
                     let refused = side.clock.and_then(|_| side.times.refusal(name, self.time_use()));
                     // A right row may come late for the latest one.
                     let is_late_here = index == 0 || !matches!(self.options.scope, JoinScope::Latest { .. });
-                    let is_other = matches!(side.times.get(name), Some(TimeColumn::Other { .. }));
+                    let is_other = side.times.get(name).iter().any(|known| matches!(known, TimeColumn::Other { .. }));
                     if let Some((message, hint)) = refused.filter(|_| is_late_here || is_other) {
                         problems.push(problem(&key, format!("`{from}`: {message}"), hint));
                     }
@@ -312,8 +312,11 @@ impl Planning<'_> {
                 format!("the latest{of}{forgotten}")
             }
         };
-        let keeps =
-            format!("rows {left} and {right} with {} and {which}, as {:?}", on.join(", "), self.options.join_type);
+        let keeps = format!(
+            "rows {left} and {right} with {} and {which}, as {}",
+            on.join(", "),
+            format!("{:?}", self.options.join_type).to_lowercase()
+        );
         StepState::keeping(self.context.step, keeps, n_tables, self.n_partitions())
     }
 

@@ -110,7 +110,7 @@ impl StepDefinition for UpdateState {
             })
         };
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
-        let keeps = format!("what its plugin says of each {}", describe_schema(&key_schema));
+        let keeps = format!("{} of each {}", describe_schema(&plan.state), describe_schema(&key_schema));
         let state = StepState::keeping(context.step, keeps, 2, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
         let updating = Updating {

@@ -308,11 +308,17 @@ impl StepDefinition for WindowedDefinition {
 
 impl WindowedDefinition {
     /// What is kept, in words: a checkpoint of other words is refused.
-    fn keeps(&self, input: &SchemaRef, output: &SchemaRef) -> String {
+    fn keeps(&self, input: &SchemaRef, output: &SchemaRef, partials: &SchemaRef) -> String {
         let keys = self.by.iter().filter_map(|name| input.field_with_name(name).ok().cloned());
         let keys = describe_schema(&Schema::new(keys.collect::<Vec<_>>()));
         let computed = match &self.computes {
-            Computes::Select(select) => select.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join(", "),
+            Computes::Select(select) => {
+                let texts: Vec<&str> = select.iter().map(|(_, text)| text.as_str()).collect();
+                // What is kept of them has types of its own.
+                let types: Vec<String> =
+                    partials.fields().iter().map(|field| describe_type(field.data_type())).collect();
+                format!("{} (as {})", texts.join(", "), types.join(", "))
+            }
             // The plugin's file may be another one, as long as what it gives is the same.
             Computes::Aggregator(_) => format!("what an aggregator makes {} of", describe_schema(output)),
             Computes::Reducer(_) => format!("what a reducer makes {} of", describe_schema(output)),
@@ -384,7 +390,12 @@ impl WindowedDefinition {
             let message = format!("what is kept from batch to batch cannot be written down: {error}");
             vec![SpecProblem { key: table.into(), message, hint: None }]
         })?;
-        let state = StepState::keeping(context.step, self.keeps(input, &output), n_tables, n_partitions);
+        let state = StepState::keeping(
+            context.step,
+            self.keeps(input, &output, &keyed.partial_schema()),
+            n_tables,
+            n_partitions,
+        );
         let spec = Arc::new(Spec {
             step: context.step.to_owned(),
             keyed: keyed.clone(),
