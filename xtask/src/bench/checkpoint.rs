@@ -27,8 +27,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let settings = "batch-interval = \"0\"\ntrigger = \"available-now\"";
     let with = format!("{settings}\ncheckpoint = \"checkpoint\"");
     let job = |name, settings: &str| {
-        let source =
-            format!("type = \"file\"\nformat = \"text\"\npath = \"../../{folder}\"\nmax-files-per-batch = {FILES_PER_BATCH}");
+        let source = format!(
+            "type = \"file\"\nformat = \"text\"\npath = \"../../{folder}\"\nmax-files-per-batch = {FILES_PER_BATCH}"
+        );
         let sink = format!("type = \"file\"\nformat = \"json\"\npath = \"{name}-out\"");
         WordCount { name, settings, source: &source, sink: &sink, running: true }.write()
     };
