@@ -9,7 +9,7 @@ use super::*;
 use crate::error::Fault;
 use crate::job::table::read_options;
 
-const BATCH: SinkBatch = SinkBatch { batch_id: BatchId(12), batch_time_us: 1_795_332_600_250_000 };
+const BATCH: SinkBatch = SinkBatch { batch_id: BatchId(12), batch_time_us: 1_795_332_600_250_000, is_repeated: false };
 
 fn counts(words: &[&str], first_count: i64) -> RecordBatch {
     let word: ArrayRef = Arc::new(StringArray::from_iter_values(words));
