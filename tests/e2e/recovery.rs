@@ -300,6 +300,24 @@ max-file-size = '2KiB'
 }
 
 #[test]
+fn a_console_says_which_batch_it_repeats() {
+    let place = folder();
+    write_source(place.path(), "left", 1);
+    let steps = "\n[[step]]\nname = 'few'\nfrom = 'left'\nlimit = 1\n\n[[sink]]\nfrom = 'few'\ntype = 'console'\n";
+    std::fs::write(place.path().join("job.toml"), job(1, steps, &[])).expect("a new file");
+    let mut command = Command::new(binary());
+    command.args(["run", "job.toml"]).current_dir(place.path()).env("TIDEMILL_DIE_AT", "rows-published:3");
+    let died = Running::spawn(command).wait();
+    assert!(died.status.code().is_none() && died.stdout.contains("batch 2 · "), "{}", died.stdout);
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let repeated: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("again after a restart")).collect();
+    let [repeated] = repeated.as_slice() else { panic!("one batch: {repeated:?}") };
+    assert!(repeated.starts_with("batch 2 · ") && repeated.ends_with(" · 1 row · again after a restart"), "{repeated}");
+    assert!(ended.stdout.contains("batch 23 · "), "{}", ended.stdout);
+}
+
+#[test]
 fn what_a_sink_publishes_another_job_reads() {
     let place = folder();
     write_source(place.path(), "left", 1);
