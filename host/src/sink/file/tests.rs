@@ -305,6 +305,31 @@ fn manifests_are_merged_and_say_the_same() {
 }
 
 #[test]
+fn law_a_reader_beside_the_sink_sees_every_batch_so_far() {
+    let dir = dir();
+    let sink = open(&FileSink::json(dir.path()), &counts(&[])).expect("it is there");
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let path = dir.path();
+    let n_looks = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let (mut n_seen, mut n_looks) = (0, 0);
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                let batches: Vec<u64> = published(path).into_iter().map(|(batch_id, _)| batch_id).collect();
+                assert_eq!(batches, (0..batches.len() as u64).collect::<Vec<_>>(), "none is missing");
+                assert!(batches.len() >= n_seen, "what is published stays");
+                n_seen = batches.len();
+                n_looks += 1;
+            }
+            n_looks
+        });
+        (0..350).for_each(|number| publish(&*sink, number, &[counts(&["a"])]));
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        reader.join().expect("every look was right")
+    });
+    assert!(n_looks > 3, "{n_looks} looks");
+}
+
+#[test]
 fn a_source_reads_what_manifests_name_and_nothing_else() {
     let dir = dir();
     let definition = FileSink { partition_by: vec!["word".into()], ..FileSink::json(dir.path()) };

@@ -13,7 +13,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use super::csv::{as_text, is_flat};
 use super::names::{NAME_BYTES_MAX, folder_name};
 use crate::error::Error;
-use crate::job::nearest::list;
+use crate::job::nearest::suggest;
 use crate::plan::describe_type;
 use crate::sink::SinkError;
 
@@ -39,8 +39,8 @@ impl Layout {
         let mut columns: Vec<(String, usize)> = Vec::new();
         for name in by {
             let Ok(index) = schema.index_of(name) else {
-                let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-                let hint = Some(format!("The rows have {}.", list(&names)));
+                let names = schema.fields().iter().map(|field| field.name().as_str());
+                let hint = suggest(name, "columns", names);
                 return Err(mistake(format!("`partition-by` names `{name}`, and there is no such column"), hint).into());
             };
             if columns.iter().any(|(_, other)| *other == index) {
