@@ -108,6 +108,10 @@ pub(crate) fn decode(kind: Kind, bytes: &[u8]) -> Result<&[u8], Damage> {
     let words: Vec<&str> = line.split(' ').collect();
     let [MAGIC, found, version, rest @ ..] = words.as_slice() else { return Err(Damage::Foreign) };
     let version: u32 = version.parse().map_err(|_| Damage::Foreign)?;
+    // The first version is 1: nobody has written another one that is older.
+    if version == 0 {
+        return Err(Damage::Foreign);
+    }
     if version > VERSION {
         return Err(Damage::Newer { found: version, known: VERSION });
     }
@@ -141,6 +145,8 @@ mod tests {
         assert_eq!(decode(Kind::Commit, &file), Err(Damage::OtherKind { expected: "commit", found: "offsets".into() }));
         let newer = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 7");
         assert_eq!(decode(Kind::Offsets, newer.as_bytes()), Err(Damage::Newer { found: 7, known: VERSION }));
+        let older = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 0");
+        assert_eq!(decode(Kind::Offsets, older.as_bytes()), Err(Damage::Foreign));
         for foreign in [&b""[..], b"{}", b"PAR1\n", b"tidemill-checkpoint\n", b"tidemill-checkpoint offsets x 1 2\n"] {
             assert_eq!(decode(Kind::Offsets, foreign), Err(Damage::Foreign));
         }
