@@ -10,7 +10,7 @@
 //! A batch is published when a line says so, and its files were whole by then. While files are merged a batch may stand in two of
 //! them, with the same words.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
@@ -175,27 +175,32 @@ pub(crate) fn read_all(directory: &Path) -> io::Result<Vec<Manifest>> {
     for _ in 0..READ_ATTEMPTS_MAX {
         let files = list(directory)?;
         let mut batches = BTreeMap::new();
-        let mut is_merging = false;
-        for file in &files {
-            match read(directory, file) {
-                Ok(manifests) => batches.extend(manifests.into_iter().map(|manifest| (manifest.batch_id, manifest))),
-                Err(error) if error.kind() == ErrorKind::NotFound => is_merging = true,
+        let (mut there, mut gone) = (Vec::new(), Vec::new());
+        for file in files {
+            match read(directory, &file) {
+                Ok(manifests) => {
+                    batches.extend(manifests.into_iter().map(|manifest| (manifest.batch_id, manifest)));
+                    there.push(file);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => gone.push(file),
                 Err(error) => return Err(error),
             }
         }
-        if !is_merging && is_whole(&files, &list(directory)?) {
+        if is_whole(&there, &gone, &list(directory)?) {
             return Ok(batches.into_values().collect());
         }
     }
     Err(io::Error::new(ErrorKind::ResourceBusy, "its manifests were merged each time they were read"))
 }
 
-/// Whether files that were listed have all batches up to the last of them, as a look after that says.
-fn is_whole(listed: &[ManifestFile], after: &[ManifestFile]) -> bool {
-    let names = |files: &[ManifestFile]| files.iter().map(ManifestFile::name).collect::<BTreeSet<_>>();
-    let last = listed.iter().map(|file| file.last).max();
-    let of_before: Vec<ManifestFile> = after.iter().filter(|file| Some(file.first) <= last).cloned().collect();
-    names(listed) == names(&of_before)
+/// Whether the files that were read have all batches up to the last of them, though some were gone by then, as a look after that
+/// says: those that are gone were merged into one that was read, and there is no other one.
+fn is_whole(read: &[ManifestFile], gone: &[ManifestFile], after: &[ManifestFile]) -> bool {
+    let is_read = |file: &ManifestFile| read.iter().any(|other| other.first <= file.first && file.last <= other.last);
+    let last = read.iter().map(|file| file.last).max();
+    // What came later is for the next look.
+    let is_later = |file: &ManifestFile| last.is_some_and(|last| file.first > last);
+    gone.iter().all(is_read) && after.iter().all(|file| is_read(file) || is_later(file))
 }
 
 /// Decides which files are to be merged, by their sizes in the order of their batches: the newest that are together as large as each
@@ -305,11 +310,14 @@ mod tests {
     fn a_reader_sees_whether_files_were_merged_meanwhile() {
         let file = |first, last| ManifestFile { first, last, bytes: 1 };
         let singles: Vec<_> = (0..3).map(|batch| file(batch, batch)).collect();
-        assert!(is_whole(&[], &[]));
-        assert!(is_whole(&singles, &singles));
-        assert!(is_whole(&singles[..2], &singles), "one more batch");
-        assert!(!is_whole(&singles, &[file(0, 2)]));
-        assert!(!is_whole(&singles[2..], &[file(0, 1), file(2, 2)]), "others were gone before they were listed");
+        let merged = [file(0, 2)];
+        assert!(is_whole(&[], &[], &[]));
+        assert!(is_whole(&singles, &[], &singles));
+        assert!(is_whole(&singles[..2], &[], &singles), "one more batch");
+        assert!(is_whole(&singles, &[], &singles[2..]) && is_whole(&merged, &singles[..1], &merged), "merged ones go");
+        assert!(!is_whole(&singles[1..], &singles[..1], &merged), "one was gone before it was read");
+        assert!(!is_whole(&singles[2..], &[], &merged), "others were gone before they were listed");
+        assert!(!is_whole(&[], &[], &merged), "all were");
     }
 
     proptest! {
