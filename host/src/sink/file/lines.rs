@@ -12,6 +12,9 @@ use crate::sink::json_lines::write_lines;
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;
 
+/// What readers pass over at the start of a file, though it may be the first letter of the first value.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// Appends rows to bytes.
 type Encode = Box<dyn FnMut(&RecordBatch, &mut Vec<u8>) -> Result<(), ArrowError> + Send>;
 
@@ -32,7 +35,12 @@ impl LineFile {
 
 impl RowFile for LineFile {
     fn write(&mut self, rows: &RecordBatch) -> Result<(), RowError> {
+        let is_first = self.n_bytes() == 0;
         (self.encode)(rows, &mut self.buffer)?;
+        if is_first && self.buffer.starts_with(BYTE_ORDER_MARK) {
+            // Readers pass one over.
+            self.buffer.splice(..0, BYTE_ORDER_MARK.iter().copied());
+        }
         if self.buffer.len() >= WRITE_BYTES {
             self.flush()?;
         }
