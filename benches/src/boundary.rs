@@ -181,6 +181,7 @@ impl Step {
         let task = TaskContext {
             batch_id: BatchId(0),
             batch_time_us: 0,
+            is_repeated: false,
             partition: PartitionId(0),
             stage_partition: PartitionId(0),
             attempt: 0,

@@ -100,6 +100,7 @@ fn run(interval_s: u64, n_rows: i64) -> anyhow::Result<Measured> {
         let task = TaskContext {
             batch_id: BatchId(second as u64),
             batch_time_us: second * 1_000_000,
+            is_repeated: false,
             partition: PartitionId(0),
             stage_partition: PartitionId(0),
             attempt: 0,

@@ -12,10 +12,11 @@ use std::time::Duration;
 use tidemill_tests::{Running, binary, folder, run, wait_for};
 
 /// The instants that a process can be told to die at. A job passes each of them.
-const POINTS: [&str; 8] = [
+const POINTS: [&str; 9] = [
     "offsets-written",
     "rows-prepared",
     "file-published",
+    "manifest-written",
     "rows-published",
     "state-written",
     "commit-written",
@@ -94,20 +95,48 @@ fn job(partitions: u32, steps: &str, sinks: &[&str]) -> String {
     text
 }
 
-/// Every visible file of the sinks, by name.
+/// Every visible file of the sinks, by name; what is no text, a letter a byte. Manifests are left without times, which differ.
 fn shown(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
-    let Ok(sinks) = std::fs::read_dir(folder.join("out")) else { return files };
-    for sink in sinks.flatten() {
-        for file in std::fs::read_dir(sink.path()).expect("a sink's folder").flatten() {
-            let name = file.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') {
-                let name = format!("{}/{name}", sink.file_name().to_string_lossy());
-                files.insert(name, std::fs::read_to_string(file.path()).expect("text"));
+    let out = folder.join("out");
+    let mut folders = vec![out.clone()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = std::fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')) {
+            if entry.path().is_dir() {
+                folders.push(entry.path());
+                continue;
             }
+            let name = entry.path().strip_prefix(&out).expect("within").to_string_lossy().into_owned();
+            let bytes = std::fs::read(entry.path()).expect("a file");
+            let text = if name.contains("_manifest/") {
+                let line: serde_json::Value = serde_json::from_slice(&bytes).expect("one batch a file: there are few");
+                format!("{} {}", line["batch_id"], line["files"])
+            } else {
+                String::from_utf8(bytes)
+                    .unwrap_or_else(|error| error.as_bytes().iter().map(|&byte| char::from(byte)).collect())
+            };
+            files.insert(name, text);
         }
     }
+    check_manifests(&files);
     files
+}
+
+/// What a reader of manifests sees is there, and whole.
+fn check_manifests(files: &BTreeMap<String, String>) {
+    for (name, manifest) in files.iter().filter(|(name, _)| name.contains("_manifest/")) {
+        let (sink, _) = name.split_once('/').expect("the folder of a sink");
+        let (_, named) = manifest.split_once(' ').expect("a batch and its files");
+        let named: Vec<serde_json::Value> = serde_json::from_str(named).expect("a list");
+        for file in named {
+            let path = format!("{sink}/{}", file["path"].as_str().expect("a text"));
+            let content = files.get(&path).unwrap_or_else(|| panic!("`{path}` of `{name}` is not there"));
+            // What is text is as long in bytes; the others have a letter a byte.
+            let bytes = if path.ends_with(".parquet") { content.chars().count() } else { content.len() };
+            assert_eq!(file["bytes"], bytes, "{path}");
+        }
+    }
 }
 
 /// Starts the job; it dies at a point, or after a while, or comes to its end: then gives `true`.
@@ -243,6 +272,83 @@ update-state = {{ by = ['user'], plugin = '{}', config = {{ k = 3 }} }}
     check("plugins", 3, &steps, &["sessions"]);
 }
 
+#[test]
+fn files_by_value_and_size_are_shown_once() {
+    let steps = "
+[[step]]
+name = 'large'
+from = 'left'
+with = { kind = 'n % 4', half = 'n % 2' }
+
+[[sink]]
+from = 'large'
+type = 'file'
+path = 'out/parquet'
+format = 'parquet'
+partition-by = ['kind', 'half']
+max-file-size = '1KiB'
+
+[[sink]]
+from = 'large'
+type = 'file'
+path = 'out/csv'
+format = 'csv'
+partition-by = 'half'
+max-file-size = '2KiB'
+";
+    check("by value", 2, steps, &[]);
+}
+
+#[test]
+fn a_console_says_which_batch_it_repeats() {
+    let place = folder();
+    write_source(place.path(), "left", 1);
+    let steps = "\n[[step]]\nname = 'few'\nfrom = 'left'\nlimit = 1\n\n[[sink]]\nfrom = 'few'\ntype = 'console'\n";
+    std::fs::write(place.path().join("job.toml"), job(1, steps, &[])).expect("a new file");
+    let mut command = Command::new(binary());
+    command.args(["run", "job.toml"]).current_dir(place.path()).env("TIDEMILL_DIE_AT", "rows-published:3");
+    let died = Running::spawn(command).wait();
+    assert!(died.status.code().is_none() && died.stdout.contains("batch 2 · "), "{}", died.stdout);
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let repeated: Vec<&str> = ended.stdout.lines().filter(|line| line.contains("again after a restart")).collect();
+    let [repeated] = repeated.as_slice() else { panic!("one batch: {repeated:?}") };
+    assert!(repeated.starts_with("batch 2 · ") && repeated.ends_with(" · 1 row · again after a restart"), "{repeated}");
+    assert!(ended.stdout.contains("batch 23 · "), "{}", ended.stdout);
+}
+
+#[test]
+fn what_a_sink_publishes_another_job_reads() {
+    let place = folder();
+    write_source(place.path(), "left", 1);
+    let steps = "
+[[step]]
+name = 'all'
+from = 'left'
+with = { kind = 'n % 4' }
+
+[[sink]]
+from = 'all'
+type = 'file'
+path = 'out/all'
+format = 'parquet'
+partition-by = 'kind'
+";
+    std::fs::write(place.path().join("job.toml"), job(2, steps, &[])).expect("a new file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    // Not published: a copy of a file, under a name that a batch would have.
+    let published = place.path().join("out/all/kind=0/batch-0000000003-part-0000.parquet");
+    std::fs::copy(&published, published.with_file_name("batch-0000000099-part-0000.parquet")).expect("it is there");
+    let reader = "[job]\nname = 'reader'\ntrigger = 'available-now'\n\n[[source]]\nname = 'all'\ntype = 'file'\n\
+                  path = 'out/all'\nformat = 'parquet'\n\n[[sink]]\nfrom = 'all'\ntype = 'file'\npath = 'read'\n";
+    std::fs::write(place.path().join("reader.toml"), reader).expect("a new file");
+    let ended = run(place.path(), &["run", "reader.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let n_rows = tidemill_tests::written_lines(&place.path().join("read")).len() as u64;
+    assert_eq!(n_rows, FILES * ROWS);
+}
+
 /// A job that has run, with its folder.
 fn ran() -> tempfile::TempDir {
     let place = folder();
@@ -295,7 +401,7 @@ fn a_job_that_has_run_goes_on_with_what_is_new() {
     assert_eq!(more.code(), 0, "{}", more.stderr);
     let now = shown(place.path());
     let new: Vec<(&String, &String)> = now.iter().filter(|(name, _)| !before.contains_key(*name)).collect();
-    let [(name, row)] = new.as_slice() else { panic!("one new file: {new:?}") };
+    let [_, (name, row)] = new.as_slice() else { panic!("a manifest and a file: {new:?}") };
     assert!(name.starts_with("totals/batch-0000000024-"), "{name}");
     let of_before =
         before.iter().rev().flat_map(|(_, text)| text.lines()).find(|line| line.contains("\"u1\"")).expect("u1");

@@ -23,6 +23,8 @@ pub(crate) struct Resumed {
     pub(crate) pending: Vec<Offsets>,
     /// The number of the first batch that is new.
     pub(crate) next: u64,
+    /// The last batch that sinks may have published.
+    pub(crate) published_max: u64,
     /// What the commits that are kept say the state was, the oldest first.
     pub(crate) kept: Vec<(u64, Vec<Run>)>,
 }
@@ -52,6 +54,8 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
         })?;
     }
     let mut found = Found { offsets: checkpoint.batches("offsets")?, commits: checkpoint.batches("commits")? };
+    // A batch is published when the one before it is committed, whether that can still be read or not.
+    let published_max = found.commits.iter().max().map_or(0, |last| last + 1);
     let mut kept = Vec::new();
     let committed = loop {
         let Some(&last) = found.commits.iter().max() else { break None };
@@ -91,7 +95,7 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
         checkpoint.delete(&log::offsets_name(batch))?;
     }
     checkpoint.put_json(Kind::Job, "job", shape)?;
-    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, kept })
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept })
 }
 
 fn is_damage(error: &CheckpointError) -> bool {

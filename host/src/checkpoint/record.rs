@@ -113,6 +113,7 @@ pub(crate) fn decode<'b>(kind: Kind, name: &str, bytes: &'b [u8]) -> Result<&'b 
     let words: Vec<&str> = line.split(' ').collect();
     let [MAGIC, found, version, rest @ ..] = words.as_slice() else { return Err(Damage::Foreign) };
     let version: u32 = version.parse().map_err(|_| Damage::Foreign)?;
+    // The first version is 1: nobody has written another one that is older.
     if version == 0 {
         return Err(Damage::Foreign);
     }
@@ -157,6 +158,8 @@ mod tests {
             decode(Kind::Offsets, "offsets/1", newer.as_bytes()),
             Err(Damage::Newer { found: 7, known: VERSION })
         );
+        let older = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 0");
+        assert_eq!(decode(Kind::Offsets, "offsets/1", older.as_bytes()), Err(Damage::Foreign));
         for foreign in [&b""[..], b"{}", b"PAR1\n", b"tidemill-checkpoint\n", b"tidemill-checkpoint offsets x 1 2\n"] {
             assert_eq!(decode(Kind::Offsets, "offsets/1", foreign), Err(Damage::Foreign));
         }

@@ -21,6 +21,8 @@ pub struct Batch {
     pub inputs: Vec<SourceInput>,
     /// Whether it is the last one of a job whose sources have ended: what steps keep open is completed in it.
     pub closes: bool,
+    /// Whether sinks may have published it before the job was started again.
+    pub is_repeated: bool,
 }
 
 /// What a batch holds of one source.

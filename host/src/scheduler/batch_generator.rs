@@ -343,7 +343,7 @@ impl BatchGenerator {
         closes: bool,
         submit: &mut dyn FnMut(Batch),
     ) -> Result<(), Error> {
-        let batch = Batch { batch_id: self.next_id, batch_time_us, inputs, closes };
+        let batch = Batch { batch_id: self.next_id, batch_time_us, inputs, closes, is_repeated: false };
         if let Some(checkpoint) = &self.checkpoint {
             let offsets = offsets(&self.names, &batch);
             persist(checkpoint, &self.stopped, |checkpoint| checkpoint.begin(&offsets))?;

@@ -132,7 +132,13 @@ pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
 }
 
 /// A batch that was begun, to be run again. `readers` are those of the job's sources, in their order; `None`: it is pushed to.
-pub(crate) fn begun(names: &[String], readers: &[Option<Arc<dyn RangeReader>>], offsets: &Offsets) -> Batch {
+/// Sinks may have published the batches up to `published_max`.
+pub(crate) fn begun(
+    names: &[String],
+    readers: &[Option<Arc<dyn RangeReader>>],
+    offsets: &Offsets,
+    published_max: u64,
+) -> Batch {
     let input = |(name, reader): (&String, &Option<Arc<dyn RangeReader>>)| {
         let of = offsets.sources.iter().find(|of| of.source == *name);
         match reader {
@@ -156,6 +162,7 @@ pub(crate) fn begun(names: &[String], readers: &[Option<Arc<dyn RangeReader>>], 
         batch_time_us: offsets.batch_time_us,
         inputs: names.iter().zip(readers).map(input).collect(),
         closes: offsets.closes,
+        is_repeated: offsets.batch_id <= published_max,
     }
 }
 

@@ -420,7 +420,8 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         })
         .collect();
     let pending = resumed.iter().flat_map(|resumed| &resumed.pending);
-    let begun: Vec<Batch> = pending.map(|offsets| begun(&names, &readers, offsets)).collect();
+    let published_max = resumed.as_ref().map_or(0, |resumed| resumed.published_max);
+    let begun: Vec<Batch> = pending.map(|offsets| begun(&names, &readers, offsets, published_max)).collect();
     let last_time_us = begun.last().map(|batch| batch.batch_time_us).or(committed.map(|commit| commit.batch_time_us));
     let generator = BatchGenerator {
         names: names.clone(),

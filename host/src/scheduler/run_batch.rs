@@ -191,6 +191,7 @@ impl BatchRunner {
                     let task = TaskContext {
                         batch_id: batch.batch_id,
                         batch_time_us: batch.batch_time_us,
+                        is_repeated: batch.is_repeated,
                         partition: PartitionId(base + partition),
                         stage_partition: PartitionId(partition),
                         attempt,
@@ -292,7 +293,8 @@ impl BatchRunner {
     }
 
     fn publish(&self, batch: &Batch, prepared: Vec<Vec<Prepared>>) -> Result<(), Error> {
-        let published = SinkBatch { batch_id: batch.batch_id, batch_time_us: batch.batch_time_us };
+        let Batch { batch_id, batch_time_us, is_repeated, .. } = *batch;
+        let published = SinkBatch { batch_id, batch_time_us, is_repeated };
         for ((name, sink), mut parts) in self.sinks.iter().zip(prepared) {
             parts.sort_by_key(|part| part.partition);
             sink.publish(&published, parts).map_err(|source| PartFailed {

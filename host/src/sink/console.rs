@@ -23,6 +23,9 @@ use crate::job::table::Table;
 /// As a table, a batch has a line with its number, its time and its rows, then its first rows in aligned columns.
 /// Whatever a terminal would take for a command is shown as an escape, so that rows cannot control it. As JSON, each
 /// row is an object on a line of its own, without anything else, for programs to read.
+///
+/// A batch that may have been printed before the job was started again says so: in its line, or as JSON with a last member
+/// `"_repeated": true` of each row.
 #[derive(Clone)]
 pub struct ConsoleSink {
     /// How rows are printed.
@@ -194,8 +197,9 @@ impl Console {
                 right: field.data_type().is_numeric(),
             })
             .collect();
+        let again = if batch.is_repeated { " · again after a restart" } else { "" };
         let mut text =
-            format!("batch {} · {} · {}\n", batch.batch_id, describe_time(batch.batch_time_us), n_of(n_rows));
+            format!("batch {} · {} · {}{again}\n", batch.batch_id, describe_time(batch.batch_time_us), n_of(n_rows));
         draw(&columns, &rows, &mut text);
         let n_more = n_rows - (rows.len() as u64).min(n_rows);
         if n_more > 0 {
@@ -248,7 +252,10 @@ impl Sink for Console {
                 Shown::Cells(rows) => cells.push(rows),
                 Shown::Json(lines) => {
                     for line in lines.split_inclusive(|byte| *byte == b'\n').take(left) {
-                        json.extend_from_slice(line);
+                        match line.strip_suffix(b"}\n").filter(|_| batch.is_repeated) {
+                            Some(row) => mark_repeated(row, &mut json),
+                            None => json.extend_from_slice(line),
+                        }
                         left -= 1;
                     }
                 }
@@ -314,6 +321,15 @@ fn add_cells(rows: &RecordBatch, width_max: usize, cells: &mut Vec<Vec<Cell>>) -
         cells.push(row);
     }
     Ok(())
+}
+
+/// Appends a row, which lacks its end, with a last member that says that it may have been printed before.
+fn mark_repeated(row: &[u8], json: &mut Vec<u8>) {
+    json.extend_from_slice(row);
+    if row != b"{" {
+        json.push(b',');
+    }
+    json.extend_from_slice(b"\"_repeated\":true}\n");
 }
 
 /// As in `1,234 rows`.

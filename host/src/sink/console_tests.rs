@@ -9,7 +9,7 @@ use super::*;
 use crate::error::Fault;
 use crate::job::table::read_options;
 
-const BATCH: SinkBatch = SinkBatch { batch_id: BatchId(12), batch_time_us: 1_795_332_600_250_000 };
+const BATCH: SinkBatch = SinkBatch { batch_id: BatchId(12), batch_time_us: 1_795_332_600_250_000, is_repeated: false };
 
 fn counts(words: &[&str], first_count: i64) -> RecordBatch {
     let word: ArrayRef = Arc::new(StringArray::from_iter_values(words));
@@ -66,6 +66,21 @@ fn law_publishing_twice_prints_once_and_empty_batches_print_nothing() {
     sink.publish(&BATCH, vec![prepare(&*sink, 0, &[counts(&["once"], 1)])]).expect("a vector");
     sink.publish(&BATCH, vec![prepare(&*sink, 0, &[counts(&["once"], 1)])]).expect("a vector");
     assert_eq!(text(&output).matches("once").count(), 1);
+}
+
+#[test]
+fn a_batch_that_may_have_been_printed_before_a_restart_says_so() {
+    let again = SinkBatch { is_repeated: true, ..BATCH };
+    let (sink, output) = open(ConsoleSink::table());
+    sink.publish(&again, vec![prepare(&*sink, 0, &[counts(&["a"], 1)])]).expect("a vector");
+    let head = text(&output).lines().next().map(str::to_owned);
+    assert_eq!(head.as_deref(), Some("batch 12 · 2026-11-22 07:30:00.250 UTC · 1 row · again after a restart"));
+    let (sink, output) = open(ConsoleSink::json());
+    sink.publish(&again, vec![prepare(&*sink, 0, &[counts(&["a"], 1)])]).expect("a vector");
+    assert_eq!(text(&output), "{\"word\":\"a\",\"count\":1,\"_repeated\":true}\n");
+    let mut row_without_columns = Vec::new();
+    mark_repeated(b"{", &mut row_without_columns);
+    assert_eq!(row_without_columns, b"{\"_repeated\":true}\n");
 }
 
 #[test]

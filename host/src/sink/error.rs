@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 
 use crate::error::{Explain, Fault, Retry};
+use crate::ids::BatchId;
 
 /// What goes wrong with the built-in sinks.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +80,24 @@ pub enum SinkError {
         /// One of the files.
         example: String,
     },
+    /// The directory has a batch that the checkpoint knows nothing of.
+    #[error("`{path}` has batch {batch_id}, and the checkpoint is older than that")]
+    AheadOfCheckpoint {
+        /// The directory.
+        path: PathBuf,
+        /// The batch.
+        batch_id: BatchId,
+    },
+    /// A value is too long for the name of a folder.
+    #[error(
+        "a value of column `{column}` makes the name of a folder {name_bytes} bytes long, and file systems take 255"
+    )]
+    LongValue {
+        /// The column.
+        column: String,
+        /// How long the name would be.
+        name_bytes: usize,
+    },
     /// Another sink, of this job or another, writes to the directory.
     #[error("`{path}` is being written to by another job or sink")]
     InUse {
@@ -107,7 +126,11 @@ impl SinkError {
 impl Explain for SinkError {
     fn fault(&self) -> Fault {
         match self {
-            Self::Option { .. } | Self::Schema { .. } | Self::Occupied { .. } => Fault::User,
+            Self::Option { .. }
+            | Self::Schema { .. }
+            | Self::Occupied { .. }
+            | Self::AheadOfCheckpoint { .. }
+            | Self::LongValue { .. } => Fault::User,
             Self::Foreign { .. } | Self::Format { .. } => Fault::Host,
             _ => Fault::External,
         }
@@ -135,6 +158,14 @@ impl Explain for SinkError {
                  another directory, or set `overwrite = true` to delete them when the job starts."
                     .into(),
             ),
+            Self::AheadOfCheckpoint { .. } => Some(
+                "The checkpoint is that of another run, or was put back from a copy. Start anew with another `checkpoint` \
+                 and another `path`, or put back both."
+                    .into(),
+            ),
+            Self::LongValue { .. } => {
+                Some("Name columns of short values in `partition-by`, or cut the value in a step before.".into())
+            }
             Self::InUse { .. } => Some("Each sink needs a directory of its own.".into()),
             Self::Write { .. } | Self::Foreign { .. } | Self::Format { .. } => None,
         }

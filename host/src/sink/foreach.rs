@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn batch(number: u64) -> SinkBatch {
-        SinkBatch { batch_id: BatchId(number), batch_time_us: 0 }
+        SinkBatch { batch_id: BatchId(number), batch_time_us: 0, is_repeated: false }
     }
 
     fn prepare(sink: &dyn Sink, number: u64, partition: u32, values: &[i64]) -> Prepared {

@@ -195,4 +195,4 @@ impl Encoder for MapEncoder<'_> {
 
 #[cfg(test)]
 #[path = "json_lines_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -21,7 +21,7 @@ use crate::job::table::Table;
 
 pub use console::{ConsoleFormat, ConsoleOutput, ConsoleSink};
 pub use error::SinkError;
-pub use file::{FileSink, FileSinkFormat};
+pub use file::{CsvSinkOptions, FileSink, FileSinkFormat, ParquetCompression};
 pub use foreach::{Collect, CollectedBatch, ForeachBatch};
 
 mod console;
@@ -73,7 +73,7 @@ pub trait SinkDefinition: Send + Sync + fmt::Debug {
     fn open(&self, schema: &SchemaRef) -> Result<Arc<dyn Sink>, Error>;
 
     /// Opens the sink of a job that goes on from a checkpoint: batches up to `committed` are in it, and stay; `None`: no batch is
-    /// done. Batches behind it may be in it, and are published again.
+    /// done. Batches behind it may be in it, and are published again: then [`SinkBatch::is_repeated`] is set.
     ///
     /// # Errors
     ///
@@ -91,6 +91,8 @@ pub struct SinkBatch {
     pub batch_id: BatchId,
     /// Its time in microseconds since 1970-01-01 UTC.
     pub batch_time_us: i64,
+    /// Whether it may have been published before the job was started again.
+    pub is_repeated: bool,
 }
 
 /// An open sink. Shared by the tasks that write to it.

@@ -53,6 +53,7 @@ pub(crate) fn task(partition: u32) -> TaskContext {
     TaskContext {
         batch_id: BatchId(7),
         batch_time_us: 7_000_000,
+        is_repeated: false,
         partition: PartitionId(partition),
         stage_partition: PartitionId(partition),
         attempt: 0,

@@ -48,6 +48,8 @@ pub struct TaskContext {
     pub batch_id: BatchId,
     /// The batch's time in microseconds since 1970-01-01 UTC.
     pub batch_time_us: i64,
+    /// Whether sinks may have published the batch before the job was started again.
+    pub is_repeated: bool,
     /// The partition, by a number that no other task of the steps it runs has: stages that share a step or sink are
     /// numbered through.
     pub partition: PartitionId,

@@ -211,7 +211,8 @@ impl<'a> RunningPipeline<'a> {
 
     fn open_writer(&self, index: usize) -> Result<Box<dyn PartitionWriter>, Error> {
         let sink = self.sink_of(index);
-        let batch = SinkBatch { batch_id: self.task.batch_id, batch_time_us: self.task.batch_time_us };
+        let TaskContext { batch_id, batch_time_us, is_repeated, .. } = *self.task;
+        let batch = SinkBatch { batch_id, batch_time_us, is_repeated };
         let writer = self.outputs.sinks[sink].1.writer(&batch, self.task.partition);
         writer.map_err(|source| self.sink_failed(sink, source))
     }

@@ -1,5 +1,6 @@
 //! What files there are, and which of them count.
 
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, ErrorKind, Read};
@@ -8,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::manifest::{self, Manifest};
 use crate::source::SourceError;
 
 /// Names that say that a file is compressed.
@@ -83,6 +85,11 @@ impl Place {
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(source) => return Err(SourceError::List { path: path.clone(), source }),
             },
+            Self::Directory(path) if path.join(manifest::FOLDER).is_dir() => {
+                // In the order of batches and of their rows, whatever the times of the files.
+                listing.add_published(path)?;
+                return Ok(listing);
+            }
             Self::Directory(path) => {
                 let failed = |source| SourceError::List { path: path.clone(), source };
                 for entry in fs::read_dir(path).map_err(failed)? {
@@ -95,8 +102,10 @@ impl Place {
                 let whole = Path::new(&escaped).join(pattern);
                 let paths = glob::glob(&whole.to_string_lossy())
                     .map_err(|error| failed(base.join(pattern), io::Error::other(error)))?;
+                let mut sinks = Sinks::default();
                 for path in paths {
                     match path {
+                        Ok(path) if sinks.hide(&path)? => {}
                         Ok(path) => listing.look_at(path),
                         Err(error) if error.error().kind() == ErrorKind::NotFound => {}
                         Err(error) if error.path() == base => return Err(failed(base.clone(), error.into())),
@@ -123,6 +132,20 @@ impl Listing {
             Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() => {}
             Err(error) => self.refuse(path, &error),
         }
+    }
+
+    /// Adds the files that the manifests of a directory name.
+    fn add_published(&mut self, directory: &Path) -> Result<(), SourceError> {
+        for batch in read_manifests(directory)? {
+            for file in batch.files {
+                let path = directory.join(&file.path);
+                match fs::metadata(&path) {
+                    Ok(metadata) => self.add(path, &metadata),
+                    Err(error) => self.refuse(path, &error),
+                }
+            }
+        }
+        Ok(())
     }
 
     fn refuse(&mut self, path: PathBuf, error: &io::Error) {
@@ -154,6 +177,41 @@ impl Listing {
                 self.unusable.push((path, reason));
             }
         }
+    }
+}
+
+fn read_manifests(directory: &Path) -> Result<Vec<Manifest>, SourceError> {
+    manifest::read_all(directory).map_err(|source| SourceError::List { path: directory.into(), source })
+}
+
+/// What the manifests name of directories that file sinks write to: the other files in them do not count.
+#[derive(Debug, Default)]
+struct Sinks {
+    /// By directory; `None`: it has no manifests.
+    published: HashMap<PathBuf, Option<HashSet<PathBuf>>>,
+}
+
+impl Sinks {
+    /// Whether a file is in the directory of a sink, or in a folder of values there, and none that is published.
+    fn hide(&mut self, path: &Path) -> Result<bool, SourceError> {
+        for directory in path.ancestors().skip(1) {
+            if !self.published.contains_key(directory) {
+                let published = if directory.join(manifest::FOLDER).is_dir() {
+                    let files = read_manifests(directory)?.into_iter().flat_map(|batch| batch.files);
+                    Some(files.map(|file| directory.join(&file.path)).collect())
+                } else {
+                    None
+                };
+                self.published.insert(directory.to_owned(), published);
+            }
+            if let Some(Some(published)) = self.published.get(directory) {
+                return Ok(!published.contains(path));
+            }
+            if !directory.file_name().is_some_and(|name| name.to_string_lossy().contains('=')) {
+                break;
+            }
+        }
+        Ok(false)
     }
 }
 

@@ -42,7 +42,9 @@ mod tests;
 /// subdirectories are not looked into. Every batch looks for new files. They must be whole when they appear: write them
 /// elsewhere in the same file system, or under a name that is passed over, and move them in. Each file is read once,
 /// known by its path and identity: a file that grows after it became part of a batch is not read again, a new file
-/// under an old name is. Files are read in the order of their modification times, then names; those that appear later
+/// under an old name is. In a directory that a file sink writes to, only the files that its manifests name count, those in
+/// folders of values included: never half a batch, nor one that is taken back. Such files are read in the order of
+/// their batches; others are read in the order of their modification times, then names; those that appear later
 /// come after all those seen before. Compressed files are refused, and so is what is not a regular file.
 ///
 /// # How they are read

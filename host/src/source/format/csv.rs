@@ -29,6 +29,9 @@ const RECORDS_MAX: usize = 8_192;
 /// Bytes of records that are decoded together, but for one record that is longer.
 const BYTES_MAX: usize = 1 << 20;
 
+/// What a decoder passes over at the start of what it gets.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+
 /// How CSV is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CsvOptions {
@@ -122,6 +125,10 @@ impl CsvOptions {
             .with_batch_size(n_records)
             .with_projection(columns.to_vec())
             .build_decoder();
+        // It passes over a byte order mark, and the one of the file is gone by now: this one is a value's.
+        if records.starts_with(BYTE_ORDER_MARK) {
+            decoder.decode(BYTE_ORDER_MARK)?;
+        }
         let mut rest = records;
         while !rest.is_empty() {
             match decoder.decode(rest)? {
