@@ -12,15 +12,15 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`storage`] | files that are there whole or not at all |
-//! | [`record`] | what each file begins with: kind, version, checksum |
-//! | [`log`] | what is in them |
-//! | [`run`] | state: runs of changes, how they are merged, and when |
-//! | [`recovery`] | where a job goes on; pure |
-//! | [`shape`] | what a changed job may change |
-//! | [`open`] | reads all of it when a job starts |
-//! | [`committer`] | writes it while the job runs |
-//! | [`inspect`] | looks into it for people |
+//! | `storage` | files that are there whole or not at all |
+//! | `record` | what each file begins with: kind, version, checksum |
+//! | `log` | what is in them |
+//! | `run` | state: runs of changes, how they are merged, and when |
+//! | `recovery` | where a job goes on; pure |
+//! | `shape` | what a changed job may change |
+//! | `open` | reads all of it when a job starts |
+//! | `committer` | writes it while the job runs |
+//! | `inspect` | looks into it for people |
 
 mod committer;
 mod error;
