@@ -349,6 +349,35 @@ partition-by = 'kind'
     assert_eq!(n_rows, FILES * ROWS);
 }
 
+#[test]
+fn state_that_has_outgrown_its_memory_is_not_read_back_into_it() {
+    let place = folder();
+    std::fs::create_dir_all(place.path().join("left")).expect("a new folder");
+    let keys: String =
+        (0..60_000).map(|n| format!("{{\"user\":\"user number {n}\",\"n\":{n},\"at\":{n}}}\n")).collect();
+    std::fs::write(place.path().join("left/0000.jsonl"), keys).expect("a new file");
+    let steps = "
+[state]
+memory = '1MiB'
+
+[[step]]
+name = 'firsts'
+from = 'left'
+dedup = { by = ['user'] }
+";
+    std::fs::write(place.path().join("job.toml"), job(2, steps, &["firsts"])).expect("a new file");
+    for n_batches in ["1 batch", "0 batches"] {
+        let ended = run(place.path(), &["run", "job.toml"]);
+        assert!(ended.code() == 0 && ended.stderr.contains(n_batches), "{}", ended.stderr);
+        // The second time nothing is read but the checkpoint.
+        assert!(ended.stderr.contains("state moved to disk"), "{n_batches}: {}", ended.stderr);
+    }
+    let again = std::fs::read_to_string(place.path().join("left/0000.jsonl")).expect("text");
+    std::fs::write(place.path().join("left/0001.jsonl"), again).expect("a new file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert!(ended.code() == 0 && ended.stderr.contains("60000 rows in, 0 rows out"), "{}", ended.stderr);
+}
+
 /// A job that has run, with its folder.
 fn ran() -> tempfile::TempDir {
     let place = folder();

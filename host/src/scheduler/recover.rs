@@ -13,7 +13,7 @@ use crate::ids::{BatchId, PartitionId};
 use crate::plan::Plan;
 use crate::scheduler::batch::{Batch, SourceInput};
 use crate::source::{OffsetRange, RangeReader};
-use crate::state::{Changes, StepState};
+use crate::state::{Changes, StateStore, StepState};
 
 /// Opens the checkpoint of a job; `None`: it has none.
 ///
@@ -51,13 +51,23 @@ fn shape(plan: &Plan) -> JobShape {
 /// Changes of state that have been read and wait to be applied, for each thread that does it: some thousand entries each.
 const CHANGES_WAITING_MAX: usize = 8;
 
-/// Gives the steps of a plan what they kept, on so many threads, and says how far sources had been read.
+/// After so many of them it is seen whether the state has outgrown its memory, and moves to disk.
+const CHANGES_BETWEEN_MOVES: u64 = 16;
+
+/// Gives the steps of a plan what they kept, on so many threads, and says how far sources had been read. Of state that may move to
+/// disk no more is in memory meanwhile than its budget and what waits here.
 ///
 /// # Errors
 ///
 /// What cannot be read, or be kept here.
-pub(crate) fn restore(plan: &Plan, resumed: &Resumed, n_threads: usize) -> Result<Progress, Error> {
+pub(crate) fn restore(
+    plan: &Plan,
+    resumed: &Resumed,
+    store: Option<&StateStore>,
+    n_threads: usize,
+) -> Result<Progress, Error> {
     let mut progress = Progress::default();
+    let mut n_read = 0_u64;
     std::thread::scope(|scope| {
         let mut queues = Vec::new();
         let mut threads = Vec::new();
@@ -74,6 +84,12 @@ pub(crate) fn restore(plan: &Plan, resumed: &Resumed, n_threads: usize) -> Resul
             if progress.apply(table, &changes) {
                 return Ok::<(), Error>(());
             }
+            n_read += 1;
+            if n_read.is_multiple_of(CHANGES_BETWEEN_MOVES)
+                && let Some(store) = store
+            {
+                store.maintain()?;
+            }
             // Its shape was checked: a step that is gone has kept nothing that is still there.
             if let Some(state) = plan.states.iter().find(|state| state.step() == table.step) {
                 // A partition has one thread, so that its changes stay in order. One that has failed takes no more: it says why below.
@@ -88,7 +104,8 @@ pub(crate) fn restore(plan: &Plan, resumed: &Resumed, n_threads: usize) -> Resul
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
-        read
+        read?;
+        store.map_or(Ok(()), |store| Ok::<(), Error>(store.maintain()?))
     })?;
     Ok(progress)
 }

@@ -362,7 +362,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let state = open_state(&plan).map_err(StartError::State)?;
     let mut watermarks = Watermarks::new(plan.event_times.clone(), plan.clocks.clone());
     if let Some(resumed) = &resumed {
-        let progress = restore(&plan, resumed, pool.n_threads()).map_err(StartError::Checkpoint)?;
+        let progress = restore(&plan, resumed, state.as_ref(), pool.n_threads()).map_err(StartError::Checkpoint)?;
         resumed.clocks().into_iter().for_each(|clocks| watermarks.resume(clocks));
         for (source, open) in plan.sources.iter().zip(&mut opened) {
             if let OpenSource::Replayable(replayable) = open {
