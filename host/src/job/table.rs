@@ -146,6 +146,18 @@ impl<'a> Table<'a> {
         let _ = self.node(key);
     }
 
+    /// What stands between the fields of a line: one ASCII character that ends no line.
+    pub(crate) fn delimiter(&mut self, key: &'static str) -> Option<u8> {
+        match self.text(key)?.as_bytes() {
+            [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => Some(*byte),
+            _ => {
+                let hint = format!("as in `{key} = \";\"`, or `\"\\t\"` for a tabulator");
+                self.problem(key, format!("`{key}` must be one ASCII character"), Some(hint));
+                None
+            }
+        }
+    }
+
     /// A text that must be there and must not be empty.
     pub fn required_text(&mut self, key: &'static str) -> Option<String> {
         match self.node(key) {

@@ -147,14 +147,9 @@ fn parse_format(table: &mut Table<'_>) -> Option<FileSinkFormat> {
 
 fn parse_csv(table: &mut Table<'_>) -> CsvSinkOptions {
     let mut options = CsvSinkOptions::default();
-    match table.text("delimiter").as_deref().map(str::as_bytes) {
-        Some([b'"']) => table.problem("delimiter", "`delimiter` cannot be `\"`, which stands around fields", None),
-        Some([byte]) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => options.delimiter = *byte,
-        Some(_) => {
-            let hint = Some("as in `delimiter = \";\"`, or `\"\\t\"` for a tabulator".into());
-            table.problem("delimiter", "`delimiter` must be one ASCII character", hint);
-        }
-        None => {}
+    match table.delimiter("delimiter") {
+        Some(b'"') => table.problem("delimiter", "`delimiter` cannot be `\"`, which stands around fields", None),
+        delimiter => options.delimiter = delimiter.unwrap_or(options.delimiter),
     }
     options.header = table.boolean("header").unwrap_or(options.header);
     options.null_value = table.text("null-value").unwrap_or(options.null_value);

@@ -68,14 +68,7 @@ impl CsvOptions {
     /// Reads the keys `delimiter`, `header`, `quote`, `null-value` and `quoted-newlines`.
     pub fn parse(table: &mut Table<'_>) -> Self {
         let mut options = Self::default();
-        match table.text("delimiter").as_deref().map(str::as_bytes) {
-            Some([byte]) if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | 0) => options.delimiter = *byte,
-            Some(_) => {
-                let hint = Some("as in `delimiter = \";\"`, or `\"\\t\"` for a tabulator".into());
-                table.problem("delimiter", "`delimiter` must be one ASCII character", hint);
-            }
-            None => {}
-        }
+        options.delimiter = table.delimiter("delimiter").unwrap_or(options.delimiter);
         options.header = table.boolean("header").unwrap_or(options.header);
         match table.text("quote").as_deref().map(str::as_bytes) {
             Some([]) => options.quote = None,
