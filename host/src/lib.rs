@@ -7,6 +7,7 @@ pub mod error;
 pub mod event_time;
 mod fail_point;
 pub mod ids;
+mod json_lines;
 mod manifest;
 pub mod metrics;
 mod type_name;

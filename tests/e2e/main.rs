@@ -10,5 +10,7 @@ mod join;
 mod library;
 mod nexmark;
 mod recovery;
+mod replay;
+mod rescale;
 mod socket;
 mod stop;

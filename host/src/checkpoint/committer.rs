@@ -1,6 +1,6 @@
 //! Writes that batches are done, and what they have changed, while the next ones run.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -84,6 +84,7 @@ impl Committer {
             runs,
             kept: resumed.kept.into(),
             retain,
+            partitions: resumed.partitions,
             stopped,
             merging: None,
             work: work.clone(),
@@ -133,6 +134,8 @@ struct Writer {
     /// What the commits that are kept name.
     kept: VecDeque<(u64, Vec<Run>)>,
     retain: u64,
+    /// Partitions of each step's state.
+    partitions: BTreeMap<String, u32>,
     stopped: StopFlag,
     /// The thread that merges runs, when one does.
     merging: Option<JoinHandle<()>>,
@@ -177,6 +180,7 @@ impl Writer {
                 parts: done.parts.len() as u32,
                 n_bytes: done.parts.iter().map(|part| part.len() as u64).sum(),
                 is_merged: false,
+                edition: 0,
             };
             for (number, part) in (0..).zip(&done.parts) {
                 self.persist(|checkpoint| checkpoint.put(Kind::State, &run.part_name(number), part))?;
@@ -192,6 +196,7 @@ impl Writer {
             rows_out: done.rows_out,
             clocks: done.clocks,
             runs: self.runs.clone(),
+            partitions: self.partitions.clone(),
         };
         self.persist(|checkpoint| checkpoint.put_json(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
         fail_point::pass("commit-written");
@@ -274,7 +279,7 @@ fn merge_runs(
     forgets: bool,
 ) -> Result<Run, CheckpointError> {
     let (Some(first), Some(last)) = (runs.first(), runs.last()) else { unreachable!("some runs are merged") };
-    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true };
+    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true, edition: 0 };
     let readers = runs.iter().map(|run| {
         let reader = RunReader::new(checkpoint.parts(run)).map_err(|error| error.in_run(checkpoint, run))?;
         Ok((reader, run.is_merged))

@@ -71,6 +71,16 @@ pub enum CheckpointError {
         /// The checkpoint.
         place: String,
     },
+    /// An old batch is not kept any more.
+    #[error("checkpoint `{place}` has not kept {what}")]
+    NotKept {
+        /// The checkpoint.
+        place: String,
+        /// What is not there.
+        what: String,
+        /// The batches that could be named: the first and the last; `None`: there are none.
+        kept: Option<(u64, u64)>,
+    },
     /// The job is not the one that the checkpoint is of.
     #[error("the job does not fit its checkpoint `{place}`: {what}")]
     OtherJob {
@@ -86,7 +96,11 @@ pub enum CheckpointError {
 impl Explain for CheckpointError {
     fn fault(&self) -> Fault {
         match self {
-            Self::OtherJob { .. } | Self::InUse { .. } | Self::NotThere { .. } | Self::Foreign { .. } => Fault::User,
+            Self::OtherJob { .. }
+            | Self::InUse { .. }
+            | Self::NotThere { .. }
+            | Self::NotKept { .. }
+            | Self::Foreign { .. } => Fault::User,
             _ => Fault::External,
         }
     }
@@ -118,6 +132,11 @@ impl Explain for CheckpointError {
                     .into()
             }
             Self::InUse { .. } => "Stop the other one first, or give this job a checkpoint of its own.".into(),
+            Self::NotKept { kept: Some((first, last)), .. } => {
+                let kept = if first == last { format!("Batch {first}") } else { format!("Batches {first} to {last}") };
+                format!("{kept} can be named; `checkpoint-batches` of `[job]` says how many are kept.")
+            }
+            Self::NotKept { kept: None, .. } => "No batch of it can be named.".into(),
             Self::OtherJob { hint, .. } => hint.clone(),
         })
     }

@@ -149,7 +149,7 @@ fn one_line(error: CheckpointError) -> String {
 }
 
 /// A checkpoint that is there, to be read.
-fn to_read(path: &Path) -> Result<Checkpoint, CheckpointError> {
+pub(super) fn to_read(path: &Path) -> Result<Checkpoint, CheckpointError> {
     let checkpoint = Checkpoint { storage: Arc::new(Directory::to_read(path)) };
     match checkpoint.storage.get("job").map_err(checkpoint.failed("job", "read"))? {
         Some(_) => Ok(checkpoint),
@@ -176,27 +176,14 @@ fn in_words(of: &SourceOffsets) -> String {
 impl Checkpoint {
     /// Counts the entries of the state, and their bytes: what is gone is not counted.
     fn count_state(&self, commit: &Commit, counts: &mut BTreeMap<String, (u64, u64)>) -> Result<(), CheckpointError> {
-        type Entries = BTreeMap<(u32, u32, i64, Vec<u8>), u64>;
-        let mut steps: BTreeMap<String, Entries> = BTreeMap::new();
-        self.read_state(&commit.runs, |table, changes| {
-            let entries = steps.entry(table.step.clone()).or_default();
+        self.read_merged(&commit.runs, |table, changes| {
+            let (n_entries, n_bytes) = counts.entry(table.step.clone()).or_default();
             for change in changes.iter() {
-                match change {
-                    Change::Entry { slot, key, value } => {
-                        let place = (table.partition, table.table, slot, key.to_vec());
-                        match value {
-                            Some(value) => drop(entries.insert(place, (key.len() + value.len()) as u64)),
-                            None => drop(entries.remove(&place)),
-                        }
-                    }
-                    Change::DropSlots(slots) => entries.retain(|(partition, index, slot, _), _| {
-                        (*partition, *index) != (table.partition, table.table) || !slots.contains(slot)
-                    }),
-                }
+                let Change::Entry { key, value, .. } = change else { continue };
+                *n_entries += 1;
+                *n_bytes += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
             }
             Ok::<(), CheckpointError>(())
-        })?;
-        counts.extend(steps.into_iter().map(|(step, entries)| (step, (entries.len() as u64, entries.values().sum()))));
-        Ok(())
+        })
     }
 }

@@ -8,6 +8,8 @@
 //!  commits/0000000012     that it is done: its rows are in the sinks, and these runs are the state
 //! ```
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::source::OffsetRange;
@@ -79,6 +81,16 @@ pub(crate) struct Commit {
     pub(crate) clocks: Clocks,
     /// The state: the oldest run first.
     pub(crate) runs: Vec<Run>,
+    /// How many partitions the state of each step is in.
+    pub(crate) partitions: BTreeMap<String, u32>,
+}
+
+impl Commit {
+    /// The steps whose state is in another number of partitions than they have now, with that number.
+    pub(crate) fn rescaled(&self, now: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+        let differs = |(step, n): &(&String, &u32)| now.get(*step).is_some_and(|now| now != *n);
+        self.partitions.iter().filter(differs).map(|(step, &n)| (step.clone(), n)).collect()
+    }
 }
 
 /// How far event time has come.
@@ -104,12 +116,22 @@ pub(crate) struct Run {
     pub(crate) n_bytes: u64,
     /// Whether it was merged of others: then each key is there once, and in order.
     pub(crate) is_merged: bool,
+    /// Which of the runs of these batches it is: state is written anew when it is dealt out to other partitions.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub(crate) edition: u32,
+}
+
+fn is_first(edition: &u32) -> bool {
+    *edition == 0
 }
 
 impl Run {
     /// The name of one of its files.
     pub(crate) fn part_name(&self, part: u32) -> String {
-        format!("state/{:010}-{:010}.{part:04}", self.first, self.last)
+        match self.edition {
+            0 => format!("state/{:010}-{:010}.{part:04}", self.first, self.last),
+            edition => format!("state/{:010}-{:010}.e{edition}.{part:04}", self.first, self.last),
+        }
     }
 }
 

@@ -21,11 +21,13 @@
 //! | `open` | reads all of it when a job starts |
 //! | `committer` | writes it while the job runs |
 //! | `inspect` | looks into it for people |
+//! | `old_batch` | finds what an old batch read, and the state before it |
 
 mod committer;
 mod error;
 mod inspect;
 mod log;
+mod old_batch;
 mod open;
 mod record;
 mod recovery;
@@ -45,9 +47,10 @@ pub use recovery::Gap;
 
 pub(crate) use committer::persist;
 pub(crate) use committer::{Committer, Done};
-pub(crate) use log::{Clocks, Offsets, Range, SourceOffsets};
+pub(crate) use log::{Clocks, Offsets, Range, Run, SourceOffsets};
+pub(crate) use old_batch::{Kept, commit_of, old_batch};
 pub(crate) use open::{Progress, Resumed, open, progress_changes};
-pub(crate) use run::{RunWriter, TableId};
+pub(crate) use run::{CHANGES_MAX, RunWriter, TableId};
 pub(crate) use shape::{JobShape, StepShape};
 
 use record::Kind;

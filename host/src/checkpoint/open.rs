@@ -1,14 +1,16 @@
 //! Reads a checkpoint when a job starts.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::log::{self, Clocks, Commit, Offsets, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
-use super::run::RunReader;
+use super::run::{CHANGES_MAX, Merged, RunReader, merge_entries};
 use super::shape::JobShape;
 use super::storage::Lock;
-use super::{Checkpoint, CheckpointError, Damage, TableId, source_table};
+use super::{Checkpoint, CheckpointError, Damage, TableId, persist, source_table};
+use crate::fail_point;
+use crate::operator::StopFlag;
 use crate::source::OffsetRange;
 use crate::state::{Change, Changes};
 
@@ -27,6 +29,8 @@ pub(crate) struct Resumed {
     pub(crate) published_max: u64,
     /// What the commits that are kept say the state was, the oldest first.
     pub(crate) kept: Vec<(u64, Vec<Run>)>,
+    /// How many partitions the state of each step is in, from the next commit on.
+    pub(crate) partitions: BTreeMap<String, u32>,
 }
 
 impl std::fmt::Debug for Resumed {
@@ -95,7 +99,8 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
         checkpoint.delete(&log::offsets_name(batch))?;
     }
     checkpoint.put_json(Kind::Job, "job", shape)?;
-    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept })
+    let partitions = shape.steps.iter().map(|step| (step.step.clone(), step.partitions)).collect();
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, partitions })
 }
 
 fn is_damage(error: &CheckpointError) -> bool {
@@ -127,7 +132,7 @@ impl Checkpoint {
     }
 
     /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used.
-    fn remove_orphans(&self, kept: &[(u64, Vec<Run>)]) -> Result<(), CheckpointError> {
+    pub(super) fn remove_orphans(&self, kept: &[(u64, Vec<Run>)]) -> Result<(), CheckpointError> {
         let parts =
             kept.iter().flat_map(|(_, runs)| runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
         let named: std::collections::HashSet<String> = parts.collect();
@@ -138,6 +143,40 @@ impl Checkpoint {
             }
         }
         Ok(())
+    }
+
+    /// Gives what the state of some runs comes to, to `apply`: what each table holds, in the order of slots and keys, and nothing that was
+    /// removed or dropped.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be read, or what `apply` said.
+    pub(crate) fn read_merged<E: From<CheckpointError>>(
+        &self,
+        runs: &[Run],
+        mut apply: impl FnMut(&TableId, Changes) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(first) = runs.first() else { return Ok(()) };
+        let mut readers = Vec::new();
+        for run in runs {
+            let reader = RunReader::new(self.parts(run)).map_err(|error| error.in_run(self, run))?;
+            readers.push((reader, run.is_merged));
+        }
+        let mut waiting: Option<(TableId, Changes)> = None;
+        let mut failure = None;
+        let merged = merge_entries(readers, |table, merged| {
+            let Merged::Entry { slot, key, value: Some(value) } = merged else { return Ok(true) };
+            if let Some((of, changes)) = waiting.take_if(|(of, changes)| of != table || changes.len() >= CHANGES_MAX) {
+                failure = apply(&of, changes).err();
+            }
+            waiting.get_or_insert_with(|| (table.clone(), Changes::default())).1.put(slot, key, value);
+            Ok(failure.is_none())
+        });
+        merged.map_err(|error| error.in_run(self, first))?;
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
+        waiting.map_or(Ok(()), |(table, changes)| apply(&table, changes))
     }
 
     /// Gives the changes that make the state of some runs to `apply`, in order.
@@ -183,6 +222,16 @@ impl Progress {
         true
     }
 
+    /// The tables it was read from, as changes that make them.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (&TableId, Changes)> {
+        self.ends.iter().map(|(table, ends)| {
+            let sorted: BTreeMap<&Vec<u8>, &u64> = ends.iter().collect();
+            let mut changes = Changes::default();
+            sorted.into_iter().for_each(|(key, end)| changes.put(0, key, &end.to_le_bytes()));
+            (table, changes)
+        })
+    }
+
     /// What has been read of a source: each object once, from its beginning.
     pub(crate) fn of(&self, source: &str) -> Vec<OffsetRange> {
         let ends = self.ends.get(&source_table(source));
@@ -226,5 +275,39 @@ impl Resumed {
     /// How far event time had come.
     pub(crate) fn clocks(&self) -> Option<&Clocks> {
         self.committed.as_ref().map(|commit| &commit.clocks)
+    }
+
+    /// Writes the state anew, as the job has it now, in one run: `write` gives its parts to what it gets. The last commit names it then,
+    /// and nothing else has changed; until then the old one holds.
+    ///
+    /// # Errors
+    ///
+    /// What `write` says, and what cannot be written.
+    pub(crate) fn write_state_anew<E: From<CheckpointError>>(
+        &mut self,
+        stopped: &StopFlag,
+        write: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> Result<(), CheckpointError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let Some(commit) = &mut self.committed else { return Ok(()) };
+        let editions = self.kept.iter().flat_map(|(_, runs)| runs).map(|run| run.edition);
+        let edition = editions.max().unwrap_or(0) + 1;
+        let mut run = Run { first: 0, last: commit.batch_id, parts: 0, n_bytes: 0, is_merged: true, edition };
+        write(&mut |part| {
+            let name = run.part_name(run.parts);
+            persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put(Kind::State, &name, &part))?;
+            fail_point::pass("rescaled-part-written");
+            run.parts += 1;
+            run.n_bytes += part.len() as u64;
+            Ok(())
+        })?;
+        commit.runs = if run.parts > 0 { vec![run] } else { Vec::new() };
+        commit.partitions = self.partitions.clone();
+        let name = log::commit_name(commit.batch_id);
+        persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put_json(Kind::Commit, &name, commit))?;
+        fail_point::pass("rescaled-commit-written");
+        for (_, runs) in self.kept.iter_mut().filter(|(batch, _)| *batch == commit.batch_id) {
+            runs.clone_from(&commit.runs);
+        }
+        Ok(self.checkpoint.remove_orphans(&self.kept)?)
     }
 }

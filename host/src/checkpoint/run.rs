@@ -91,7 +91,8 @@ impl RunWriter {
         }
     }
 
-    fn entry(&mut self, table: &TableId, slot: i64, key: &[u8], value: Option<&[u8]>) {
+    /// Adds the value at a slot and key of a table; `None`: it is gone.
+    pub(crate) fn entry(&mut self, table: &TableId, slot: i64, key: &[u8], value: Option<&[u8]>) {
         self.begin(table);
         self.operations.push(u8::from(value.is_some()));
         put_signed(&mut self.operations, slot);
@@ -224,7 +225,7 @@ impl<'a, E: From<Damage>> RunReader<'a, E> {
 }
 
 /// Changes that are applied together when state is read back.
-const CHANGES_MAX: usize = 8192;
+pub(crate) const CHANGES_MAX: usize = 8192;
 
 /// One run's share in a table that is merged.
 struct Share<'r, 'a, E> {
@@ -293,15 +294,26 @@ impl<'r, 'a, E: From<Damage>> Share<'r, 'a, E> {
     }
 }
 
-/// Merges runs, the oldest first, each with whether it was merged before. `emit` gets the parts of what comes of it.
-///
-/// `forgets`: there is nothing older, so what is gone needs no mention.
-pub(crate) fn merge<E: From<Damage>>(
+/// What merging runs comes to, table by table.
+pub(crate) enum Merged<'m> {
+    /// Slots of older runs that some of these have dropped. Comes before the table's entries.
+    Drop(&'m RangeInclusive<i64>),
+    /// The last word on a slot and key, in their order.
+    Entry {
+        /// The slot.
+        slot: i64,
+        /// The key.
+        key: &'m [u8],
+        /// The value; `None`: it is gone.
+        value: Option<&'m [u8]>,
+    },
+}
+
+/// Merges runs, the oldest first, each with whether it was merged before, and gives what it comes to, until that answers `false`.
+pub(crate) fn merge_entries<E: From<Damage>>(
     mut runs: Vec<(RunReader<'_, E>, bool)>,
-    forgets: bool,
-    mut emit: impl FnMut(Vec<u8>) -> Result<(), E>,
+    mut give: impl FnMut(&TableId, Merged<'_>) -> Result<bool, E>,
 ) -> Result<(), E> {
-    let mut writer = RunWriter::default();
     while let Some(table) = runs.iter().filter_map(|(run, _)| run.table()).min().cloned() {
         let mut shares = Vec::new();
         for (run, is_sorted) in &mut runs {
@@ -309,8 +321,10 @@ pub(crate) fn merge<E: From<Damage>>(
                 shares.push(Share::new(run, &table, *is_sorted)?);
             }
         }
-        if !forgets {
-            shares.iter().flat_map(|share| &share.drops).for_each(|slots| writer.drop_slots(&table, slots));
+        for slots in shares.iter().flat_map(|share| &share.drops) {
+            if !give(&table, Merged::Drop(slots))? {
+                return Ok(());
+            }
         }
         loop {
             let heads = shares.iter().enumerate().filter_map(|(run, share)| Some((share.head.as_ref()?.place(), run)));
@@ -327,13 +341,32 @@ pub(crate) fn merge<E: From<Damage>>(
             }
             let is_dropped =
                 shares[newest + 1..].iter().flat_map(|share| &share.drops).any(|slots| slots.contains(&entry.slot));
-            let is_forgotten = forgets && entry.value.is_none();
-            if !is_dropped && !is_forgotten {
-                writer.entry(&table, entry.slot, &entry.key, entry.value.as_deref());
+            let merged = Merged::Entry { slot: entry.slot, key: &entry.key, value: entry.value.as_deref() };
+            if !is_dropped && !give(&table, merged)? {
+                return Ok(());
             }
-            writer.take_full().into_iter().try_for_each(&mut emit)?;
         }
     }
+    Ok(())
+}
+
+/// Merges runs, the oldest first, each with whether it was merged before. `emit` gets the parts of what comes of it.
+///
+/// `forgets`: there is nothing older, so what is gone needs no mention.
+pub(crate) fn merge<E: From<Damage>>(
+    runs: Vec<(RunReader<'_, E>, bool)>,
+    forgets: bool,
+    mut emit: impl FnMut(Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut writer = RunWriter::default();
+    merge_entries(runs, |table, merged| {
+        match merged {
+            Merged::Drop(_) | Merged::Entry { value: None, .. } if forgets => {}
+            Merged::Drop(slots) => writer.drop_slots(table, slots),
+            Merged::Entry { slot, key, value } => writer.entry(table, slot, key, value),
+        }
+        writer.take_full().into_iter().try_for_each(&mut emit).map(|()| true)
+    })?;
     writer.finish().into_iter().try_for_each(emit)
 }
 

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tidemill::checkpoint::{Inspection, Verification, inspect, verify};
+use tidemill::checkpoint::{CheckpointError, Inspection, Verification, inspect, verify};
 
 use super::output::{fail, human_bytes, human_count, put};
-use super::{ENDED_WELL, Format, JOB_FAILED};
+use super::{ENDED_WELL, Format, JOB_FAILED, export_state, replay};
 
 /// What can be done with a checkpoint.
 #[derive(Debug, Subcommand)]
@@ -15,6 +15,10 @@ pub(super) enum CheckpointCommand {
     Inspect(CheckpointArguments),
     /// Read every file of it, and say what is damaged and how much state there is.
     Verify(CheckpointArguments),
+    /// Run an old batch again, from the state before it, into no sink: show what it gives, or what another plugin or key changes.
+    Replay(replay::ReplayArguments),
+    /// Write what steps keep as lines of JSON, as it was behind the last batch that is done.
+    ExportState(export_state::ExportArguments),
 }
 
 /// Which checkpoint.
@@ -30,24 +34,11 @@ pub(super) struct CheckpointArguments {
 }
 
 pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
-    let (CheckpointCommand::Inspect(arguments) | CheckpointCommand::Verify(arguments)) = command;
-    let format = arguments.format;
-    let answer = match command {
-        CheckpointCommand::Inspect(_) => inspect(&arguments.folder).map(|inspection| {
-            let text = match format {
-                Format::Human => inspection_in_words(&inspection),
-                Format::Json => format!("{}\n", serde_json::json!(inspection)),
-            };
-            (text, ENDED_WELL)
-        }),
-        CheckpointCommand::Verify(_) => verify(&arguments.folder).map(|verification| {
-            let code = if verification.damage.is_empty() { ENDED_WELL } else { JOB_FAILED };
-            let text = match format {
-                Format::Human => verification_in_words(&verification),
-                Format::Json => format!("{}\n", serde_json::json!(verification)),
-            };
-            (text, code)
-        }),
+    let (format, answer) = match command {
+        CheckpointCommand::Replay(arguments) => return replay::run(arguments),
+        CheckpointCommand::ExportState(arguments) => return export_state::run(arguments),
+        CheckpointCommand::Inspect(arguments) => (arguments.format, inspected(arguments)),
+        CheckpointCommand::Verify(arguments) => (arguments.format, verified(arguments)),
     };
     match answer {
         Ok((text, code)) => {
@@ -62,6 +53,27 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
             JOB_FAILED
         }
     }
+}
+
+type Answer = Result<(String, u8), CheckpointError>;
+
+fn inspected(arguments: &CheckpointArguments) -> Answer {
+    let inspection = inspect(&arguments.folder)?;
+    let text = match arguments.format {
+        Format::Human => inspection_in_words(&inspection),
+        Format::Json => format!("{}\n", serde_json::json!(inspection)),
+    };
+    Ok((text, ENDED_WELL))
+}
+
+fn verified(arguments: &CheckpointArguments) -> Answer {
+    let verification = verify(&arguments.folder)?;
+    let code = if verification.damage.is_empty() { ENDED_WELL } else { JOB_FAILED };
+    let text = match arguments.format {
+        Format::Human => verification_in_words(&verification),
+        Format::Json => format!("{}\n", serde_json::json!(verification)),
+    };
+    Ok((text, code))
 }
 
 fn inspection_in_words(inspection: &Inspection) -> String {

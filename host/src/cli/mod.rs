@@ -2,11 +2,13 @@
 
 mod check;
 mod checkpoint;
+mod export_state;
 mod interrupt;
 mod logging;
 mod output;
 mod plugin;
 mod progress;
+mod replay;
 mod run;
 
 use std::path::PathBuf;

@@ -166,6 +166,38 @@ pub fn parse_job(
     parse_with(text.into(), name.into(), base_dir, overrides, &|name| std::env::var(name))
 }
 
+/// The keys of a step of a job file under which a plugin is named, dotted and from the step on, as in `update-state.plugin`; empty when the file
+/// has no such step, or cannot be read.
+#[must_use]
+pub fn plugin_keys(text: &str, step: &str) -> Vec<String> {
+    let Ok(entries) = tree::parse(text, &Reader::new(Path::new("."), &[])) else { return Vec::new() };
+    let steps = entries.iter().find(|entry| entry.key == "step").map(|entry| &entry.node.value);
+    let Some(Value::List(steps)) = steps else { return Vec::new() };
+    let tables = steps.iter().filter_map(|step| match &step.value {
+        Value::Table(entries) => Some(entries),
+        _ => None,
+    });
+    let is_it =
+        |entry: &Entry| entry.key == "name" && matches!(&entry.node.value, Value::Text(text) if text.value == step);
+    let mut keys = Vec::new();
+    if let Some(entries) = tables.into_iter().find(|entries| entries.iter().any(is_it)) {
+        find_plugins(entries, "", &mut keys);
+    }
+    keys
+}
+
+fn find_plugins(entries: &[Entry], above: &str, keys: &mut Vec<String>) {
+    for entry in entries {
+        let key = format!("{above}{}", entry.key);
+        match &entry.node.value {
+            Value::Text(_) if entry.key == "plugin" || key == "transform" => keys.push(key),
+            // A configuration is the plugin's own.
+            Value::Table(entries) if entry.key != "config" => find_plugins(entries, &format!("{key}."), keys),
+            _ => {}
+        }
+    }
+}
+
 /// [`parse_job`] with an environment.
 pub(super) fn parse_with(
     text: String,

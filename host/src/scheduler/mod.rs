@@ -9,14 +9,19 @@
 
 mod batch;
 mod batch_generator;
+mod export_state;
 mod listener;
 mod recover;
+mod replay;
+mod restore;
 mod run;
 mod run_batch;
 mod watermarks;
 
 pub use batch::{Batch, SourceInput};
+pub use export_state::{ExportError, ExportedEntry, export_state};
 pub use listener::{
     BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows,
 };
+pub use replay::{ReplayError, Replayed, ReplayedSink, replay};
 pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start};

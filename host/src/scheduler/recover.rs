@@ -1,19 +1,16 @@
-//! What of a job goes into its checkpoint, and how a job goes on from one.
+//! What of a job goes into its checkpoint, and where a job goes on from one.
 
 use std::sync::Arc;
-
-use crossbeam_channel::bounded;
 
 use crate::checkpoint::{
     Checkpoint, CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, StepShape,
     TableId, progress_changes, source_table,
 };
-use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
 use crate::plan::Plan;
 use crate::scheduler::batch::{Batch, SourceInput};
 use crate::source::{OffsetRange, RangeReader};
-use crate::state::{Changes, StateStore, StepState};
+use crate::state::StepState;
 
 /// Opens the checkpoint of a job; `None`: it has none.
 ///
@@ -34,7 +31,8 @@ pub(crate) fn open_checkpoint(plan: &Plan) -> Result<Option<Resumed>, Checkpoint
     Ok(Some(resumed))
 }
 
-fn shape(plan: &Plan) -> JobShape {
+/// What of a job its checkpoint depends on.
+pub(crate) fn shape(plan: &Plan) -> JobShape {
     let step = |state: &Arc<StepState>| StepShape {
         step: state.step().to_owned(),
         keeps: state.keeps().to_owned(),
@@ -46,68 +44,6 @@ fn shape(plan: &Plan) -> JobShape {
         sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
         event_times: plan.event_times.iter().map(|time| time.column.clone()).collect(),
     }
-}
-
-/// Changes of state that have been read and wait to be applied, for each thread that does it: some thousand entries each.
-const CHANGES_WAITING_MAX: usize = 8;
-
-/// After so many of them it is seen whether the state has outgrown its memory, and moves to disk.
-const CHANGES_BETWEEN_MOVES: u64 = 16;
-
-/// Gives the steps of a plan what they kept, on so many threads, and says how far sources had been read. Of state that may move to
-/// disk no more is in memory meanwhile than its budget and what waits here.
-///
-/// # Errors
-///
-/// What cannot be read, or be kept here.
-pub(crate) fn restore(
-    plan: &Plan,
-    resumed: &Resumed,
-    store: Option<&StateStore>,
-    n_threads: usize,
-) -> Result<Progress, Error> {
-    let mut progress = Progress::default();
-    let mut n_read = 0_u64;
-    std::thread::scope(|scope| {
-        let mut queues = Vec::new();
-        let mut threads = Vec::new();
-        for _ in 0..n_threads.max(1) {
-            let (queue, changes) = bounded::<(Arc<StepState>, TableId, Changes)>(CHANGES_WAITING_MAX);
-            queues.push(queue);
-            threads.push(scope.spawn(move || {
-                changes.iter().try_for_each(|(state, table, changes)| {
-                    state.restore(PartitionId(table.partition), table.table, &changes)
-                })
-            }));
-        }
-        let read = resumed.checkpoint.read_state(resumed.runs(), |table, changes| {
-            if progress.apply(table, &changes) {
-                return Ok::<(), Error>(());
-            }
-            n_read += 1;
-            if n_read.is_multiple_of(CHANGES_BETWEEN_MOVES)
-                && let Some(store) = store
-            {
-                store.maintain()?;
-            }
-            // Its shape was checked: a step that is gone has kept nothing that is still there.
-            if let Some(state) = plan.states.iter().find(|state| state.step() == table.step) {
-                // A partition has one thread, so that its changes stay in order. One that has failed takes no more: it says why below.
-                let _ = queues[table.partition as usize % queues.len()].send((state.clone(), table.clone(), changes));
-            }
-            Ok(())
-        });
-        drop(queues);
-        for thread in threads {
-            match thread.join() {
-                Ok(restored) => restored?,
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        read?;
-        store.map_or(Ok(()), |store| Ok::<(), Error>(store.maintain()?))
-    })?;
-    Ok(progress)
 }
 
 /// What was read of a source by the batches of a checkpoint, those included that are run again.

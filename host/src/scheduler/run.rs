@@ -19,7 +19,8 @@ use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{
     BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded,
 };
-use crate::scheduler::recover::{begun, open_checkpoint, read_before, restore};
+use crate::scheduler::recover::{begun, open_checkpoint, read_before};
+use crate::scheduler::restore::restore;
 use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
@@ -310,7 +311,7 @@ fn step_counts(plan: &Plan) -> Vec<StepCounts> {
 }
 
 /// Opens what the steps of a plan keep from batch to batch; `None`: they keep nothing.
-fn open_state(plan: &Plan) -> Result<Option<StateStore>, StateError> {
+pub(crate) fn open_state(plan: &Plan) -> Result<Option<StateStore>, StateError> {
     if plan.states.is_empty() {
         return Ok(None);
     }
@@ -332,7 +333,7 @@ fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver 
 pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
     let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
-    let resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
+    let mut resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
     let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
     for sink in &plan.sinks {
@@ -361,7 +362,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let state = open_state(&plan).map_err(StartError::State)?;
     let mut watermarks = Watermarks::new(plan.event_times.clone(), plan.clocks.clone());
-    if let Some(resumed) = &resumed {
+    if let Some(resumed) = &mut resumed {
         let progress = restore(&plan, resumed, state.as_ref(), pool.n_threads()).map_err(StartError::Checkpoint)?;
         resumed.clocks().into_iter().for_each(|clocks| watermarks.resume(clocks));
         for (source, open) in plan.sources.iter().zip(&mut opened) {
@@ -422,6 +423,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
     let pending = resumed.iter().flat_map(|resumed| &resumed.pending);
     let published_max = resumed.as_ref().map_or(0, |resumed| resumed.published_max);
     let begun: Vec<Batch> = pending.map(|offsets| begun(&names, &readers, offsets, published_max)).collect();
+    let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let last_time_us = begun.last().map(|batch| batch.batch_time_us).or(committed.map(|commit| commit.batch_time_us));
     let generator = BatchGenerator {
         names: names.clone(),

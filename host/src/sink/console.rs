@@ -10,13 +10,13 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use super::error::SinkError;
-use super::json_lines::write_lines;
 use super::table::{Cell, Column, draw, printable};
 use super::{PartitionWriter, Prepared, Sink, SinkBatch, SinkDefinition};
 use crate::clock::describe_time;
 use crate::error::Error;
 use crate::ids::{BatchId, PartitionId};
 use crate::job::table::Table;
+use crate::json_lines::write_lines;
 
 /// Prints the rows of each batch when it is published; batches without rows print nothing.
 ///

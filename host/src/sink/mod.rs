@@ -28,7 +28,6 @@ mod console;
 mod error;
 mod file;
 mod foreach;
-mod json_lines;
 mod table;
 
 /// The values of `type` in a `[[sink]]` of a job file.

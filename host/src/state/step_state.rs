@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::{Changes, StateError, StateTable, locked};
+use super::{Changes, Placement, StateError, StateTable, TableLayout, Visit, locked};
 use crate::ids::PartitionId;
 
 /// The tables of one partition.
@@ -23,7 +23,7 @@ pub type OpenTable = dyn Fn(&str, usize, u32) -> Result<Box<dyn StateTable>, Sta
 pub struct StepState {
     step: String,
     keeps: String,
-    n_tables: usize,
+    layouts: Vec<TableLayout>,
     open: Mutex<Option<Arc<OpenTable>>>,
     partitions: Vec<Mutex<Partition>>,
     /// Whether the job has ended: tables that a task still has are not taken back.
@@ -41,17 +41,22 @@ impl StepState {
     /// The state of a step with some tables a partition; in memory until [`StepState::open_with`] says otherwise.
     #[must_use]
     pub fn new(step: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
-        Self::keeping(step, "", n_tables, n_partitions)
+        Self::keeping(step, "", vec![TableLayout::hidden(Placement::Any); n_tables], n_partitions)
     }
 
-    /// The same, with words for what it keeps: a checkpoint is refused that was written with others.
+    /// The same, with words for what it keeps, and what its tables hold: a checkpoint is refused that was written with other words.
     #[must_use]
-    pub fn keeping(step: impl Into<String>, keeps: impl Into<String>, n_tables: usize, n_partitions: u32) -> Arc<Self> {
+    pub fn keeping(
+        step: impl Into<String>,
+        keeps: impl Into<String>,
+        tables: Vec<TableLayout>,
+        n_partitions: u32,
+    ) -> Arc<Self> {
         let partitions = (0..n_partitions).map(|_| Mutex::default()).collect();
         Arc::new(Self {
             step: step.into(),
             keeps: keeps.into(),
-            n_tables,
+            layouts: tables,
             open: Mutex::new(None),
             partitions,
             is_closed: AtomicBool::new(false),
@@ -84,7 +89,9 @@ impl StepState {
         slot.pending = None;
         let tables = match slot.tables.take() {
             Some(tables) => tables,
-            None => (0..self.n_tables).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?,
+            None => {
+                (0..self.layouts.len()).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?
+            }
         };
         let changes = tables.iter().map(|_| Changes::default()).collect();
         Ok(StateTask { state: self.clone(), partition: index, tables: Some(tables), changes })
@@ -139,11 +146,28 @@ impl StepState {
         };
         let mut slot = locked(self.partitions.get(partition.index()).ok_or_else(no_table)?);
         if slot.tables.is_none() {
-            slot.tables =
-                Some((0..self.n_tables).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?);
+            slot.tables = Some(
+                (0..self.layouts.len()).map(|table| self.open_table(table, partition.0)).collect::<Result<_, _>>()?,
+            );
         }
         let tables = slot.tables.iter_mut().flatten();
         tables.into_iter().nth(table as usize).ok_or_else(no_table)?.apply(changes)
+    }
+
+    /// Every entry of a table of a partition, in the order of slots and keys.
+    ///
+    /// # Errors
+    ///
+    /// What could not be read, or what `visit` said.
+    pub(crate) fn scan(&self, partition: PartitionId, table: u32, visit: &mut Visit<'_>) -> Result<(), StateError> {
+        let slot = locked(&self.partitions[partition.index()]);
+        let table = slot.tables.as_ref().and_then(|tables| tables.get(table as usize));
+        table.map_or(Ok(()), |table| table.scan(i64::MIN..=i64::MAX, visit))
+    }
+
+    /// What its tables hold.
+    pub(crate) fn layouts(&self) -> &[TableLayout] {
+        &self.layouts
     }
 
     /// What it keeps, in words that change when what is kept can no longer be read.

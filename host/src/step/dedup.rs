@@ -12,6 +12,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Schema;
 
+use crate::clock::describe_time;
 use crate::error::Error;
 use crate::event_time::{ClockId, is_time_type, times_us};
 use crate::job::table::Table;
@@ -19,7 +20,7 @@ use crate::job::units::format_duration;
 use crate::metrics::StepMeter;
 use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
-use crate::state::{RowCodec, StateError, StateTask, StepState};
+use crate::state::{Placement, RowCodec, Slots, StateError, StateTask, StepState, TableLayout};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyColumns, SpecProblem, column_hint, internal};
 use crate::step::times::{TimeColumns, TimeUse};
@@ -141,13 +142,22 @@ impl StepDefinition for Dedup {
             }
         };
         let keeps = format!("the keys {}{forgotten}", describe_schema(&key_schema));
-        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
-        let codec = RowCodec::new(Arc::new(Schema::new(keys.fields.clone())))
+        let codec = RowCodec::new(Arc::new(key_schema))
             .map_err(|error| vec![SpecProblem { key: "dedup.by".into(), message: error.to_string(), hint: None }])?;
+        let codec = Arc::new(codec);
+        let by_its_key = Placement::Key(codec.clone());
+        let name = context.step.to_owned();
+        let known =
+            TableLayout::shown(by_its_key.clone(), Slots::One, move |value| match End::read(&name, value).ok()? {
+                End::Never => Some(serde_json::json!({})),
+                End::At(end_us) => Some(serde_json::json!({ "until": describe_time(end_us) })),
+            });
+        let tables = vec![known, TableLayout::hidden(by_its_key)];
+        let state = StepState::keeping(context.step, keeps, tables, n_partitions);
         let factory = Arc::new(Shared {
             step: context.step.to_owned(),
             keys,
-            codec: Arc::new(codec),
+            codec,
             time,
             clock: context.clock,
             within: self.within,

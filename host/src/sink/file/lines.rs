@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::row_file::{RowError, RowFile};
-use crate::sink::json_lines::write_lines;
+use crate::json_lines::write_lines;
 
 /// Bytes gathered before they are written.
 const WRITE_BYTES: usize = 256 << 10;

@@ -15,7 +15,7 @@ use super::*;
 use crate::error::{Explain, Fault};
 use crate::ids::PartitionId;
 use crate::job::table::read_options;
-use crate::sink::json_lines::tests::{Dice, SIMPLE, column, schema};
+use crate::json_lines::tests::{Dice, SIMPLE, column, schema};
 use crate::sink::{Prepared, SinkBatch};
 use crate::source::{Columns, CsvOptions, FileFormat, FileSource, read_table};
 
@@ -511,7 +511,7 @@ proptest! {
 
     #[test]
     fn law_what_is_written_as_parquet_is_read_back(
-        types in prop::collection::vec(crate::sink::json_lines::tests::types(), 1..4),
+        types in prop::collection::vec(crate::json_lines::tests::types(), 1..4),
         n_rows in 1..300_usize,
         seed in 1..u64::MAX,
         compression in prop::sample::select(vec![ParquetCompression::Zstd, ParquetCompression::Snappy, ParquetCompression::None]),

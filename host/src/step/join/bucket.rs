@@ -9,7 +9,13 @@
 //! | 4 | the length of the row, little-endian |
 //! | … | the row, as [`RowCodec`](crate::state::RowCodec) writes it |
 
+use std::sync::Arc;
+
+use serde_json::json;
+
 use super::side_rows::{RowRef, SideRows};
+use crate::clock::describe_time;
+use crate::state::{Placement, RowCodec, Slots, TableLayout, row_of};
 
 /// The bytes before a row.
 const HEADER_BYTES: usize = 13;
@@ -63,6 +69,25 @@ impl Bucket {
             start = end;
         }
     }
+}
+
+/// A table of buckets, by key.
+pub(crate) fn layout(keys: &Arc<RowCodec>, rows: &Arc<RowCodec>, slots: Slots) -> TableLayout {
+    let rows = rows.clone();
+    TableLayout::shown(Placement::Key(keys.clone()), slots, move |value| {
+        let mut entries = Vec::new();
+        let mut rest = value;
+        while let Some((header, behind)) = rest.split_first_chunk::<HEADER_BYTES>() {
+            let length = u32::from_le_bytes(header[9..].try_into().ok()?) as usize;
+            let (row, behind) = behind.split_at_checked(length)?;
+            let time_us = i64::from_le_bytes(header[..8].try_into().ok()?);
+            let matched = header[8] == 1;
+            let entry = json!({ "time": describe_time(time_us), "matched": matched, "row": row_of(&rows, row)? });
+            entries.push(entry);
+            rest = behind;
+        }
+        rest.is_empty().then_some(entries.into())
+    })
 }
 
 /// Writes a row behind those in `value`.

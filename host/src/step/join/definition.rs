@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use super::bucket;
 use super::columns::{ColumnOptions, JoinColumns};
 use super::in_batch::InBatch;
 use super::latest::Latest;
@@ -16,7 +17,7 @@ use crate::job::units::format_duration;
 use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
 use crate::source::table::LiveTable;
-use crate::state::{RowCodec, StepState};
+use crate::state::{RowCodec, Slots, StepState, TableLayout};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, Side, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::times::{TimeColumn, TimeColumns, TimeUse, WindowsBefore};
@@ -235,14 +236,15 @@ impl Planning<'_> {
                     None => None,
                 };
                 let rows = [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?];
-                let state = self.state(&columns, Latest::N_TABLES);
+                let keys = self.keys(&columns, problems)?;
+                let state = self.state(&columns, Latest::layouts(&keys, &rows));
                 let latest = Latest {
                     join_type,
                     times,
                     timeout_us: timeout.map(as_us),
                     clock: self.context.clock,
                     state: state.clone(),
-                    keys: self.keys(&columns, problems)?,
+                    keys,
                     rows,
                     columns: columns.clone(),
                     meter: self.context.meter.clone(),
@@ -261,14 +263,17 @@ impl Planning<'_> {
         times: Option<[usize; 2]>,
         problems: &mut Vec<SpecProblem>,
     ) -> Option<Built> {
-        let state = self.state(&columns, 2);
+        let keys = self.keys(&columns, problems)?;
+        let rows = [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?];
+        let layouts = rows.iter().map(|rows| bucket::layout(&keys, rows, Slots::Numbers));
+        let state = self.state(&columns, layouts.collect());
         let join = OverTime {
             join_type: self.options.join_type,
             reach,
             clock: self.context.clock,
             state: state.clone(),
-            keys: self.keys(&columns, problems)?,
-            rows: [self.codec(&columns, 0, problems)?, self.codec(&columns, 1, problems)?],
+            keys,
+            rows,
             columns: columns.clone(),
             times: times?,
             meter: self.context.meter.clone(),
@@ -292,7 +297,7 @@ impl Planning<'_> {
         self.options.partitions.unwrap_or(self.context.settings.partitions)
     }
 
-    fn state(&self, columns: &JoinColumns, n_tables: usize) -> Arc<StepState> {
+    fn state(&self, columns: &JoinColumns, tables: Vec<TableLayout>) -> Arc<StepState> {
         let on: Vec<String> = self.options.on.iter().map(|(left, right)| format!("`{left}` = `{right}`")).collect();
         let [left, right] = columns.sides.each_ref().map(|side| describe_schema(side));
         let which = match &self.options.scope {
@@ -317,7 +322,7 @@ impl Planning<'_> {
             on.join(", "),
             format!("{:?}", self.options.join_type).to_lowercase()
         );
-        StepState::keeping(self.context.step, keeps, n_tables, self.n_partitions())
+        StepState::keeping(self.context.step, keeps, tables, self.n_partitions())
     }
 
     fn gather(

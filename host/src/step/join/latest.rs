@@ -21,7 +21,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 
 use super::JoinType;
-use super::bucket::{BUCKET_DAMAGED, Bucket, Entry, write_entry};
+use super::bucket::{self, BUCKET_DAMAGED, Bucket, Entry, write_entry};
 use super::columns::JoinColumns;
 use super::pairs::Pairs;
 use super::side_rows::{RowRef, SideRows};
@@ -30,7 +30,7 @@ use crate::event_time::{ClockId, Watermark, times_us};
 use crate::metrics::{LateRows, StepMeter};
 use crate::operator::StopFlag;
 use crate::shuffle::sort_by_group;
-use crate::state::{EncodedRows, RowCodec, StateError, StateTask, StepState};
+use crate::state::{EncodedRows, Placement, RowCodec, Slots, StateError, StateTask, StepState, TableLayout};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::internal;
 use crate::step::{Emit, PipelineStep, StepFactory};
@@ -70,8 +70,12 @@ pub(crate) struct Latest {
 }
 
 impl Latest {
-    /// The tables that it keeps.
-    pub(crate) const N_TABLES: usize = 3;
+    /// What its tables hold.
+    pub(crate) fn layouts(keys: &Arc<RowCodec>, rows: &[Arc<RowCodec>; 2]) -> Vec<TableLayout> {
+        let versions = bucket::layout(keys, &rows[1], Slots::One);
+        let updates = TableLayout::hidden(Placement::Key(keys.clone()));
+        vec![versions, updates, bucket::layout(keys, &rows[0], Slots::Numbers)]
+    }
 
     fn timeout_slot_us(timeout_us: i64) -> i64 {
         (timeout_us / SLOTS_PER_TIMEOUT).max(1_000_000)

@@ -10,13 +10,14 @@ use arrow::datatypes::DataType;
 use arrow::error::ArrowError;
 
 use super::{STATES, TIMERS, Updating};
+use crate::clock::describe_time;
 use crate::error::Error;
 use crate::operator::{
     CallError, CallSite, Calling, Change, TimeoutChange, Timeouts, Updater, UpdaterInput, UpdaterOutput,
 };
 use crate::shuffle::key_encoding::plain;
 use crate::shuffle::sort_by_group;
-use crate::state::{StateError, StateTask};
+use crate::state::{Placement, RowCodec, Slots, StateError, StateTask, TableLayout, row_of};
 use crate::step::caller::Caller;
 use crate::step::chunks::{RowBytes, concat_pushes};
 use crate::step::group::calls::with_keys;
@@ -42,6 +43,18 @@ impl StepFactory for UpdateFactory {
 
 /// A timeout that never comes, as it is kept.
 const NEVER: i64 = i64::MAX;
+
+/// What the tables hold: a key's state with its timeout, and when keys time out.
+pub(super) fn layouts(keys: &Arc<RowCodec>, states: &Arc<RowCodec>) -> Vec<TableLayout> {
+    let by_its_key = Placement::Key(keys.clone());
+    let states = states.clone();
+    let of_keys = TableLayout::shown(by_its_key.clone(), Slots::One, move |value| {
+        let kept = Kept::read("", value).ok()?;
+        let timeout = (kept.timeout_us != NEVER).then(|| describe_time(kept.timeout_us));
+        Some(serde_json::json!({ "state": row_of(&states, &kept.state)?, "timeout": timeout }))
+    });
+    vec![of_keys, TableLayout::hidden(by_its_key)]
+}
 
 /// What a key has, before the batch or after a call of it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -111,7 +111,10 @@ impl StepDefinition for UpdateState {
         };
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
         let keeps = format!("{} of each {}", describe_schema(&plan.state), describe_schema(&key_schema));
-        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
+        let key_codec = Arc::new(key_codec);
+        let state_codec = Arc::new(state_codec);
+        let tables = calls::layouts(&key_codec, &state_codec);
+        let state = StepState::keeping(context.step, keeps, tables, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
         let updating = Updating {
             operator: operator.name().to_owned(),
@@ -150,8 +153,8 @@ struct Updating {
     values: Vec<usize>,
     key_schema: SchemaRef,
     read_schema: SchemaRef,
-    key_codec: RowCodec,
-    state_codec: RowCodec,
+    key_codec: Arc<RowCodec>,
+    state_codec: Arc<RowCodec>,
     plan: UpdaterPlan,
     output: SchemaRef,
     bounds: CallBounds,

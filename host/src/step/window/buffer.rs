@@ -18,13 +18,22 @@ use super::{Spans, floor};
 use crate::error::Error;
 use crate::event_time::{Watermark, times_us};
 use crate::source::schema::UTC;
-use crate::state::{StateTask, StepState};
+use crate::state::{Placement, Slots, StateTask, StepState, TableLayout, rows_of};
 use crate::step::keyed::{emit_in_chunks, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
 const PANES: usize = 0;
 const LAST_BATCH: usize = 1;
+
+/// What its tables hold. The time of the last batch is the same in all partitions.
+pub(super) fn layouts(input: &SchemaRef) -> Vec<TableLayout> {
+    let input = input.clone();
+    let panes = TableLayout::shown(Placement::Any, Slots::Times, move |chunk| {
+        Some(rows_of(&read_chunk(&input, chunk).ok()?)?.into())
+    });
+    vec![panes, TableLayout::hidden(Placement::Every(Placement::largest))]
+}
 
 pub(super) struct WindowFactory {
     pub(super) step: String,
@@ -146,7 +155,7 @@ impl Running {
             })?;
             for &pane in panes.range(start_us..end_us) {
                 for chunk in held.remove(&pane).unwrap_or_default() {
-                    let rows = self.read_chunk(&chunk).map_err(self.internal())?;
+                    let rows = read_chunk(&self.input, &chunk).map_err(self.internal())?;
                     self.emit_rows(&rows, start_us, end_us, emit)?;
                 }
                 if let Some(rows) = new.get(&pane) {
@@ -194,11 +203,11 @@ impl Running {
         }
         Ok(())
     }
+}
 
-    fn read_chunk(&self, chunk: &[u8]) -> Result<RecordBatch, ArrowError> {
-        let batches = StreamReader::try_new(chunk, None)?.collect::<Result<Vec<_>, _>>()?;
-        concat_batches(&self.input, &batches)
-    }
+fn read_chunk(schema: &SchemaRef, chunk: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let batches = StreamReader::try_new(chunk, None)?.collect::<Result<Vec<_>, _>>()?;
+    concat_batches(schema, &batches)
 }
 
 fn write_chunk(rows: &RecordBatch) -> Result<Vec<u8>, ArrowError> {

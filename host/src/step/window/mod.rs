@@ -302,7 +302,7 @@ impl StepDefinition for Window {
         let n_partitions = context.settings.partitions;
         let [size, slide, offset] = [self.size, self.slide, self.offset].map(format_duration);
         let keeps = format!("rows {} of windows of {size} every {slide}, offset {offset}", describe_schema(&input));
-        let state = StepState::keeping(context.step, keeps, 2, n_partitions);
+        let state = StepState::keeping(context.step, keeps, buffer::layouts(&input), n_partitions);
         let factory = Arc::new(buffer::WindowFactory {
             step: context.step.to_owned(),
             spans,

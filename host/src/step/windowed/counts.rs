@@ -24,18 +24,26 @@ use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::panes::gcd;
-use super::partial_rows::{Met, Overlay};
+use super::partial_rows::{Met, Overlay, PartialCodec};
 use super::spec::{Outbox, Spec};
+use crate::clock::describe_time;
 use crate::error::Error;
-use crate::state::{Changes, StateError};
+use crate::state::{Changes, Slots, StateError, TableLayout};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, batch_of, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
-/// How many tables it keeps.
-pub(crate) fn n_tables(timeout_us: Option<i64>) -> usize {
-    2 + usize::from(timeout_us.is_some())
+/// What its tables hold.
+pub(crate) fn layouts(codec: &PartialCodec, times_out: bool) -> Vec<TableLayout> {
+    let rows = TableLayout::shown(codec.by_key(), Slots::One, |value| {
+        let (n_rows, rest) = value.split_first_chunk()?;
+        let last = rest.first_chunk().map(|last| describe_time(i64::from_be_bytes(*last)));
+        Some(serde_json::json!({ "rows": i64::from_be_bytes(*n_rows), "last": last }))
+    });
+    let panes = TableLayout::shown(codec.by_key(), Slots::Numbers, codec.shows());
+    let timers = times_out.then(|| TableLayout::hidden(codec.by_key()));
+    [rows, panes].into_iter().chain(timers).collect()
 }
 
 /// Windows of so many rows that begin every so many rows.
@@ -275,7 +283,7 @@ impl PipelineStep for Counts {
             }
             changes[2].drop_slots(i64::MIN..=now_us - 1);
         }
-        for (table, changes) in changes.into_iter().enumerate().take(n_tables(timeout_us)) {
+        for (table, changes) in changes.into_iter().enumerate().take(2 + usize::from(timeout_us.is_some())) {
             *state.changes(table) = changes;
         }
         state.finish();

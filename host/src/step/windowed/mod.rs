@@ -380,22 +380,18 @@ impl WindowedDefinition {
         self.check_names(&output, labels.n())?;
 
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
-        let n_tables = match (&self.over, labels) {
-            (Over::Running(running), _) => RunningFactory::n_tables(running.timeout.map(micros)),
-            (_, Labels::Sessions(_)) => sessions::N_TABLES,
-            (Over::Window(window), Labels::Counts(_)) => counts::n_tables(window.timeout.map(micros)),
-            _ => timed::N_TABLES,
-        };
         let codec = PartialCodec::new(context.step, &*keyed, labels.n()).map_err(|error| {
             let message = format!("what is kept from batch to batch cannot be written down: {error}");
             vec![SpecProblem { key: table.into(), message, hint: None }]
         })?;
-        let state = StepState::keeping(
-            context.step,
-            self.keeps(input, &output, &keyed.partial_schema()),
-            n_tables,
-            n_partitions,
-        );
+        let tables = match (&self.over, labels) {
+            (Over::Running(running), _) => running::layouts(&codec, running.timeout.is_some()),
+            (_, Labels::Sessions(_)) => sessions::layouts(&codec),
+            (Over::Window(window), Labels::Counts(_)) => counts::layouts(&codec, window.timeout.is_some()),
+            _ => timed::layouts(&codec),
+        };
+        let state =
+            StepState::keeping(context.step, self.keeps(input, &output, &keyed.partial_schema()), tables, n_partitions);
         let spec = Arc::new(Spec {
             step: context.step.to_owned(),
             keyed: keyed.clone(),

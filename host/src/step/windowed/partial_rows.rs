@@ -13,7 +13,7 @@ use arrow::datatypes::{Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 
 use crate::error::Error;
-use crate::state::{EncodedRows, RowCodec, StateError, StateTable};
+use crate::state::{EncodedRows, Placement, RowCodec, StateError, StateTable, row_of};
 use crate::step::keyed::{KeyedStep, batch_of, internal};
 use crate::step::partials::PartialOps;
 
@@ -79,8 +79,8 @@ pub(crate) struct PartialCodec {
     schema: SchemaRef,
     n_labels: usize,
     n_keys: usize,
-    keys: RowCodec,
-    values: RowCodec,
+    keys: Arc<RowCodec>,
+    values: Arc<RowCodec>,
 }
 
 impl PartialCodec {
@@ -90,13 +90,24 @@ impl PartialCodec {
         let n_keys = keyed.partial_key_columns().len() - n_labels;
         let fields = schema.fields();
         let part = |range: std::ops::Range<usize>| RowCodec::new(Arc::new(Schema::new(fields[range].to_vec())));
-        let keys = part(n_labels..n_labels + n_keys)?;
-        let values = part(n_labels + n_keys..fields.len())?;
+        let keys = Arc::new(part(n_labels..n_labels + n_keys)?);
+        let values = Arc::new(part(n_labels + n_keys..fields.len())?);
         Ok(Self { step: step.to_owned(), schema, n_labels, n_keys, keys, values })
     }
 
     fn internal(&self) -> impl FnOnce(ArrowError) -> Error {
         internal(format!("encoding what step `{}` keeps", self.step))
+    }
+
+    /// A table of something by key.
+    pub(crate) fn by_key(&self) -> Placement {
+        Placement::Key(self.keys.clone())
+    }
+
+    /// What shows partials.
+    pub(crate) fn shows(&self) -> impl Fn(&[u8]) -> Option<serde_json::Value> + Send + Sync + 'static {
+        let values = self.values.clone();
+        move |value| row_of(&values, value)
     }
 
     /// The keys of partials, without labels.

@@ -13,9 +13,11 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
-use super::partial_rows::Met;
+use super::partial_rows::{Met, PartialCodec};
 use super::spec::{Outbox, Spec};
+use crate::clock::describe_time;
 use crate::error::Error;
+use crate::state::{Slots, TableLayout};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -29,11 +31,19 @@ pub(crate) struct RunningFactory {
     pub(crate) timeout_us: Option<i64>,
 }
 
-impl RunningFactory {
-    /// How many tables it keeps.
-    pub(crate) fn n_tables(timeout_us: Option<i64>) -> usize {
-        1 + usize::from(timeout_us.is_some())
-    }
+/// What its tables hold: partials, and when keys are forgotten if they are.
+pub(crate) fn layouts(codec: &PartialCodec, times_out: bool) -> Vec<TableLayout> {
+    let show = codec.shows();
+    let partials = TableLayout::shown(codec.by_key(), Slots::One, move |value| {
+        let (seen_us, partial) = split(value, times_out);
+        let partial = show(partial)?;
+        Some(match times_out {
+            true => serde_json::json!({ "last": describe_time(seen_us), "partial": partial }),
+            false => partial,
+        })
+    });
+    let timers = times_out.then(|| TableLayout::hidden(codec.by_key()));
+    std::iter::once(partials).chain(timers).collect()
 }
 
 impl StepFactory for RunningFactory {

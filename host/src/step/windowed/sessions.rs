@@ -20,15 +20,25 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::WindowOutput;
-use super::partial_rows::{ByteRows, Label};
+use super::partial_rows::{ByteRows, Label, PartialCodec};
 use super::spec::{Outbox, Spec};
+use crate::clock::describe_time;
 use crate::error::Error;
-use crate::state::{Changes, StateError};
+use crate::state::{Changes, Slots, StateError, TableLayout};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
-/// How many tables it keeps.
-pub(crate) const N_TABLES: usize = 2;
+/// What its tables hold.
+pub(crate) fn layouts(codec: &PartialCodec) -> Vec<TableLayout> {
+    let show = codec.shows();
+    let sessions = TableLayout::shown(codec.by_key(), Slots::One, move |value| {
+        let sessions = sessions_in(value, "").ok()?.into_iter().map(|((start, last), partial)| {
+            Some(serde_json::json!({ "start": describe_time(start), "last": describe_time(last), "partial": show(partial)? }))
+        });
+        sessions.collect::<Option<Vec<_>>>().map(Into::into)
+    });
+    vec![sessions, TableLayout::hidden(codec.by_key())]
+}
 
 /// Behind the shuffle.
 #[derive(Debug)]

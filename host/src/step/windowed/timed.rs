@@ -18,17 +18,21 @@ use arrow::array::RecordBatch;
 use super::WindowOutput;
 use super::blocks::Blocks;
 use super::panes::{Panes, TIME_US_MAX};
-use super::partial_rows::{Met, Overlay};
+use super::partial_rows::{Met, Overlay, PartialCodec};
 use super::sliding::Sliding;
 use super::spec::{Outbox, Spec};
 use crate::error::Error;
-use crate::state::{StateError, StateTable};
+use crate::state::{Placement, Slots, StateError, StateTable, TableLayout};
 use crate::step::partials::PartialOps;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
-/// How many tables it keeps.
-pub(crate) const N_TABLES: usize = 3;
+/// What its tables hold. When partitions change, what runs over panes, and blocks of them, are made anew.
+pub(crate) fn layouts(codec: &PartialCodec) -> Vec<TableLayout> {
+    let panes = TableLayout::shown(codec.by_key(), Slots::Times, codec.shows());
+    let position = TableLayout::hidden(Placement::Every(Position::of_all));
+    vec![panes, position, TableLayout::hidden(Placement::Nowhere)]
+}
 
 /// How far windows have been given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,13 @@ impl Position {
             n_keys: number(2)?.cast_unsigned(),
             n_advances: number(3)?.cast_unsigned(),
         })
+    }
+
+    /// Where windows are when those of several partitions are dealt out anew: behind all that were given. A partition that has come less
+    /// far has nothing in between, or it would have been given too, as the watermark is the same for all.
+    fn of_all(positions: &[Vec<u8>]) -> Vec<u8> {
+        let next = positions.iter().filter_map(|value| value.first_chunk()).map(|bytes| i64::from_be_bytes(*bytes));
+        Self { next: next.max().unwrap_or(i64::MIN), ..Self::START }.to_bytes()
     }
 
     fn to_bytes(self) -> Vec<u8> {

@@ -28,7 +28,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 /// # Errors
 ///
 /// What has no form in JSON. Some of the rows may have been appended.
-pub(super) fn write_lines(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
+pub(crate) fn write_lines(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     let builder = WriterBuilder::new().with_encoder_factory(Arc::new(Lossless));
     let mut writer = builder.build::<_, LineDelimited>(out);
     writer.write(rows)?;
@@ -195,4 +195,4 @@ impl Encoder for MapEncoder<'_> {
 
 #[cfg(test)]
 #[path = "json_lines_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -16,7 +16,7 @@ use crate::source::schema::parse_schema;
 use crate::source::{FileSource, read_table};
 
 /// Random numbers that a seed fixes: xorshift.
-pub(in crate::sink) struct Dice(pub(in crate::sink) u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     fn roll(&mut self) -> u64 {
@@ -41,7 +41,7 @@ impl Dice {
 }
 
 /// A column of any type of the manual, with the odd values of each.
-pub(in crate::sink) fn column(data_type: &DataType, n_rows: usize, dice: &mut Dice) -> ArrayRef {
+pub(crate) fn column(data_type: &DataType, n_rows: usize, dice: &mut Dice) -> ArrayRef {
     let nulls = dice.nulls(n_rows);
     // Whole numbers become what is one within; those that do not fit become null.
     let whole = |dice: &mut Dice, numbers: &[i64]| -> ArrayRef {
@@ -106,7 +106,7 @@ pub(in crate::sink) fn column(data_type: &DataType, n_rows: usize, dice: &mut Di
     }
 }
 
-pub(in crate::sink) const SIMPLE: &[&str] = &[
+pub(crate) const SIMPLE: &[&str] = &[
     "boolean",
     "int8",
     "int16",
@@ -127,7 +127,7 @@ pub(in crate::sink) const SIMPLE: &[&str] = &[
     "decimal(38, 0)",
 ];
 
-pub(in crate::sink) fn types() -> impl Strategy<Value = String> {
+pub(crate) fn types() -> impl Strategy<Value = String> {
     prop::sample::select(SIMPLE).prop_map(str::to_owned).prop_recursive(3, 6, 2, |inner| {
         prop_oneof![
             inner.clone().prop_map(|item| format!("list<{item}>")),
@@ -137,7 +137,7 @@ pub(in crate::sink) fn types() -> impl Strategy<Value = String> {
     })
 }
 
-pub(in crate::sink) fn schema(types: &[String]) -> SchemaRef {
+pub(crate) fn schema(types: &[String]) -> SchemaRef {
     let columns: Vec<_> = types.iter().enumerate().map(|(index, text)| (format!("c{index}"), text.clone())).collect();
     parse_schema(&columns).expect("right types")
 }
