@@ -159,6 +159,7 @@ fn plan(definition: &JoinDefinition) -> anyhow::Result<Gather> {
         meter: Arc::new(StepMeter::default()),
         runtime: &runtime,
         stop: &StopFlag::default(),
+        states_before: &[],
     };
     match definition.plan(&context) {
         Ok(built) => match built.body {

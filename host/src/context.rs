@@ -67,7 +67,7 @@ use crate::error::Error;
 use crate::event_time::EventTime;
 use crate::job::{Job, NamedTable, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
 use crate::operator::{Limits, Operator};
-use crate::plan::{Plan, PlanErrors, build_plan};
+use crate::plan::{Plan, PlanErrors, build_plan, build_plan_again};
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
 use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
@@ -198,7 +198,9 @@ impl Context {
     ///
     /// [`scheduler::StartError`] when a source or sink cannot be opened. Nothing runs then.
     pub fn start_plan(self, plan: Plan) -> Result<Running, Error> {
-        Ok(scheduler::start(plan, self.clock, self.listeners)?)
+        let (job, runtime) = (self.job.into_inner(), self.runtime);
+        let again = move |before: &Plan| build_plan_again(&job, &runtime, before);
+        Ok(scheduler::start(plan, again, self.clock, self.listeners)?)
     }
 }
 

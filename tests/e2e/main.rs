@@ -10,6 +10,7 @@ mod join;
 mod library;
 mod nexmark;
 mod recovery;
+mod reload;
 mod replay;
 mod rescale;
 mod socket;

@@ -3,12 +3,12 @@
 mod check;
 mod checkpoint;
 mod export_state;
-mod interrupt;
 mod logging;
 mod output;
 mod plugin;
 mod progress;
 mod replay;
+mod requests;
 mod run;
 
 use std::path::PathBuf;

@@ -10,7 +10,8 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tidemill::clock::{Clock, SystemClock};
 use tidemill::scheduler::{
-    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded,
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, PluginsReloaded, ReloadUndone,
+    RunEnded,
 };
 use tidemill::source::SourceEvent;
 
@@ -193,6 +194,14 @@ impl Listener for JsonEvents {
 
     fn on_batch_retried(&self, event: &BatchRetried) {
         say_event("batch-retried", event);
+    }
+
+    fn on_plugins_reloaded(&self, event: &PluginsReloaded) {
+        say_event("plugins-reloaded", event);
+    }
+
+    fn on_reload_undone(&self, event: &ReloadUndone) {
+        say_event("reload-undone", event);
     }
 
     fn on_batch_failed(&self, event: &BatchFailed) {

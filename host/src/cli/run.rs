@@ -8,9 +8,9 @@ use tidemill::context::Context;
 use tidemill::error::Error;
 use tidemill::scheduler::{RunOutcome, Summary};
 
-use super::interrupt::Stopper;
 use super::output::{fail, human_bytes, say, say_event};
 use super::progress::{DrawnEvents, JsonEvents, Progress};
+use super::requests::Requests;
 use super::{ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
 
 /// What `run` takes.
@@ -71,10 +71,10 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         fail(format, error);
         JOB_FAILED
     };
-    let stopper = Stopper::new(stop_timeout, format, &progress);
-    stopper.listen(reads_stdin);
+    let requests = Requests::new(stop_timeout, format, &progress);
+    requests.listen(reads_stdin);
     let running = context.start_plan(plan).map_err(|error| failed(&error))?;
-    stopper.started(&running);
+    requests.started(&running);
     let summary = running.await_termination().map_err(|error| failed(&error))?;
     if format == Format::Human {
         say(&in_words(&summary));

@@ -37,6 +37,20 @@ use crate::type_name::describe_type;
 ///
 /// Everything that does not fit, at once. A step whose input is not known because of an earlier mistake is left out.
 pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
+    build(job, runtime, None)
+}
+
+/// Puts a job together again while it runs: plugins are loaded anew, and the plan shares with the one before what lives longer than a batch:
+/// tables, what steps keep, what is counted, and how the job is stopped.
+///
+/// # Errors
+///
+/// As [`build_plan`].
+pub(crate) fn build_plan_again(job: &Job, runtime: &Runtime, before: &Plan) -> Result<Plan, PlanErrors> {
+    build(job, runtime, Some(before))
+}
+
+fn build(job: &Job, runtime: &Runtime, before: Option<&Plan>) -> Result<Plan, PlanErrors> {
     let mut builder = Builder {
         job,
         runtime,
@@ -50,7 +64,8 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
         clocks: Vec::new(),
         states: Vec::new(),
         observed: HashMap::new(),
-        stop: StopFlag::default(),
+        stop: before.map_or_else(StopFlag::default, |before| before.stop.clone()),
+        before,
     };
     let plan = builder.build();
     match plan {
@@ -80,9 +95,22 @@ struct Builder<'a> {
     /// What follows the event time of a source, by the source's name.
     observed: HashMap<String, Arc<dyn StepFactory>>,
     stop: StopFlag,
+    /// The plan that runs, when the job is planned again.
+    before: Option<&'a Plan>,
 }
 
 impl<'a> Builder<'a> {
+    /// What is counted of a step; of one that runs already, what was.
+    fn step_meter(&self, name: &str) -> Arc<StepMeter> {
+        let before = self.before.and_then(|before| before.steps.iter().find(|step| step.name == name));
+        before.map(|step| step.meter.clone()).unwrap_or_default()
+    }
+
+    fn sink_meter(&self, name: &str) -> Arc<StepMeter> {
+        let before = self.before.and_then(|before| before.sinks.iter().find(|sink| sink.name == name));
+        before.map(|sink| sink.meter.clone()).unwrap_or_default()
+    }
+
     fn problem(&mut self, part: Part, name: &str, key: &str, message: impl Into<String>, hint: Option<String>) {
         let place = Place { part, name: name.to_owned(), key: key.to_owned() };
         self.problems.push(PlanProblem { place, message: message.into(), hint });
@@ -176,7 +204,10 @@ impl<'a> Builder<'a> {
                 }
                 let dead_letter = source.definition.dead_letter().map(|name| {
                     self.schemas.insert(name.to_owned(), dead_letter_schema());
-                    DeadLetter { name: name.to_owned(), meter: Arc::new(StepMeter::default()) }
+                    let before = self.before.iter().flat_map(|before| &before.sources);
+                    let before = before.filter_map(|source| source.dead_letter.as_ref()).find(|of| of.name == name);
+                    let meter = before.map(|before| before.meter.clone()).unwrap_or_default();
+                    DeadLetter { name: name.to_owned(), meter }
                 });
                 let (name, definition) = (source.name.clone(), source.definition.clone());
                 Some(PlannedSource { name, definition, schema, dead_letter })
@@ -189,9 +220,13 @@ impl<'a> Builder<'a> {
     }
 
     fn plan_table(&mut self, table: &NamedTable) -> Option<Arc<LiveTable>> {
-        match LiveTable::new(&table.name, table.source.clone()) {
+        let before = self.before.iter().flat_map(|before| &before.tables).find(|before| before.name() == table.name);
+        let live = match before {
+            Some(before) => Ok(before.clone()),
+            None => LiveTable::new(&table.name, table.source.clone()).map(Arc::new),
+        };
+        match live {
             Ok(live) => {
-                let live = Arc::new(live);
                 self.schemas.insert(table.name.clone(), live.schema().clone());
                 self.tables.insert(table.name.clone(), live.clone());
                 Some(live)
@@ -300,7 +335,7 @@ impl<'a> Builder<'a> {
             return None;
         }
         let input = self.united(Part::Step, &step.name, &step.from)?;
-        let meter = Arc::new(StepMeter::default());
+        let meter = self.step_meter(&step.name);
         let (kind, physical) = match &step.kind {
             StepKind::Union => ("union", PhysicalKind::Union),
             StepKind::Repartition { partitions, by, range } => {
@@ -379,6 +414,7 @@ impl<'a> Builder<'a> {
             meter: meter.clone(),
             runtime: self.runtime,
             stop: &self.stop,
+            states_before: self.before.map_or(&[], |before| &before.states),
         };
         let planned = match definition {
             Some(definition) => definition.plan(&context),
@@ -472,7 +508,7 @@ impl<'a> Builder<'a> {
             from: sink.from.clone(),
             definition: sink.definition.clone(),
             schema,
-            meter: Arc::new(StepMeter::default()),
+            meter: self.sink_meter(&sink.name),
         })
     }
 }

@@ -8,6 +8,7 @@
 //! A stage is everything that rows reach from its entry without a shuffle. Rows of several inputs are united by pushing
 //! them to the same node: such a node stands in several stages, and the partitions of those stages are numbered through.
 
+mod again;
 mod build;
 mod describe;
 mod kinds;
@@ -18,7 +19,10 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 
 pub(crate) use crate::type_name::describe_type;
+pub(crate) use again::check_fits;
+pub use again::{ChangedPlugin, changed_plugins};
 pub use build::build_plan;
+pub(crate) use build::build_plan_again;
 pub use describe::{PlanDescription, describe_schema};
 
 use crate::error::{Explain, Fault};

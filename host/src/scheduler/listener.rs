@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::ids::BatchId;
+use crate::plan::ChangedPlugin;
 use crate::scheduler::Summary;
 use crate::source::SourceEvent;
 
@@ -91,6 +92,28 @@ pub struct BatchRetried {
     pub pause: Duration,
 }
 
+/// Plugins were loaded anew, and run from this batch on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PluginsReloaded {
+    /// The first batch with them.
+    #[serde(serialize_with = "as_number")]
+    pub batch_id: BatchId,
+    /// Which.
+    pub plugins: Vec<ChangedPlugin>,
+}
+
+/// A batch failed with plugins that were loaded anew: those before are back, and run it again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ReloadUndone {
+    /// The batch.
+    #[serde(serialize_with = "as_number")]
+    pub batch_id: BatchId,
+    /// The plugins that are gone.
+    pub plugins: Vec<ChangedPlugin>,
+    /// The error, with its causes and hint.
+    pub error: String,
+}
+
 /// The job has ended.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct RunEnded {
@@ -117,6 +140,12 @@ pub trait Listener: Send + Sync {
 
     /// An attempt at a batch has failed, and another follows.
     fn on_batch_retried(&self, _event: &BatchRetried) {}
+
+    /// Plugins were loaded anew, and run from this batch on.
+    fn on_plugins_reloaded(&self, _event: &PluginsReloaded) {}
+
+    /// A batch has failed with plugins that were loaded anew, and those before are back.
+    fn on_reload_undone(&self, _event: &ReloadUndone) {}
 
     /// A batch has failed.
     fn on_batch_failed(&self, _event: &BatchFailed) {}

@@ -12,6 +12,7 @@ mod batch_generator;
 mod export_state;
 mod listener;
 mod recover;
+mod reload;
 mod replay;
 mod restore;
 mod run;
@@ -21,7 +22,9 @@ mod watermarks;
 pub use batch::{Batch, SourceInput};
 pub use export_state::{ExportError, ExportedEntry, export_state};
 pub use listener::{
-    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows,
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, PluginsReloaded, ReloadUndone,
+    RunEnded, SourceRows,
 };
+pub use reload::ReloadError;
 pub use replay::{ReplayError, Replayed, ReplayedSink, replay};
 pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start};

@@ -13,13 +13,15 @@ use crate::ids::BatchId;
 use crate::job::OnError;
 use crate::metrics::{StepCounts, peak_memory_bytes};
 use crate::operator::{CallError, StopFlag};
-use crate::plan::Plan;
+use crate::plan::{ChangedPlugin, Plan, PlanErrors};
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
 use crate::scheduler::listener::{
-    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded,
+    BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, PluginsReloaded, ReloadUndone,
+    RunEnded,
 };
 use crate::scheduler::recover::{begun, open_checkpoint, read_before};
+use crate::scheduler::reload::{Plans, Trial};
 use crate::scheduler::restore::restore;
 use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
 use crate::scheduler::watermarks::Watermarks;
@@ -243,7 +245,7 @@ struct Shared {
     control: Arc<Control>,
     status: Mutex<Status>,
     ended: Condvar,
-    plan: Arc<Plan>,
+    plans: Arc<Plans>,
 }
 
 impl Running {
@@ -253,6 +255,16 @@ impl Running {
             StopMode::Graceful => Stop::Graceful,
             StopMode::AtOnce => Stop::AtOnce,
         });
+    }
+
+    /// Loads the files of plugins again: those that have changed run from the next batch on. When the first batch that their steps get rows in
+    /// fails, the plugins before are back and run it again. Says which have changed; when none has, nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`ReloadError`](super::ReloadError), when one cannot be opened or does not fit what runs: the job goes on as it is.
+    pub fn reload(&self) -> Result<Vec<ChangedPlugin>, Error> {
+        self.shared.plans.reload()
     }
 
     /// Waits until the job has ended.
@@ -283,7 +295,7 @@ impl Running {
     /// What has been counted of each step so far.
     #[must_use]
     pub fn steps(&self) -> Vec<StepCounts> {
-        step_counts(&self.shared.plan)
+        step_counts(&self.shared.plans.current())
     }
 }
 
@@ -330,8 +342,16 @@ fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver 
 /// # Errors
 ///
 /// What could not be opened; nothing runs then.
-pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
+///
+/// `again` plans the job again, when plugins are to be loaded anew; it gets the plan that runs.
+pub fn start(
+    plan: Plan,
+    again: impl Fn(&Plan) -> Result<Plan, PlanErrors> + Send + Sync + 'static,
+    clock: Arc<dyn Clock>,
+    listeners: Vec<Arc<dyn Listener>>,
+) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
+    let plans = Arc::new(Plans::new(plan.clone(), Box::new(again)));
     let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
     let mut resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
     let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
@@ -382,7 +402,7 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         control: control.clone(),
         status: Mutex::new(Status::Active),
         ended: Condvar::new(),
-        plan: plan.clone(),
+        plans: plans.clone(),
     });
     let mut sources = Vec::new();
     let mut counters: Vec<(String, Arc<SourceCounters>)> = Vec::new();
@@ -463,6 +483,8 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         summary: Summary::default(),
         times_us: new_histogram(),
         skipped_in_a_row: 0,
+        plans,
+        trial: None,
     };
     let generate = move || {
         generator.run(|batch| {
@@ -507,6 +529,9 @@ struct Runner {
     /// Processing times of batches in microseconds, to three digits: a fixed amount of memory however long a job runs.
     times_us: hdrhistogram::Histogram<u64>,
     skipped_in_a_row: u32,
+    plans: Arc<Plans>,
+    /// Plugins that were loaded anew and have not proved themselves.
+    trial: Option<Trial>,
 }
 
 fn new_histogram() -> hdrhistogram::Histogram<u64> {
@@ -557,7 +582,7 @@ impl Runner {
         let event = BatchStarted { batch_id, scheduling_delay };
         self.listeners.iter().for_each(|listener| listener.on_batch_started(&event));
         let watch = Stopwatch::start();
-        let outcome = self.run_attempts(batch);
+        let outcome = self.run_on_trial(batch);
         self.batches.release(batch);
         let error = match outcome {
             Ok(outcome) => {
@@ -602,6 +627,46 @@ impl Runner {
         self.skipped_in_a_row += 1;
         self.control.sleep(pause);
         Ok(())
+    }
+
+    /// Runs a batch with the newest plugins, and with those before when it fails with new ones.
+    fn run_on_trial(&mut self, batch: &Batch) -> Result<BatchOutcome, Error> {
+        let batch_id = batch.batch_id;
+        let job = self.batches.plan.settings.name.clone();
+        if let Some(trial) = self.plans.take() {
+            self.batches.plan = self.plans.current();
+            for ChangedPlugin { step, plugin, before, now } in &trial.changed {
+                tracing::info!(
+                    target: "tidemill::scheduler",
+                    job, batch_id = batch_id.0, step, plugin, before, now,
+                    "a plugin was loaded anew, and runs from this batch on"
+                );
+            }
+            let event = PluginsReloaded { batch_id, plugins: trial.changed.clone() };
+            self.listeners.iter().for_each(|listener| listener.on_plugins_reloaded(&event));
+            self.trial = Some(trial.after(self.trial.take()));
+        }
+        let outcome = self.run_attempts(batch);
+        let Some(mut trial) = self.trial.take() else { return outcome };
+        match outcome {
+            Ok(outcome) => {
+                self.trial = (!trial.passed()).then_some(trial);
+                Ok(outcome)
+            }
+            Err(error) if self.control.stop() == Stop::AtOnce => Err(error),
+            Err(error) => {
+                let event = ReloadUndone { batch_id, plugins: trial.changed.clone(), error: error.report() };
+                tracing::error!(
+                    target: "tidemill::scheduler",
+                    job, batch_id = batch_id.0, error = error.in_one_line(),
+                    "a batch failed with plugins that were loaded anew: those before are back, and run it again"
+                );
+                self.plans.undo(trial);
+                self.batches.plan = self.plans.current();
+                self.listeners.iter().for_each(|listener| listener.on_reload_undone(&event));
+                self.run_attempts(batch)
+            }
+        }
     }
 
     /// Runs a batch until it is published, or trying again does not help.

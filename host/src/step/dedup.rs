@@ -153,7 +153,7 @@ impl StepDefinition for Dedup {
                 End::At(end_us) => Some(serde_json::json!({ "until": describe_time(end_us) })),
             });
         let tables = vec![known, TableLayout::hidden(by_its_key)];
-        let state = StepState::keeping(context.step, keeps, tables, n_partitions);
+        let state = context.keep(keeps, tables, n_partitions);
         let factory = Arc::new(Shared {
             step: context.step.to_owned(),
             keys,

@@ -16,7 +16,7 @@ use crate::plan::PlannedOperator;
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
 use crate::source::table::LiveTable;
-use crate::state::StepState;
+use crate::state::{StepState, TableLayout};
 use crate::step::StepFactory;
 use crate::step::keyed::SpecProblem;
 use crate::step::times::TimeColumns;
@@ -90,6 +90,8 @@ pub struct PlanContext<'a> {
     pub runtime: &'a Runtime,
     /// Breaks off what runs when the job is stopped at once.
     pub stop: &'a StopFlag,
+    /// What the steps of the job keep already, when it is planned again while it runs.
+    pub states_before: &'a [Arc<StepState>],
 }
 
 impl PlanContext<'_> {
@@ -103,6 +105,19 @@ impl PlanContext<'_> {
     #[must_use]
     pub fn times(&self) -> &TimeColumns {
         &self.sides[0].times
+    }
+
+    /// The state of the step, which keeps this, in words: that it has already, or a new one. See [`StepState::keeping`].
+    #[must_use]
+    pub fn keep(&self, keeps: impl Into<String>, tables: Vec<TableLayout>, n_partitions: u32) -> Arc<StepState> {
+        let keeps = keeps.into();
+        let is_it = |state: &&Arc<StepState>| {
+            state.step() == self.step && state.keeps() == keeps && state.n_partitions() == n_partitions
+        };
+        match self.states_before.iter().find(is_it) {
+            Some(state) => state.clone(),
+            None => StepState::keeping(self.step, keeps, tables, n_partitions),
+        }
     }
 
     /// Opens the plugin of a step; `key` is where it is named, as in `group.plugin`.

@@ -159,6 +159,7 @@ impl DefinitionRun {
             meter: meter.clone(),
             runtime: &RUNTIME,
             stop: &Default::default(),
+            states_before: &[],
         };
         Ok(Self { built: definition.plan(&context)?, meter, next_batch: 0 })
     }

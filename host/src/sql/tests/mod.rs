@@ -61,6 +61,7 @@ fn plan_metered(
         meter,
         runtime: &Runtime::new(RuntimeConfig::default()).expect("a plugin runtime"),
         stop: &StopFlag::default(),
+        states_before: &[],
     })
 }
 

@@ -322,7 +322,7 @@ impl Planning<'_> {
             on.join(", "),
             format!("{:?}", self.options.join_type).to_lowercase()
         );
-        StepState::keeping(self.context.step, keeps, tables, self.n_partitions())
+        self.context.keep(keeps, tables, self.n_partitions())
     }
 
     fn gather(

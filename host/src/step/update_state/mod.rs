@@ -114,7 +114,7 @@ impl StepDefinition for UpdateState {
         let key_codec = Arc::new(key_codec);
         let state_codec = Arc::new(state_codec);
         let tables = calls::layouts(&key_codec, &state_codec);
-        let state = StepState::keeping(context.step, keeps, tables, n_partitions);
+        let state = context.keep(keeps, tables, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
         let updating = Updating {
             operator: operator.name().to_owned(),

@@ -26,7 +26,6 @@ use crate::job::units::format_duration;
 use crate::plan::{describe_schema, describe_type};
 use crate::shuffle::Partitioning;
 use crate::source::schema::UTC;
-use crate::state::StepState;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::kinds::{Parsed, SideStream};
@@ -302,7 +301,7 @@ impl StepDefinition for Window {
         let n_partitions = context.settings.partitions;
         let [size, slide, offset] = [self.size, self.slide, self.offset].map(format_duration);
         let keeps = format!("rows {} of windows of {size} every {slide}, offset {offset}", describe_schema(&input));
-        let state = StepState::keeping(context.step, keeps, buffer::layouts(&input), n_partitions);
+        let state = context.keep(keeps, buffer::layouts(&input), n_partitions);
         let factory = Arc::new(buffer::WindowFactory {
             step: context.step.to_owned(),
             spans,

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::event_time::BatchTimes;
+use crate::state::StepState;
 use crate::step::StepFactory;
 use crate::step::testing::{rows, task};
 

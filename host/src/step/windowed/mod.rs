@@ -48,7 +48,6 @@ use crate::job::units::format_duration;
 use crate::plan::describe_type;
 use crate::plan::{PlannedOperator, describe_schema};
 use crate::shuffle::Partitioning;
-use crate::state::StepState;
 use crate::step::StepFactory;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
@@ -390,8 +389,7 @@ impl WindowedDefinition {
             (Over::Window(window), Labels::Counts(_)) => counts::layouts(&codec, window.timeout.is_some()),
             _ => timed::layouts(&codec),
         };
-        let state =
-            StepState::keeping(context.step, self.keeps(input, &output, &keyed.partial_schema()), tables, n_partitions);
+        let state = context.keep(self.keeps(input, &output, &keyed.partial_schema()), tables, n_partitions);
         let spec = Arc::new(Spec {
             step: context.step.to_owned(),
             keyed: keyed.clone(),

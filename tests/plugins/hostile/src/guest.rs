@@ -15,8 +15,12 @@ thread_local! {
     static CONFIG: RefCell<Json> = const { RefCell::new(Json::Null) };
 }
 
+/// What it does when nothing is asked for. Tests write something else of the same length into the file, so that it is another plugin: "by default: panics", or
+/// "by default: shouts".
+const BY_DEFAULT: &str = "by default: passes";
+
 fn word(config: &Json, key: &str) -> String {
-    config.get(key).and_then(Json::as_str).unwrap_or("nothing").to_owned()
+    config.get(key).and_then(Json::as_str).unwrap_or(BY_DEFAULT).to_owned()
 }
 
 fn value(name: &str, data_type: DataType) -> Field {
@@ -119,7 +123,8 @@ fn misbehave(what: &str, call: &Call, mut input: Batch) -> Result<Output, Failur
             black_box(recurse(0));
         }
         "memory-bomb" => bomb(),
-        "panic" => panic!("process was asked to panic"),
+        "panic" | "by default: panics" => panic!("process was asked to panic"),
+        "by default: shouts" => input.buffers[2].make_ascii_uppercase(),
         "panic-with-control-characters" => panic!("\u{1b}[2J\nerror: all is well"),
         "abort" => std::process::abort(),
         "exit" => std::process::exit(3),

@@ -37,6 +37,7 @@ fn plan(table: &Arc<LiveTable>, options: JoinOptions) -> Result<Arc<dyn StepFact
         meter: Arc::new(StepMeter::default()),
         runtime: &runtime,
         stop: &Default::default(),
+        states_before: &[],
     };
     match JoinDefinition(options).plan(&context)?.body {
         Body::Narrow(factory) => Ok(factory),

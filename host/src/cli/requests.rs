@@ -1,11 +1,12 @@
-//! How a running job is asked to stop: SIGINT, SIGTERM, or `stop` on standard input; once is graceful, twice is at once.
+//! What a running job is asked: to stop, by SIGINT, SIGTERM, or `stop` on standard input, once gracefully, twice at once; to load its
+//! plugins anew, by SIGHUP, or `reload` on standard input.
 
 use std::io::{BufRead, IsTerminal, Read};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tidemill::job::units::format_duration;
 use tidemill::scheduler::{Running, StopMode};
@@ -20,9 +21,9 @@ const STOP_AT_ONCE_MAX: Duration = Duration::from_secs(5);
 /// Longer lines on standard input are no commands.
 const LINE_BYTES_MAX: u64 = 1 << 10;
 
-/// Takes requests to stop a job, from its start to the end of the process. Clones take them for the same job.
+/// Takes requests to a job, from its start to the end of the process. Clones take them for the same job.
 #[derive(Clone)]
-pub(super) struct Stopper {
+pub(super) struct Requests {
     /// The job, once it has started: signals are taken before, so that none ends the process as if it had no handler.
     running: Arc<OnceLock<Running>>,
     format: Format,
@@ -33,7 +34,7 @@ pub(super) struct Stopper {
     n_asked: Arc<AtomicU8>,
 }
 
-impl Stopper {
+impl Requests {
     pub(super) fn new(timeout: Duration, format: Format, progress: &Progress) -> Self {
         Self { running: Arc::default(), format, progress: progress.clone(), timeout, n_asked: Arc::default() }
     }
@@ -50,16 +51,24 @@ impl Stopper {
     /// Listens for signals, and for words on standard input unless a source reads it. What cannot be listened for is
     /// logged: the job runs anyway.
     pub(super) fn listen(&self, reads_stdin: bool) {
-        let signals = Signals::new([SIGINT, SIGTERM]).and_then(|mut signals| {
-            let stopper = self.clone();
-            spawn("signals", move || signals.forever().for_each(|_| stopper.ask()))
+        // On a terminal SIGHUP says that it is gone, and ends the job as it ends others.
+        let is_on_terminal = std::io::stdin().is_terminal() || std::io::stderr().is_terminal();
+        let taken = [SIGINT, SIGTERM].into_iter().chain((!is_on_terminal).then_some(SIGHUP));
+        let signals = Signals::new(taken).and_then(|mut signals| {
+            let requests = self.clone();
+            spawn("signals", move || {
+                signals.forever().for_each(|signal| match signal {
+                    SIGHUP => requests.reload(),
+                    _ => requests.ask(),
+                });
+            })
         });
         if let Err(error) = signals {
             tracing::warn!(error = %error, "signals cannot be listened for: type `stop` to end the job");
         }
         if !reads_stdin && may_read_stdin() {
-            let stopper = self.clone();
-            let words = spawn("stdin", move || stopper.read_words(&mut std::io::stdin().lock()));
+            let requests = self.clone();
+            let words = spawn("stdin", move || requests.read_words(&mut std::io::stdin().lock()));
             if let Err(error) = words {
                 tracing::warn!(error = %error, "standard input cannot be listened to: use signals to end the job");
             }
@@ -75,13 +84,40 @@ impl Stopper {
                 Ok(n) if n > 0 => {}
                 _ => return,
             }
-            if is_stop(&line) {
+            if is_word(&line, b"stop") {
                 self.ask();
+            } else if is_word(&line, b"reload") {
+                self.reload();
             }
         }
     }
 
-    /// Takes one request.
+    /// Loads plugins anew, in a thread of its own: a stop must not wait for it.
+    fn reload(&self) {
+        let Some(running) = self.running.get().cloned() else {
+            return self.tell("not-reloaded", "the job has not started: its plugins are loaded when it does");
+        };
+        let requests = self.clone();
+        let spawned = spawn("reload", move || match running.reload() {
+            Ok(changed) if changed.is_empty() => {
+                requests.tell("not-reloaded", "no plugin has changed: nothing is loaded anew");
+            }
+            Ok(changed) => {
+                let steps: Vec<&str> = changed.iter().map(|changed| changed.step.as_str()).collect();
+                let steps = steps.join("`, `");
+                requests.tell("reloading", &format!("the plugins of `{steps}` run anew from the next batch on"));
+            }
+            Err(error) => {
+                let words = format!("{}the job goes on with the plugins that it has", error.report());
+                requests.tell("not-reloaded", &words);
+            }
+        });
+        if let Err(error) = spawned {
+            self.tell("not-reloaded", &format!("plugins are not loaded anew: the system gives no thread: {error}"));
+        }
+    }
+
+    /// Takes one request to stop.
     fn ask(&self) {
         let count = |n: u8| Some(n.saturating_add(1));
         let n_before = self.n_asked.fetch_update(Ordering::SeqCst, Ordering::SeqCst, count).unwrap_or(u8::MAX);
@@ -99,10 +135,10 @@ impl Stopper {
                     std::process::exit(i32::from(JOB_FAILED));
                 };
                 running.stop(StopMode::AtOnce);
-                let stopper = self.clone();
+                let requests = self.clone();
                 let _ = spawn("stop-at-once", move || {
                     std::thread::sleep(STOP_AT_ONCE_MAX);
-                    stopper.tell("gave-up", "the job does not end: the process ends without it");
+                    requests.tell("gave-up", "the job does not end: the process ends without it");
                     std::process::exit(i32::from(JOB_FAILED));
                 });
             }
@@ -112,13 +148,13 @@ impl Stopper {
 
     /// Asks again when the graceful stop takes too long. Without the thread it has no time limit.
     fn limit_time(&self) {
-        let stopper = self.clone();
+        let requests = self.clone();
         let _ = spawn("stop-timeout", move || {
-            std::thread::sleep(stopper.timeout);
-            if stopper.n_asked.load(Ordering::SeqCst) == 1 {
-                let limit = format_duration(stopper.timeout);
-                stopper.tell("stop-timeout", &format!("the stop takes longer than `stop-timeout`, {limit}"));
-                stopper.ask();
+            std::thread::sleep(requests.timeout);
+            if requests.n_asked.load(Ordering::SeqCst) == 1 {
+                let limit = format_duration(requests.timeout);
+                requests.tell("stop-timeout", &format!("the stop takes longer than `stop-timeout`, {limit}"));
+                requests.ask();
             }
         });
     }
@@ -131,8 +167,8 @@ impl Stopper {
     }
 }
 
-fn is_stop(line: &[u8]) -> bool {
-    line.trim_ascii().eq_ignore_ascii_case(b"stop")
+fn is_word(line: &[u8], word: &[u8]) -> bool {
+    line.trim_ascii().eq_ignore_ascii_case(word)
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
@@ -164,10 +200,10 @@ mod tests {
     #[test]
     fn stop_is_a_line_of_its_own() {
         for line in [&b"stop\n"[..], b"stop", b" STOP \r\n"] {
-            assert!(is_stop(line));
+            assert!(is_word(line, b"stop"));
         }
         for line in [&b""[..], b"\n", b"stopp\n", b"do stop\n", b"s\xffop\n"] {
-            assert!(!is_stop(line));
+            assert!(!is_word(line, b"stop"));
         }
     }
 
