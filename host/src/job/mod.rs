@@ -12,6 +12,7 @@ pub mod units;
 
 mod environment;
 mod graph;
+mod on_error;
 mod overrides;
 mod paths;
 pub(crate) mod steps;
@@ -25,6 +26,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use on_error::{DeadLetters, OnError};
+pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
 
 use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
@@ -230,6 +234,16 @@ pub enum StepKind {
 }
 
 impl Step {
+    /// Where it sets bad rows aside, if it does.
+    #[must_use]
+    pub fn dead_letters(&self) -> Option<&DeadLetters> {
+        match &self.kind {
+            StepKind::Transform(operator) => operator.on_error.dead_letters(),
+            StepKind::Built(definition) => definition.dead_letters(),
+            _ => None,
+        }
+    }
+
     /// The sources and steps it reads, side by side: `from`, then each further input.
     #[must_use]
     pub fn sides(&self) -> Vec<Vec<String>> {
@@ -276,16 +290,6 @@ pub struct OperatorStep {
     pub whole_partition: bool,
     /// What happens when a call fails.
     pub on_error: OnError,
-}
-
-/// What happens when a call of an operator fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// The job fails.
-    #[default]
-    Fail,
-    /// The batch is given up: none of its rows reaches a sink, and the job goes on with the next.
-    SkipBatch,
 }
 
 /// Which operator a step runs.

@@ -280,6 +280,15 @@ impl CallError {
         }
     }
 
+    /// What happened, without where.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let text = self.to_string();
+        // Every message begins with the place.
+        let place = format!("{} ", self.site());
+        text.strip_prefix(&place).map_or_else(|| text.clone(), str::to_owned)
+    }
+
     /// Whether fewer rows in one call may help: what came back was too much.
     #[must_use]
     pub fn is_output_too_large(&self) -> bool {

@@ -23,6 +23,7 @@ pub use console::{ConsoleFormat, ConsoleOutput, ConsoleSink};
 pub use error::SinkError;
 pub use file::{CsvSinkOptions, FileSink, FileSinkFormat, ParquetCompression};
 pub use foreach::{Collect, CollectedBatch, ForeachBatch};
+pub(crate) use json_lines::json_line;
 
 mod console;
 mod error;

@@ -138,7 +138,7 @@ impl StepDefinition for Group {
             operator,
             reads,
             limits: self.operator.limits.clone(),
-            on_error: self.operator.on_error,
+            on_error: self.operator.on_error.clone(),
         };
         let gather = Gather { sides, n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built { operators: vec![planned], ..Built::gather(output, gather) })

@@ -133,7 +133,7 @@ impl StepDefinition for UpdateState {
             operator,
             reads,
             limits: self.operator.limits.clone(),
-            on_error: self.operator.on_error,
+            on_error: self.operator.on_error.clone(),
         };
         let factory = Arc::new(calls::UpdateFactory(Arc::new(updating)));
         // Also without rows: keys time out.
