@@ -9,6 +9,7 @@ mod golden;
 mod hostile;
 mod join;
 mod library;
+mod missed_batches;
 mod nexmark;
 mod recovery;
 mod socket;

@@ -62,6 +62,8 @@ pub struct Settings {
     pub batch_interval: Duration,
     /// When the job ends.
     pub trigger: Trigger,
+    /// What becomes of batches whose time has gone by.
+    pub missed_batches: MissedBatches,
     /// Default parallelism, and the shuffle's.
     pub partitions: u32,
     /// Threads that run tasks; 0: one a core.
@@ -95,6 +97,7 @@ impl Default for Settings {
             name: "job".into(),
             batch_interval: Duration::from_secs(1),
             trigger: Trigger::Continuous,
+            missed_batches: MissedBatches::Merge,
             partitions: 4,
             worker_threads: 0,
             // Two seconds of a gigabit line, and a quarter of what a small machine has.
@@ -121,6 +124,17 @@ pub enum Trigger {
     Continuous,
     /// When what was there at the start has been processed.
     AvailableNow,
+}
+
+/// What becomes of batches whose time has gone by: while the job was down or busy, or the machine slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissedBatches {
+    /// Each is run, one after the other, before the job goes on in time. What waits comes with the first of them, or is spread
+    /// over them where sources limit what a batch takes.
+    Run,
+    /// What waits comes with the next batch.
+    #[default]
+    Merge,
 }
 
 /// Where a part of a job stands in its file; empty for a job built by a program.

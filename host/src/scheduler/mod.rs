@@ -13,6 +13,7 @@ mod listener;
 mod recover;
 mod run;
 mod run_batch;
+mod ticks;
 mod watermarks;
 
 pub use batch::{Batch, SourceInput};
