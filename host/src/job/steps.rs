@@ -35,9 +35,9 @@ const PLUGIN_KEYS: [&str; 9] = [
     "dead-letter-min-rows",
 ];
 
-/// Why steps by key cannot set bad rows aside, and what to do instead.
+/// Why steps that make one result of many rows cannot set bad ones aside, and what to do instead.
 const NO_DEAD_LETTERS: (&str, &str) = (
-    "a step by key has no dead letters: its plugin is given rows of a key together, and which of them is bad cannot be told",
+    "`aggregate` and `reduce` have no dead letters: they make one result of many rows, and which of them is bad cannot be told",
     "Choices: `fail`, `skip-batch`. A `filter` or a `transform` before it can set bad rows aside.",
 );
 
@@ -185,7 +185,7 @@ fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Read {
         aggregate.problem("select", "`select` is empty", Some("Write `select = { count = \"count(*)\" }`.".into()));
     }
     if is_plugin {
-        let operator = read_inner_plugin(aggregate, table, job_limits);
+        let operator = read_inner_plugin(aggregate, table, job_limits, Some(NO_DEAD_LETTERS));
         let kind = if over.is_there {
             windowed(over.over, operator.map(Computes::Aggregator), by, partitions)
         } else {
@@ -212,7 +212,7 @@ fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let by = reduce.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut reduce);
     let over = read_over(&mut reduce, "reduce.late");
-    let operator = read_inner_plugin(reduce, table, job_limits);
+    let operator = read_inner_plugin(reduce, table, job_limits, Some(NO_DEAD_LETTERS));
     let kind = if over.is_there {
         windowed(over.over, operator.map(Computes::Reducer), by, partitions)
     } else {
@@ -252,11 +252,13 @@ pub(crate) fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
     table.integer("partitions", 1..=PARTITIONS_MAX).and_then(|partitions| u32::try_from(partitions).ok())
 }
 
-/// The plugin of an `aggregate` or `reduce` table, which ends here. `config` may stand in it or beside it.
+/// The plugin of a table such as `aggregate` or `group`, which ends here. `config` may stand in it or beside it. `no_dead_letters`:
+/// why such a step sets no rows aside, and what to do instead.
 pub(crate) fn read_inner_plugin(
     mut inner: Table<'_>,
     table: &mut Table<'_>,
     job_limits: &Limits,
+    no_dead_letters: Option<(&str, &str)>,
 ) -> Option<OperatorStep> {
     let path = read_plugin(&mut inner, "plugin");
     let config = if inner.has("config") {
@@ -269,7 +271,7 @@ pub(crate) fn read_inner_plugin(
         None
     };
     inner.finish();
-    read_operator(table, path, config, job_limits, Some(NO_DEAD_LETTERS))
+    read_operator(table, path, config, job_limits, no_dead_letters)
 }
 
 /// A table that is about a plugin alone, as a function of SQL, which ends here: the plugin and its options stand in it.

@@ -9,7 +9,7 @@ use crate::step::KeyedOpenError;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::count::gather_of;
-use crate::step::dead_letters::LetterBox;
+use crate::step::dead_letters::{LetterBox, letters_of};
 use crate::step::definition::{Built, PlanContext};
 use crate::step::keyed::{KeyedStep, SpecProblem};
 use crate::step::reduce::ReduceSpec;
@@ -43,12 +43,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
 }
 
 fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
-    if runs.whole_partition && runs.on_error.dead_letters().is_some() {
-        let message =
-            "a step with `whole-partition` has no dead letters: its calls cannot be cut to find bad rows".into();
-        let hint = Some("Leave out one of the two.".into());
-        return Err(vec![SpecProblem { key: "on-error".into(), message, hint }]);
-    }
+    let dead_letters = letters_of(runs)?;
     let operator = context.load(runs, "transform").map_err(|problem| vec![problem])?;
     let (info, bounds) = (context.info(runs), context.bounds(runs));
     let input = context.input();
@@ -57,7 +52,7 @@ fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Ve
     let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
     let output = opened.output_schema().clone();
     let operators = vec![planned_operator(operator, runs, reads)];
-    let opened = opened.with_dead_letters(LetterBox::of_step(context, runs.on_error.dead_letters(), &operators));
+    let opened = opened.with_dead_letters(LetterBox::of_step(context, dead_letters, &operators));
     Ok(Built { operators, ..Built::narrow(output, Arc::new(opened)) })
 }
 

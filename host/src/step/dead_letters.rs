@@ -6,8 +6,11 @@
 //!             └── rows ───────────┴──▶ in their order, as if bad rows had not come ──▶ who reads the step
 //! ```
 //!
+//! Of steps that give an operator all rows of a key together, a piece is some keys, and all rows of a bad key are set aside.
+//!
 //! A chunk of n rows of which b are bad costs at most 1 + 2 b ⌈log₂ n⌉ calls, one more for each bad row whose call was not the
-//! first of its instance, and one in a task without rows: an operator that fails then is broken whatever comes, and the batch fails.
+//! first of its instance, and, of a transform, one in a task without rows: an operator that fails then is broken whatever comes,
+//! and the batch fails.
 //!
 //! The law: the rows that a step gives are those that it gives of its input without the bad rows, and the bad rows are the dead
 //! letters, each once; for operators that take each row for itself.
@@ -21,12 +24,13 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 
 use super::Emit;
 use super::definition::PlanContext;
+use super::keyed::SpecProblem;
 use crate::clock::Stopwatch;
 use crate::error::{Error, Explain, Fault, Internal, Retry};
 use crate::ids::{BatchId, PartitionId};
-use crate::job::DeadLetters;
+use crate::job::{DeadLetters, OperatorStep};
 use crate::metrics::StepMeter;
-use crate::operator::{CallError, Limit, StopFlag};
+use crate::operator::{CallError, Limit, Rejection, StopFlag};
 use crate::plan::PlannedOperator;
 use crate::sink::json_line;
 use crate::sql::EvaluationFailed;
@@ -147,6 +151,22 @@ impl Explain for TooManyTimeouts {
              there are too many of them for one batch.",
             self.step
         ))
+    }
+}
+
+/// Where a step that runs an operator sets bad rows aside, if it does.
+///
+/// # Errors
+///
+/// When its calls cannot be cut to find them.
+pub(crate) fn letters_of(runs: &OperatorStep) -> Result<Option<&DeadLetters>, Vec<SpecProblem>> {
+    match runs.on_error.dead_letters() {
+        Some(_) if runs.whole_partition => {
+            let message = "a step with `whole-partition` has no dead letters: its calls cannot be cut to find bad rows";
+            let hint = Some("Leave out one of the two.".into());
+            Err(vec![SpecProblem { key: "on-error".into(), message: message.into(), hint }])
+        }
+        letters => Ok(letters),
     }
 }
 
@@ -302,6 +322,33 @@ impl Letters {
         let digest = |name: &String| self.of.plugins.iter().find(|(plugin, _)| plugin == name)?.1.clone();
         let plugin = operator.and_then(digest);
         self.add(rows, position, plugin, &reason)
+    }
+
+    /// Sets a group of `rows` aside, for which the step failed: the rows of these numbers.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    pub(crate) fn add_group(&mut self, rows: &RecordBatch, group: &[u32], error: &Error) -> Result<(), Error> {
+        group.iter().try_for_each(|&row| self.add_failed(&rows.slice(row as usize, 1), row.into(), error))
+    }
+
+    /// Sets rows of a call of a group or several aside, which the operator rejected: `order` has the numbers in `rows` of those that
+    /// the call had.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    pub(crate) fn add_rejections(
+        &mut self,
+        rows: &RecordBatch,
+        order: &[u32],
+        rejected: &[Rejection],
+    ) -> Result<(), Error> {
+        rejected.iter().try_for_each(|rejection| {
+            let row = order[rejection.row as usize];
+            self.add_rejected(&rows.slice(row as usize, 1), row.into(), &rejection.reason)
+        })
     }
 
     /// Sets the only row of `rows` aside, which the only operator of the step rejected.
