@@ -227,6 +227,30 @@ impl<'a> Stream<'a> {
         Some(Stream { context: self.context, name })
     }
 
+    /// The rows that the step sets aside: `None` for a source, and for a step that does not.
+    ///
+    /// ```
+    /// use tidemill::context::Context;
+    /// use tidemill::job::{DeadLetters, OnError, Settings};
+    /// use tidemill::step::filter::FilterDefinition;
+    ///
+    /// let context = Context::new(Settings::default())?;
+    /// let lines = context.socket_text_stream("lines", "127.0.0.1:9999");
+    /// let aside = OnError::DeadLetter(DeadLetters::named("not-numbers"));
+    /// let large = lines.filter("large", FilterDefinition::new("cast(value AS bigint) > 9").on_error(aside));
+    /// large.print();
+    /// large.dead_letters().expect("it sets rows aside").print();
+    /// context.check()?;
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn dead_letters(&self) -> Option<Stream<'a>> {
+        let job = self.context.job.borrow();
+        let step = job.steps.iter().find(|step| step.name == self.name)?;
+        let name = step.dead_letters()?.name.clone();
+        Some(Stream { context: self.context, name })
+    }
+
     /// Runs an operator of role transform on the rows: map, flat-map, filter.
     pub fn transform(&self, name: &str, operator: impl Into<OperatorStep>) -> Stream<'a> {
         self.step(name, vec![self.name.clone()], StepKind::Transform(operator.into()))

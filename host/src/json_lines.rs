@@ -35,6 +35,14 @@ pub(crate) fn write_lines(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), A
     writer.finish()
 }
 
+/// The only row of `rows` as a JSON object; `None` when something in it has no form in JSON.
+pub(crate) fn json_line(rows: &RecordBatch) -> Option<String> {
+    debug_assert_eq!(rows.num_rows(), 1, "an object is made of a row");
+    let mut line = Vec::new();
+    write_lines(rows, &mut line).ok()?;
+    String::from_utf8(line).ok().map(|line| line.trim_end_matches('\n').to_owned())
+}
+
 /// Makes encoders for the types of which arrow's lose something.
 #[derive(Debug)]
 struct Lossless;

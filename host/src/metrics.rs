@@ -5,6 +5,7 @@
 //! | `tidemill_step_rows_in_total` | rows | job, step | rows a step was given |
 //! | `tidemill_step_rows_out_total` | rows | job, step | rows a step gave on |
 //! | `tidemill_step_rows_rejected_total` | rows | job, step | rows an operator could not process |
+//! | `tidemill_step_rows_dead_lettered_total` | rows | job, step | rows that were set aside with `on-error = "dead-letter"` |
 //! | `tidemill_step_rows_late_total` | rows | job, step | rows that came too late for what they belong to |
 //! | `tidemill_step_calls_total` | calls | job, step | calls of an operator |
 //! | `tidemill_step_crossed_in_bytes_total` | bytes | job, step | lowered into a plugin |
@@ -12,8 +13,8 @@
 //! | `tidemill_step_busy_seconds_total` | seconds | job, step | time at work, the steps after it left out |
 //! | `tidemill_step_errors_total` | errors | job, step | calls that failed |
 //!
-//! What is counted is work: that of a batch that failed, or of a task that is run again, too. Rows that came too late are no
-//! work but what became of rows: each is counted once, when its batch is published.
+//! What is counted is work: that of a batch that failed, or of a task that is run again, too. Rows that came too late,
+//! and those that were set aside, are no work but what became of rows: each is counted once, when its batch is published.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,25 +38,44 @@ impl Counter {
     }
 }
 
-/// Rows that one attempt of a task has found late, step by step: they count when their batch is published, and not when the
-/// attempt or the batch fails.
+/// Rows that one attempt of a task has found late or set aside, step by step: they count when their batch is published, and not
+/// when the attempt or the batch fails.
 ///
 /// A mutex: it is taken once for some thousands of rows, by one thread.
 #[derive(Debug, Default)]
-pub struct LateRows(Mutex<Vec<(Arc<StepMeter>, u64)>>);
+pub struct LateRows(Mutex<Vec<(Arc<StepMeter>, Became, u64)>>);
+
+/// What became of rows.
+#[derive(Debug, Clone, Copy)]
+enum Became {
+    Late,
+    DeadLetters,
+}
 
 impl LateRows {
-    /// Notes some rows of a step.
+    /// Notes some rows of a step that came too late.
     pub fn add(&self, meter: &Arc<StepMeter>, n_rows: u64) {
+        self.note(meter, Became::Late, n_rows);
+    }
+
+    /// Notes some rows that a step has set aside.
+    pub fn add_dead(&self, meter: &Arc<StepMeter>, n_rows: u64) {
+        self.note(meter, Became::DeadLetters, n_rows);
+    }
+
+    fn note(&self, meter: &Arc<StepMeter>, became: Became, n_rows: u64) {
         if n_rows > 0 {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((meter.clone(), n_rows));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).push((meter.clone(), became, n_rows));
         }
     }
 
     /// Counts them, once: the batch has been published.
     pub fn count(&self) {
-        for (meter, n_rows) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            meter.rows_late.add(n_rows);
+        for (meter, became, n_rows) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            match became {
+                Became::Late => meter.rows_late.add(n_rows),
+                Became::DeadLetters => meter.rows_dead_lettered.add(n_rows),
+            }
         }
     }
 }
@@ -71,6 +91,8 @@ pub struct StepMeter {
     pub rows_rejected: Counter,
     /// Rows that came too late for what they belong to, of batches that were published; see [`LateRows`].
     pub rows_late: Counter,
+    /// Rows that were set aside, of batches that were published.
+    pub rows_dead_lettered: Counter,
     /// Calls of an operator.
     pub calls: Counter,
     /// Bytes lowered into a plugin.
@@ -96,6 +118,8 @@ pub struct StepCounts {
     pub rows_rejected: u64,
     /// Rows that came too late for what they belong to.
     pub rows_late: u64,
+    /// Rows that were set aside as dead letters.
+    pub rows_dead_lettered: u64,
     /// Calls of an operator.
     pub calls: u64,
     /// Bytes lowered into a plugin.
@@ -120,6 +144,7 @@ impl StepMeter {
             rows_out: self.rows_out.get(),
             rows_rejected: self.rows_rejected.get(),
             rows_late: self.rows_late.get(),
+            rows_dead_lettered: self.rows_dead_lettered.get(),
             calls: self.calls.get(),
             crossed_in_bytes: self.crossed_in_bytes.get(),
             crossed_out_bytes: self.crossed_out_bytes.get(),

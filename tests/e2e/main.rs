@@ -1,6 +1,7 @@
 //! End to end: the binary, job files, real sockets and files.
 
 mod cli;
+mod dead_letters;
 mod differential;
 mod failing_batches;
 mod formats;
@@ -8,6 +9,7 @@ mod golden;
 mod hostile;
 mod join;
 mod library;
+mod missed_batches;
 mod nexmark;
 mod recovery;
 mod reload;

@@ -273,6 +273,30 @@ update-state = {{ by = ['user'], plugin = '{}', config = {{ k = 3 }} }}
 }
 
 #[test]
+fn rows_that_break_a_plugin_are_set_aside_once() {
+    let steps = format!(
+        "
+[[step]]
+name = 'shares'
+from = 'left'
+with = {{ value = \"user || ' ' || cast(100 / (n % 30) as text) || ' ' || cast(n as text)\" }}
+on-error = 'dead-letter'
+dead-letter = 'without-share'
+
+[[step]]
+name = 'checked'
+from = 'shares'
+transform = '{}'
+config = {{ do = 'panic', when = ' 77' }}
+on-error = 'dead-letter'
+dead-letter = 'unchecked'
+",
+        tidemill_tests::plugin("hostile").display()
+    );
+    check("dead letters", 2, &steps, &["checked", "without-share", "unchecked"]);
+}
+
+#[test]
 fn files_by_value_and_size_are_shown_once() {
     let steps = "
 [[step]]

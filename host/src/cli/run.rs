@@ -116,6 +116,9 @@ fn in_words(summary: &Summary) -> String {
     for step in summary.steps.iter().filter(|step| step.rows_late > 0) {
         let _ = writeln!(text, "step {}: {} rows came too late", step.step, step.rows_late);
     }
+    for step in summary.steps.iter().filter(|step| step.rows_dead_lettered > 0) {
+        let _ = writeln!(text, "step {}: {} rows were set aside as dead letters", step.step, step.rows_dead_lettered);
+    }
     for step in summary.steps.iter().filter(|step| step.rows_rejected > 0) {
         let _ = writeln!(text, "step {}: {} rows were rejected", step.step, step.rows_rejected);
     }

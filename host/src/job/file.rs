@@ -326,7 +326,7 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
     if crate::source::may_have_dead_letter(&mut table)
         && let Some(dead_letter) = table.name_at("dead-letter")
     {
-        names.add_dead_letter(table.reader(), &dead_letter, table.place("dead-letter"));
+        names.add_dead_letter(table.reader(), &dead_letter, &[], table.place("dead-letter"));
     }
     let definition = read_type(&mut table, "source", crate::source::SOURCE_TYPES).map(|type_name| {
         let definition = crate::source::parse_definition(&type_name, &mut table);

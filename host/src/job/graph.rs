@@ -20,7 +20,7 @@ pub(super) struct Input {
 enum Kind {
     Source,
     Table,
-    /// The stream of a source's rejected rows.
+    /// The stream of a source's rejected rows, or of a step's bad ones.
     DeadLetter,
     Step,
     /// The stream of rows that came too late for a step.
@@ -72,9 +72,9 @@ impl Names {
         self.add(reader, Part { kind: Kind::Table, name: name.into(), from: Vec::new(), header }, place);
     }
 
-    /// Adds the stream of a source's rejected rows, which is named at `place`.
-    pub(super) fn add_dead_letter(&mut self, reader: &Reader, name: &str, place: Place) {
-        let part = Part { kind: Kind::DeadLetter, name: name.into(), from: Vec::new(), header: place.clone() };
+    /// Adds the stream of what a source rejects, or of what a step with these inputs sets aside, which is named at `place`.
+    pub(super) fn add_dead_letter(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place) {
+        let part = Part { kind: Kind::DeadLetter, name: name.into(), from: from.to_vec(), header: place.clone() };
         self.add(reader, part, place);
     }
 
@@ -162,12 +162,14 @@ impl Names {
     /// Steps that read from themselves, through others or not.
     fn check_cycles(&self, reader: &Reader) {
         let mut steps: BTreeMap<&str, &Part> = BTreeMap::new();
-        for part in self.parts.iter().filter(|part| matches!(part.kind, Kind::Step | Kind::Late)) {
+        for part in self.parts.iter().filter(|part| matches!(part.kind, Kind::Step | Kind::Late | Kind::DeadLetter)) {
             steps.entry(&part.name).or_insert(part);
         }
         // A name that a source has too has been told, and it cannot be said which of them is meant.
-        let is_producer = |kind| matches!(kind, Kind::Source | Kind::DeadLetter | Kind::Table);
-        for part in self.parts.iter().filter(|part| is_producer(part.kind)) {
+        let is_producer = |part: &&Part| {
+            matches!(part.kind, Kind::Source | Kind::Table) || part.kind == Kind::DeadLetter && part.from.is_empty()
+        };
+        for part in self.parts.iter().filter(is_producer) {
             steps.remove(part.name.as_str());
         }
         loop {

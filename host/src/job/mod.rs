@@ -12,6 +12,7 @@ pub mod units;
 
 mod environment;
 mod graph;
+mod on_error;
 mod overrides;
 mod paths;
 pub(crate) mod steps;
@@ -25,6 +26,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use on_error::{DeadLetters, OnError};
+pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
 
 use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
@@ -58,6 +62,8 @@ pub struct Settings {
     pub batch_interval: Duration,
     /// When the job ends.
     pub trigger: Trigger,
+    /// What becomes of batches whose time has gone by.
+    pub missed_batches: MissedBatches,
     /// Default parallelism, and the shuffle's.
     pub partitions: u32,
     /// Threads that run tasks; 0: one a core.
@@ -91,6 +97,7 @@ impl Default for Settings {
             name: "job".into(),
             batch_interval: Duration::from_secs(1),
             trigger: Trigger::Continuous,
+            missed_batches: MissedBatches::Merge,
             partitions: 4,
             worker_threads: 0,
             // Two seconds of a gigabit line, and a quarter of what a small machine has.
@@ -117,6 +124,17 @@ pub enum Trigger {
     Continuous,
     /// When what was there at the start has been processed.
     AvailableNow,
+}
+
+/// What becomes of batches whose time has gone by: while the job was down or busy, or the machine slept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissedBatches {
+    /// Each is run, one after the other, before the job goes on in time. What waits comes with the first of them, or is spread
+    /// over them where sources limit what a batch takes.
+    Run,
+    /// What waits comes with the next batch.
+    #[default]
+    Merge,
 }
 
 /// Where a part of a job stands in its file; empty for a job built by a program.
@@ -230,6 +248,16 @@ pub enum StepKind {
 }
 
 impl Step {
+    /// Where it sets bad rows aside, if it does.
+    #[must_use]
+    pub fn dead_letters(&self) -> Option<&DeadLetters> {
+        match &self.kind {
+            StepKind::Transform(operator) => operator.on_error.dead_letters(),
+            StepKind::Built(definition) => definition.dead_letters(),
+            _ => None,
+        }
+    }
+
     /// The sources and steps it reads, side by side: `from`, then each further input.
     #[must_use]
     pub fn sides(&self) -> Vec<Vec<String>> {
@@ -276,16 +304,6 @@ pub struct OperatorStep {
     pub whole_partition: bool,
     /// What happens when a call fails.
     pub on_error: OnError,
-}
-
-/// What happens when a call of an operator fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OnError {
-    /// The job fails.
-    #[default]
-    Fail,
-    /// The batch is given up: none of its rows reaches a sink, and the job goes on with the next.
-    SkipBatch,
 }
 
 /// Which operator a step runs.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::nearest::suggest;
 use super::table::Table;
-use super::{Settings, Trigger};
+use super::{MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::state::{self, Backend, StateSettings};
 
@@ -49,6 +49,12 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
     }
     let triggers = [("continuous", Trigger::Continuous), ("available-now", Trigger::AvailableNow)];
     set(&mut settings.trigger, table.choice("trigger", &triggers));
+    let missed = [("merge", MissedBatches::Merge), ("run", MissedBatches::Run)];
+    set(&mut settings.missed_batches, table.choice("missed-batches", &missed));
+    if settings.missed_batches == MissedBatches::Run && settings.batch_interval.is_zero() {
+        let hint = "Without an interval no batch is missed: leave the key out, or give `batch-interval`.".into();
+        table.problem("missed-batches", "`missed-batches = \"run\"` needs a `batch-interval`", Some(hint));
+    }
     set(&mut settings.partitions, narrow(table.integer("partitions", 1..=PARTITIONS_MAX)));
     set(&mut settings.worker_threads, narrow(table.integer("worker-threads", 0..=WORKER_THREADS_MAX)));
     set(&mut settings.memory_bytes, size_within(&mut table, "memory", MEMORY_BYTES_MIN, u64::MAX));

@@ -4,7 +4,7 @@ use super::nearest::{list, nearest};
 use super::settings::{PARTITIONS_MAX, read_limits};
 use super::table::Table;
 use super::tree::{Place, Value};
-use super::{OnError, OperatorRef, OperatorStep, Step, StepKind, graph};
+use super::{OperatorRef, OperatorStep, Step, StepKind, graph, read_on_error};
 use crate::operator::Limits;
 use crate::step::kinds::{self, Parsed};
 use crate::step::windowed::{Computes, Over, WindowedDefinition, read_over};
@@ -23,7 +23,23 @@ pub(super) fn list_of_kinds() -> String {
 }
 
 /// The keys of steps that run a plugin.
-const PLUGIN_KEYS: [&str; 6] = ["config", "limits", "sha256", "instance", "whole-partition", "on-error"];
+const PLUGIN_KEYS: [&str; 9] = [
+    "config",
+    "limits",
+    "sha256",
+    "instance",
+    "whole-partition",
+    "on-error",
+    "dead-letter",
+    "dead-letter-rate",
+    "dead-letter-min-rows",
+];
+
+/// Why steps that make one result of many rows cannot set bad ones aside, and what to do instead.
+const NO_DEAD_LETTERS: (&str, &str) = (
+    "`aggregate` and `reduce` have no dead letters: they make one result of many rows, and which of them is bad cannot be told",
+    "Choices: `fail`, `skip-batch`. A `filter` or a `transform` before it can set bad rows aside.",
+);
 
 /// Reads one step into `steps`, if it is right.
 pub(super) fn read_step(
@@ -46,6 +62,12 @@ pub(super) fn read_step(
     match &name {
         Some(name) => names.add_step(table.reader(), name, &inputs, table.place("name"), place.clone()),
         None => names.add_nameless(),
+    }
+    // Known also when the rest is wrong, so that who reads from it is not wrong too.
+    if table.has("dead-letter")
+        && let Some(dead_letter) = table.name_at("dead-letter")
+    {
+        names.add_dead_letter(table.reader(), &dead_letter, &from, table.place("dead-letter"));
     }
     for side in &parsed.side_streams {
         // What a stream beside a step follows it needs, as the step does.
@@ -104,7 +126,7 @@ fn read_kind(table: &mut Table<'_>, step: &str, job_limits: &Limits) -> Read {
     let kind = match kind {
         "transform" => {
             let path = read_plugin(table, "transform");
-            read_operator(table, path, None, job_limits).map(StepKind::Transform)
+            read_operator(table, path, None, job_limits, None).map(StepKind::Transform)
         }
         "aggregate" => return read_aggregate(table, job_limits),
         "reduce" => return read_reduce(table, job_limits),
@@ -163,7 +185,7 @@ fn read_aggregate(table: &mut Table<'_>, job_limits: &Limits) -> Read {
         aggregate.problem("select", "`select` is empty", Some("Write `select = { count = \"count(*)\" }`.".into()));
     }
     if is_plugin {
-        let operator = read_inner_plugin(aggregate, table, job_limits);
+        let operator = read_inner_plugin(aggregate, table, job_limits, Some(NO_DEAD_LETTERS));
         let kind = if over.is_there {
             windowed(over.over, operator.map(Computes::Aggregator), by, partitions)
         } else {
@@ -190,7 +212,7 @@ fn read_reduce(table: &mut Table<'_>, job_limits: &Limits) -> Read {
     let by = reduce.texts("by").unwrap_or_default();
     let partitions = read_partitions(&mut reduce);
     let over = read_over(&mut reduce, "reduce.late");
-    let operator = read_inner_plugin(reduce, table, job_limits);
+    let operator = read_inner_plugin(reduce, table, job_limits, Some(NO_DEAD_LETTERS));
     let kind = if over.is_there {
         windowed(over.over, operator.map(Computes::Reducer), by, partitions)
     } else {
@@ -230,11 +252,13 @@ pub(crate) fn read_partitions(table: &mut Table<'_>) -> Option<u32> {
     table.integer("partitions", 1..=PARTITIONS_MAX).and_then(|partitions| u32::try_from(partitions).ok())
 }
 
-/// The plugin of an `aggregate` or `reduce` table, which ends here. `config` may stand in it or beside it.
+/// The plugin of a table such as `aggregate` or `group`, which ends here. `config` may stand in it or beside it. `no_dead_letters`:
+/// why such a step sets no rows aside, and what to do instead.
 pub(crate) fn read_inner_plugin(
     mut inner: Table<'_>,
     table: &mut Table<'_>,
     job_limits: &Limits,
+    no_dead_letters: Option<(&str, &str)>,
 ) -> Option<OperatorStep> {
     let path = read_plugin(&mut inner, "plugin");
     let config = if inner.has("config") {
@@ -247,12 +271,12 @@ pub(crate) fn read_inner_plugin(
         None
     };
     inner.finish();
-    read_operator(table, path, config, job_limits)
+    read_operator(table, path, config, job_limits, no_dead_letters)
 }
 
 /// A table that is about a plugin alone, as a function of SQL, which ends here: the plugin and its options stand in it.
 pub(crate) fn read_plugin_alone(mut table: Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
-    for key in ["whole-partition", "on-error"] {
+    for key in &PLUGIN_KEYS[4..] {
         if table.node(key).is_some() {
             table.problem(key, format!("`{key}` is for a whole step"), None);
         }
@@ -277,20 +301,12 @@ fn read_operator(
     plugin: Option<(String, std::path::PathBuf)>,
     config: Option<serde_json::Value>,
     job_limits: &Limits,
+    no_dead_letters: Option<(&str, &str)>,
 ) -> Option<OperatorStep> {
     let config = read_config(table).or(config);
     let operator = read_options(table, plugin, config, job_limits);
     let whole_partition = table.boolean("whole-partition").unwrap_or(false);
-    let choices = [("fail", Some(OnError::Fail)), ("skip-batch", Some(OnError::SkipBatch)), ("dead-letter", None)];
-    let on_error = match table.choice("on-error", &choices) {
-        Some(Some(on_error)) => on_error,
-        Some(None) => {
-            let hint = "Choices: `fail`, `skip-batch`.".into();
-            table.problem("on-error", "`dead-letter` is not in this version", Some(hint));
-            OnError::Fail
-        }
-        None => OnError::Fail,
-    };
+    let on_error = read_on_error(table, no_dead_letters);
     Some(OperatorStep { whole_partition, on_error, ..operator? })
 }
 
@@ -336,12 +352,6 @@ pub(crate) fn forget_plugin_keys(table: &mut Table<'_>) {
 /// A step without a plugin has no options of one.
 pub(crate) fn refuse_plugin_keys(table: &mut Table<'_>, kind: &str) {
     refuse_plugin_keys_but(table, kind, &[]);
-}
-
-/// What happens when an expression or a query fails, or a plugin that it calls.
-pub(crate) fn read_on_error(table: &mut Table<'_>) -> OnError {
-    let choices = [("fail", OnError::Fail), ("skip-batch", OnError::SkipBatch)];
-    table.choice("on-error", &choices).unwrap_or_default()
 }
 
 /// As [`refuse_plugin_keys`], for a step that has keys of the same names as some.

@@ -164,6 +164,14 @@ impl Explain for OpenError {
         Fault::User
     }
 
+    fn retry(&self) -> Retry {
+        match self {
+            // It opened in time when the job was checked: the machine may be busy.
+            OpenError::LimitExceeded { limit: Limit::TimeToOpen, .. } => Retry::WithBackoff,
+            _ => Retry::Never,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         match self {
             OpenError::MissingRole { has, role, .. } => {
@@ -280,6 +288,15 @@ impl CallError {
         }
     }
 
+    /// What happened, without where.
+    #[must_use]
+    pub fn what(&self) -> String {
+        let text = self.to_string();
+        // Every message begins with the place.
+        let place = format!("{} ", self.site());
+        text.strip_prefix(&place).map_or_else(|| text.clone(), str::to_owned)
+    }
+
     /// Whether fewer rows in one call may help: what came back was too much.
     #[must_use]
     pub fn is_output_too_large(&self) -> bool {
@@ -295,7 +312,7 @@ impl Explain for CallError {
     fn retry(&self) -> Retry {
         match self {
             // Time is not deterministic: the machine may have been busy.
-            CallError::LimitExceeded { limit: Limit::TimePerCall, .. } => Retry::WithBackoff,
+            CallError::LimitExceeded { limit: Limit::TimePerCall | Limit::TimeToOpen, .. } => Retry::WithBackoff,
             CallError::Failed { retry, .. } => *retry,
             _ => Retry::Never,
         }
@@ -378,6 +395,31 @@ mod tests {
         check((64 << 20) + 1, "64.1MiB");
         check((64 << 20) + (1 << 19), "64.5MiB");
         check(3 << 30, "3GiB");
+    }
+
+    #[test]
+    fn what_took_too_long_is_tried_again() {
+        let (operator, step) = ("p.wasm".to_owned(), "s".to_owned());
+        let open = |limit| OpenError::LimitExceeded {
+            operator: operator.clone(),
+            step: step.clone(),
+            limit,
+            seen: String::new(),
+        };
+        assert_eq!(open(Limit::TimeToOpen).retry(), Retry::WithBackoff);
+        assert_eq!(open(Limit::Memory).retry(), Retry::Never);
+        let site = CallSite {
+            operator: operator.clone(),
+            step: step.clone(),
+            batch_id: BatchId(3),
+            partition: PartitionId(0),
+            n_rows: 1,
+        };
+        let call = |limit| CallError::LimitExceeded { site: Box::new(site.clone()), limit, seen: "so much".into() };
+        assert_eq!(call(Limit::TimePerCall).retry(), Retry::WithBackoff);
+        assert_eq!(call(Limit::TimeToOpen).retry(), Retry::WithBackoff);
+        assert_eq!(call(Limit::FuelPerCall).retry(), Retry::Never);
+        assert_eq!(call(Limit::Memory).what(), "exceeded its memory: so much");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::source::schema::parse_type;
 use crate::source::table::LiveTable;
 use crate::state::StepState;
 use crate::step::StepFactory;
+use crate::step::dead_letters::letter_schema;
 use crate::step::definition::{Body, PlanContext, Side};
 use crate::step::keyed::KeyColumns;
 use crate::step::observe::Observe;
@@ -286,6 +287,7 @@ impl<'a> Builder<'a> {
                 return ordered;
             }
             known.extend(ready.iter().map(|step| step.name.as_str()));
+            known.extend(ready.iter().filter_map(|step| Some(step.dead_letters()?.name.as_str())));
             ordered.extend(ready);
             left = waiting;
         }
@@ -455,9 +457,23 @@ impl<'a> Builder<'a> {
                 PhysicalKind::Gathered(Gathered { sides, factory: gather.factory })
             }
         };
-        let skips = |on_error: OnError| on_error == OnError::SkipBatch;
-        let is_skipped = skips(built.on_error) || built.operators.iter().any(|operator| skips(operator.on_error));
-        let on_error = if is_skipped { OnError::SkipBatch } else { OnError::Fail };
+        let on_errors =
+            || std::iter::once(&built.on_error).chain(built.operators.iter().map(|planned| &planned.on_error));
+        let is_skipped = on_errors().any(|on_error| *on_error == OnError::SkipBatch);
+        let on_error = match step.dead_letters() {
+            Some(letters) => {
+                self.schemas.insert(letters.name.clone(), letter_schema());
+                OnError::DeadLetter(letters.clone())
+            }
+            None if on_errors().any(|on_error| on_error.dead_letters().is_some()) => {
+                let message = format!("a step `{kind}` has no dead letters: which rows it fails for cannot be told");
+                let hint = "Set bad rows aside in a `filter` or a `transform` before it.".to_owned();
+                self.problem(Part::Step, &step.name, "on-error", message, Some(hint));
+                return None;
+            }
+            None if is_skipped => OnError::SkipBatch,
+            None => OnError::Fail,
+        };
         self.watermarks.insert(step.name.clone(), followed);
         self.kinds.insert(step.name.clone(), physical);
         self.schemas.insert(step.name.clone(), built.output.clone());
@@ -494,7 +510,9 @@ impl<'a> Builder<'a> {
     fn plan_sink(&mut self, sink: &crate::job::Sink) -> Option<PlannedSink> {
         for from in &sink.from {
             let is_of = |source: &Source| source.name == *from || source.definition.dead_letter() == Some(from);
-            let exists = self.job.sources.iter().any(is_of) || self.job.steps.iter().any(|step| step.name == *from);
+            let is_letters = |step: &Step| step.dead_letters().is_some_and(|letters| letters.name == *from);
+            let is_of_step = |step: &Step| step.name == *from || is_letters(step);
+            let exists = self.job.sources.iter().any(is_of) || self.job.steps.iter().any(is_of_step);
             if !exists {
                 self.problem(Part::Sink, &sink.name, "from", format!("there is no source or step `{from}`"), None);
             }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::plan::{Entry, Plan, PlannedOperator};
 use crate::source::dead_letter_schema;
+use crate::step::dead_letters::letter_schema;
 use crate::type_name::describe_type;
 
 /// A schema in one line, as in ``{word: utf8, count: int64?}``; `?` marks what may be null.
@@ -51,7 +52,7 @@ pub struct EndDescription {
     pub dead_letter: Option<DeadLetterDescription>,
 }
 
-/// The stream of a source's rejected rows.
+/// The stream of a source's rejected rows, or of those that a step sets aside.
 #[derive(Debug, Clone, Serialize)]
 pub struct DeadLetterDescription {
     /// What `from` calls it.
@@ -73,6 +74,9 @@ pub struct StepDescription {
     pub output: String,
     /// The operators it runs: one, or one for each function that it calls.
     pub operators: Vec<OperatorDescription>,
+    /// The stream of the rows that it sets aside.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letter: Option<DeadLetterDescription>,
 }
 
 /// The operator of a step.
@@ -132,6 +136,10 @@ impl Plan {
             from: step.from.clone(),
             output: describe_schema(&step.output),
             operators: step.operators.iter().map(describe_operator).collect(),
+            dead_letter: step.on_error.dead_letters().map(|letters| DeadLetterDescription {
+                name: letters.name.clone(),
+                schema: describe_schema(&letter_schema()),
+            }),
         });
         let stages = self.stages.iter().map(|stage| StageDescription {
             stage: stage.id.0,
@@ -178,6 +186,9 @@ impl fmt::Display for PlanDescription {
                     operator.time_per_call_seconds
                 )?;
                 writeln!(f, "    grants {}", or_none(&operator.grants))?;
+            }
+            if let Some(dead_letter) = &step.dead_letter {
+                writeln!(f, "    bad rows {} {}", dead_letter.name, dead_letter.schema)?;
             }
         }
         for sink in &self.sinks {

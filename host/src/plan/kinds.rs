@@ -9,6 +9,7 @@ use crate::step::KeyedOpenError;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::count::gather_of;
+use crate::step::dead_letters::{LetterBox, letters_of};
 use crate::step::definition::{Built, PlanContext};
 use crate::step::keyed::{KeyedStep, SpecProblem};
 use crate::step::reduce::ReduceSpec;
@@ -42,6 +43,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
 }
 
 fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
+    let dead_letters = letters_of(runs)?;
     let operator = context.load(runs, "transform").map_err(|problem| vec![problem])?;
     let (info, bounds) = (context.info(runs), context.bounds(runs));
     let input = context.input();
@@ -49,8 +51,9 @@ fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Ve
     let opened = opened.map_err(|error| vec![context.refused("transform", error)])?;
     let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
     let output = opened.output_schema().clone();
-    let planned = planned_operator(operator, runs, reads);
-    Ok(Built { operators: vec![planned], ..Built::narrow(output, Arc::new(opened)) })
+    let operators = vec![planned_operator(operator, runs, reads)];
+    let opened = opened.with_dead_letters(LetterBox::of_step(context, dead_letters, &operators));
+    Ok(Built { operators, ..Built::narrow(output, Arc::new(opened)) })
 }
 
 fn aggregate(
@@ -91,5 +94,11 @@ fn within(kind: &str, mut problems: Vec<SpecProblem>) -> Vec<SpecProblem> {
 }
 
 fn planned_operator(operator: Arc<dyn Operator>, runs: &OperatorStep, reads: Vec<String>) -> PlannedOperator {
-    PlannedOperator { sha256: operator.sha256(), operator, reads, limits: runs.limits.clone(), on_error: runs.on_error }
+    PlannedOperator {
+        sha256: operator.sha256(),
+        operator,
+        reads,
+        limits: runs.limits.clone(),
+        on_error: runs.on_error.clone(),
+    }
 }

@@ -180,6 +180,12 @@ impl Graph<'_> {
         }
     }
 
+    /// The nodes that get the dead letters of a node.
+    fn readers_of_letters(&self, node: Physical) -> Vec<Physical> {
+        let Physical::Step(step) = node else { return Vec::new() };
+        self.planned[step].on_error.dead_letters().map_or(Vec::new(), |letters| self.consumers(&letters.name))
+    }
+
     /// Everything that rows reach from `roots` without a shuffle, in the order of the flow.
     fn reach(&self, roots: &[Physical]) -> Vec<Physical> {
         let mut reached = BTreeMap::new();
@@ -187,6 +193,7 @@ impl Graph<'_> {
         while let Some(node) = left.pop() {
             if reached.insert(node.order(), node).is_none() {
                 left.extend(self.children(node));
+                left.extend(self.readers_of_letters(node));
             }
         }
         reached.into_values().collect()
@@ -222,6 +229,7 @@ impl Graph<'_> {
             },
             counts_out: matches!(node, Physical::Step(_)),
             children: places(&self.children(node)),
+            letters: places(&self.readers_of_letters(node)),
         });
         Pipeline { nodes: nodes.collect(), roots: places(roots) }
     }

@@ -8,11 +8,12 @@ use crate::checkpoint::{Checkpoint, persist};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::Error;
 use crate::ids::BatchId;
-use crate::job::{Settings, Trigger};
+use crate::job::{MissedBatches, Settings, Trigger};
 use crate::operator::StopFlag;
 use crate::scheduler::batch::{Batch, SourceInput, deal_out};
 use crate::scheduler::recover::offsets;
 use crate::scheduler::run::{Control, Stop};
+use crate::scheduler::ticks::{TickMessages, next_tick, time_of_now};
 use crate::source::{BatchLimit, ReceiverHandle, Replayable};
 
 /// How often replayable sources are asked for more when no interval says it: as soon as the last batch has ended, but
@@ -20,7 +21,7 @@ use crate::source::{BatchLimit, ReceiverHandle, Replayable};
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Batches that may be submitted and not ended, the running one included. When a tick finds as many it is skipped: its
-/// rows wait in the block store, which pushes back, and come with a later batch.
+/// rows wait in the block store, which pushes back, and come with a later batch. Where missed batches are run, it waits.
 pub(crate) const BATCHES_IN_FLIGHT_MAX: usize = 4;
 
 /// How often a batch without rows is made when no interval says it and steps keep something from batch to batch.
@@ -46,22 +47,6 @@ pub(crate) enum LiveSource {
     },
 }
 
-/// The next batch time after `last_us`, and how long to wait for it.
-///
-/// Batch times are multiples of the interval. When the machine's clock has been set back they go on from the last one,
-/// an interval apart.
-pub(crate) fn next_tick(now: Duration, last_us: Option<i64>, interval: Duration) -> (i64, Duration) {
-    assert!(!interval.is_zero(), "an interval of zero has no ticks");
-    let interval_us = interval.as_micros().max(1);
-    let next_us = (now.as_micros() / interval_us + 1) * interval_us;
-    let wait = Duration::from_micros((next_us - now.as_micros()) as u64);
-    let next_us = next_us as i64;
-    match last_us {
-        Some(last_us) if next_us <= last_us => (last_us + interval_us as i64, interval),
-        _ => (next_us, wait),
-    }
-}
-
 pub(crate) struct BatchGenerator {
     pub(crate) names: Vec<String>,
     pub(crate) sources: Vec<LiveSource>,
@@ -73,6 +58,9 @@ pub(crate) struct BatchGenerator {
     pub(crate) keeps: bool,
     pub(crate) next_id: BatchId,
     pub(crate) last_time_us: Option<i64>,
+    /// When the last batch was made, by the clock that nobody sets.
+    pub(crate) made_at: Duration,
+    pub(crate) messages: TickMessages,
     /// Why each source could not be listed last.
     pub(crate) list_errors: Vec<ListError>,
     /// Where it is said what a batch reads, before it runs.
@@ -170,8 +158,10 @@ impl BatchGenerator {
     fn run_at_ticks(&mut self, submit: &mut dyn FnMut(Batch)) -> Result<(), Error> {
         let interval = self.settings.batch_interval;
         loop {
-            let (time_us, wait) = next_tick(self.clock.now(), self.last_time_us, interval);
-            if self.control.sleep(wait) != Stop::No {
+            let tick = next_tick(self.clock.now(), self.last_time_us, interval, self.settings.missed_batches);
+            self.messages.tell(&self.settings, &tick, self.last_time_us);
+            let time_us = tick.time_us;
+            if self.control.sleep(tick.wait) != Stop::No {
                 return Ok(());
             }
             if self.has_failed() {
@@ -179,7 +169,11 @@ impl BatchGenerator {
             }
             // Before the batch is made: what a source pushed before it ended is in it.
             let ended = self.have_ended();
-            if self.control.n_in_flight() >= BATCHES_IN_FLIGHT_MAX {
+            if self.settings.missed_batches == MissedBatches::Run {
+                if self.control.wait_for_room(BATCHES_IN_FLIGHT_MAX) != Stop::No {
+                    return Ok(());
+                }
+            } else if self.control.n_in_flight() >= BATCHES_IN_FLIGHT_MAX {
                 tracing::warn!(
                     target: "tidemill::scheduler",
                     job = self.settings.name, batch_time_us = time_us, n_in_flight = BATCHES_IN_FLIGHT_MAX,
@@ -307,9 +301,11 @@ impl BatchGenerator {
     }
 
     /// The time of a batch that is made now, which no batch before it has.
-    fn now_us(&self) -> i64 {
-        let now_us = self.clock.now().as_micros() as i64;
-        self.last_time_us.map_or(now_us, |last| now_us.max(last + 1))
+    fn now_us(&mut self) -> i64 {
+        let passed = self.clock.monotonic().saturating_sub(self.made_at);
+        let (time_us, behind) = time_of_now(self.clock.now(), self.last_time_us, passed);
+        self.messages.tell_set_back(&self.settings, behind);
+        time_us
     }
 
     /// The last batch of a job whose sources have ended: without rows, it completes what steps keep open.
@@ -350,30 +346,9 @@ impl BatchGenerator {
         }
         self.next_id = self.next_id.next();
         self.last_time_us = Some(batch_time_us);
+        self.made_at = self.clock.monotonic();
         self.control.add_in_flight();
         submit(batch);
         Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[track_caller]
-    fn check(now_ms: u64, last_ms: Option<i64>, interval_ms: u64, expected: (i64, u64)) {
-        let (time_us, wait) =
-            next_tick(Duration::from_millis(now_ms), last_ms.map(|ms| ms * 1000), Duration::from_millis(interval_ms));
-        assert_eq!((time_us / 1000, wait.as_millis() as u64), expected);
-    }
-
-    #[test]
-    fn batch_times_are_multiples_of_the_interval_and_never_go_back() {
-        check(1_234, None, 1_000, (2_000, 766));
-        check(2_000, Some(2_000), 1_000, (3_000, 1_000));
-        // Late by more than an interval: the ticks in between are skipped.
-        check(5_500, Some(2_000), 1_000, (6_000, 500));
-        // The clock was set back by an hour: batches go on an interval apart.
-        check(10_000, Some(3_610_000), 1_000, (3_611_000, 1_000));
     }
 }

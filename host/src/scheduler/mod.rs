@@ -17,6 +17,7 @@ mod replay;
 mod restore;
 mod run;
 mod run_batch;
+mod ticks;
 mod watermarks;
 
 pub use batch::{Batch, SourceInput};

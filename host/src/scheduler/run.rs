@@ -24,6 +24,7 @@ use crate::scheduler::recover::{begun, open_checkpoint, read_before};
 use crate::scheduler::reload::{Plans, Trial};
 use crate::scheduler::restore::restore;
 use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
+use crate::scheduler::ticks::TickMessages;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
@@ -207,6 +208,13 @@ impl Control {
         let state = self.lock();
         let busy = |state: &mut ControlState| state.n_in_flight > 0 && state.stop != Stop::AtOnce;
         self.changed.wait_while(state, busy).unwrap_or_else(PoisonError::into_inner).stop
+    }
+
+    /// Waits until fewer batches than these are in flight, or the job is stopped.
+    pub(crate) fn wait_for_room(&self, n_max: usize) -> Stop {
+        let state = self.lock();
+        let is_full = |state: &mut ControlState| state.n_in_flight >= n_max && state.stop == Stop::No;
+        self.changed.wait_while(state, is_full).unwrap_or_else(PoisonError::into_inner).stop
     }
 
     pub(crate) fn n_in_flight(&self) -> usize {
@@ -455,6 +463,8 @@ pub fn start(
         keeps: !plan.states.is_empty(),
         next_id: BatchId(resumed.as_ref().map_or(0, |resumed| resumed.next)),
         last_time_us,
+        made_at: clock.monotonic(),
+        messages: TickMessages::default(),
         list_errors: vec![ListError::default(); plan.sources.len()],
         checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone()),
         has_ended: committed.is_some_and(|commit| commit.closes) || begun.iter().any(|batch| batch.closes),

@@ -218,7 +218,7 @@ impl Function {
                 sha256: operator.sha256(),
                 reads: reads.clone(),
                 limits: info.limits.clone(),
-                on_error: definition.operator.on_error,
+                on_error: definition.operator.on_error.clone(),
             }
         });
         planned.collect()

@@ -9,7 +9,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{OnError, OperatorRef, OperatorStep, Settings};
+use crate::job::{DeadLetters, OnError, OperatorRef, OperatorStep, Settings};
 use crate::metrics::StepMeter;
 use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::PlannedOperator;
@@ -41,6 +41,11 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
     /// Whether one of them may be a table, of which no rows flow.
     fn reads_tables(&self) -> bool {
         false
+    }
+
+    /// Where it sets bad rows aside, if it does.
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        None
     }
 
     /// What is known of the times in the columns of its output, when it has been planned; nothing where it is not said.

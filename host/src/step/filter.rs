@@ -7,11 +7,12 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Schema};
 
 use crate::error::Error;
-use crate::job::OnError;
-use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
+use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
+use crate::job::{DeadLetters, ON_ERROR_KEYS, OnError, read_on_error};
 use crate::operator::Limits;
 use crate::sql::{Expression, Function, FunctionDefinition, Scope, Session};
+use crate::step::dead_letters::{LetterBox, Letters, compute_by_pieces};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
 use crate::step::times::TimeColumns;
@@ -52,8 +53,8 @@ impl FilterDefinition {
 
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        let on_error = read_on_error(table);
-        refuse_plugin_keys_but(table, "filter", &["on-error"]);
+        let on_error = read_on_error(table, None);
+        refuse_plugin_keys_but(table, "filter", &ON_ERROR_KEYS);
         Some(Self { condition: table.required_text("filter")?, functions, on_error })
     }
 }
@@ -67,6 +68,10 @@ impl From<&str> for FilterDefinition {
 impl StepDefinition for FilterDefinition {
     fn kind(&self) -> &'static str {
         "filter"
+    }
+
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        self.on_error.dead_letters()
     }
 
     fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
@@ -85,8 +90,9 @@ impl StepDefinition for FilterDefinition {
             return Err(vec![SpecProblem { key: "filter".into(), message, hint: Some(hint) }]);
         }
         let operators = Function::planned(&functions, &self.functions);
-        let on_error = self.on_error;
-        let filter = Filter { step: context.step.to_owned(), condition };
+        let on_error = self.on_error.clone();
+        let letter_box = LetterBox::of_step(context, on_error.dead_letters(), &operators);
+        let filter = Filter { step: context.step.to_owned(), condition, letter_box };
         Ok(Built { operators, on_error, ..Built::narrow(input, Arc::new(filter)) })
     }
 }
@@ -96,33 +102,55 @@ impl StepDefinition for FilterDefinition {
 struct Filter {
     step: String,
     condition: Expression,
+    letter_box: Option<Arc<LetterBox>>,
+}
+
+impl Filter {
+    /// The rows for which the condition is true, if there are any.
+    fn apply(&self, rows: RecordBatch, scope: &Arc<Scope>) -> Result<Option<RecordBatch>, Error> {
+        let Filter { step, condition, .. } = self;
+        let is_true = condition.evaluate(&rows, step, scope)?;
+        let is_true = is_true.as_boolean();
+        // Null is not true.
+        match is_true.true_count() {
+            0 => Ok(None),
+            all if all == rows.num_rows() => Ok(Some(rows)),
+            _ => {
+                let kept = filter_record_batch(&rows, is_true);
+                kept.map(Some).map_err(internal(format!("filtering in step `{step}`")))
+            }
+        }
+    }
 }
 
 impl StepFactory for Filter {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        Ok(Box::new(Filtering { filter: self.clone(), scope: Scope::new(task) }))
+        let letters = self.letter_box.as_ref().map(|letter_box| letter_box.open(task));
+        Ok(Box::new(Filtering { filter: self.clone(), scope: Scope::new(task), letters }))
     }
 }
 
 struct Filtering {
     filter: Filter,
     scope: Arc<Scope>,
+    letters: Option<Letters>,
 }
 
 impl PipelineStep for Filtering {
     fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
-        let Filter { step, condition } = &self.filter;
-        let is_true = condition.evaluate(&rows, step, &self.scope)?;
-        let is_true = is_true.as_boolean();
-        // Null is not true.
-        match is_true.true_count() {
-            0 => Ok(()),
-            all if all == rows.num_rows() => emit(rows),
-            _ => emit(filter_record_batch(&rows, is_true).map_err(internal(format!("filtering in step `{step}`")))?),
+        let apply = |rows| self.filter.apply(rows, &self.scope);
+        match &mut self.letters {
+            Some(letters) => compute_by_pieces(letters, &rows, apply, emit),
+            None => apply(rows)?.map_or(Ok(()), emit),
         }
     }
 
     fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
+        self.letters.iter().for_each(Letters::finish);
         Ok(())
+    }
+
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.letters.as_mut().map_or(Ok(None), Letters::take)
     }
 }

@@ -21,6 +21,7 @@ pub(crate) mod caller;
 pub mod cast;
 pub(crate) mod chunks;
 pub mod count;
+pub mod dead_letters;
 pub mod dedup;
 pub mod definition;
 pub mod distinct;
@@ -88,6 +89,15 @@ pub trait PipelineStep: Send {
     ///
     /// Whatever stops the task; the step is dropped.
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error>;
+
+    /// What it has set aside since it was last asked, as dead letters. Asked after each push and at the end.
+    ///
+    /// # Errors
+    ///
+    /// Whatever stops the task; the step is dropped.
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        Ok(None)
+    }
 }
 
 /// A step of a plan, ready to start in any task.

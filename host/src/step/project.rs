@@ -8,6 +8,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 
 use crate::error::Error;
 use crate::sql::{EvaluationFailed, Expression, Scope, Site, ValueFailed, describe_row, plain_array};
+use crate::step::dead_letters::{LetterBox, Letters, compute_by_pieces};
 use crate::step::keyed::{batch_of, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
@@ -34,13 +35,19 @@ pub(crate) struct Project {
     step: String,
     columns: Vec<Column>,
     output: SchemaRef,
+    letter_box: Option<Arc<LetterBox>>,
 }
 
 impl Project {
     /// The step with these columns, each with its field in the output.
     pub(crate) fn new(step: &str, columns: Vec<(Field, Column)>) -> Self {
         let (fields, columns): (Vec<Field>, Vec<Column>) = columns.into_iter().unzip();
-        Self { step: step.to_owned(), columns, output: Arc::new(Schema::new(fields)) }
+        Self { step: step.to_owned(), columns, output: Arc::new(Schema::new(fields)), letter_box: None }
+    }
+
+    /// The step with the rows that have no result set aside there.
+    pub(crate) fn with_dead_letters(self, letter_box: Option<Arc<LetterBox>>) -> Self {
+        Self { letter_box, ..self }
     }
 
     /// The schema of its rows.
@@ -96,21 +103,32 @@ impl Project {
 
 impl StepFactory for Project {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        Ok(Box::new(Projecting { project: self.clone(), scope: Scope::new(task) }))
+        let letters = self.letter_box.as_ref().map(|letter_box| letter_box.open(task));
+        Ok(Box::new(Projecting { project: self.clone(), scope: Scope::new(task), letters }))
     }
 }
 
 struct Projecting {
     project: Project,
     scope: Arc<Scope>,
+    letters: Option<Letters>,
 }
 
 impl PipelineStep for Projecting {
     fn push(&mut self, rows: RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
-        emit(self.project.apply(&rows, &self.scope)?)
+        let apply = |rows: &RecordBatch| self.project.apply(rows, &self.scope);
+        match &mut self.letters {
+            Some(letters) => compute_by_pieces(letters, &rows, |rows| apply(&rows).map(Some), emit),
+            None => emit(apply(&rows)?),
+        }
     }
 
     fn finish(&mut self, _: &mut Emit<'_>) -> Result<(), Error> {
+        self.letters.iter().for_each(Letters::finish);
         Ok(())
+    }
+
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.letters.as_mut().map_or(Ok(None), Letters::take)
     }
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::Schema;
 
-use crate::job::OnError;
-use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
+use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
+use crate::job::{DeadLetters, ON_ERROR_KEYS, OnError, read_on_error};
 use crate::operator::Limits;
 use crate::sql::{Function, FunctionDefinition, Session};
+use crate::step::dead_letters::LetterBox;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
@@ -66,8 +67,8 @@ impl SelectDefinition {
 
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        let on_error = read_on_error(table);
-        refuse_plugin_keys_but(table, "select", &["on-error"]);
+        let on_error = read_on_error(table, None);
+        refuse_plugin_keys_but(table, "select", &ON_ERROR_KEYS);
         let (columns, is_empty) = if table.is_table("select") {
             let columns = table.named_texts("select")?;
             let is_empty = columns.is_empty();
@@ -101,6 +102,10 @@ impl<'s, const N: usize> From<[&'s str; N]> for SelectDefinition {
 impl StepDefinition for SelectDefinition {
     fn kind(&self) -> &'static str {
         "select"
+    }
+
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        self.on_error.dead_letters()
     }
 
     fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
@@ -139,9 +144,10 @@ impl StepDefinition for SelectDefinition {
                 columns
             }
         };
-        let project = Project::new(context.step, columns);
         let operators = Function::planned(&functions, &self.functions);
-        let on_error = self.on_error;
+        let on_error = self.on_error.clone();
+        let letter_box = LetterBox::of_step(context, on_error.dead_letters(), &operators);
+        let project = Project::new(context.step, columns).with_dead_letters(letter_box);
         Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

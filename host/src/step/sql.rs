@@ -10,9 +10,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::error::Error;
-use crate::job::OnError;
-use crate::job::steps::{read_on_error, read_partitions, refuse_plugin_keys_but};
+use crate::job::steps::{read_partitions, refuse_plugin_keys_but};
 use crate::job::table::Table;
+use crate::job::{ON_ERROR_KEYS, OnError, read_on_error};
 use crate::operator::Limits;
 use crate::shuffle::Partitioning;
 use crate::shuffle::key_encoding::plain_type;
@@ -24,6 +24,12 @@ use crate::task::TaskContext;
 
 /// The least memory that a query can be given.
 const MEMORY_BYTES_MIN: u64 = 64 << 10;
+
+/// Why a query cannot set bad rows aside, and what to do instead.
+const NO_DEAD_LETTERS: (&str, &str) = (
+    "a query has no dead letters: it takes rows together, and which of them is bad cannot be told",
+    "Choices: `fail`, `skip-batch`. Compute what may fail in a `with` or a `select` before it, which have dead letters.",
+);
 
 /// The step.
 #[derive(Debug, Clone)]
@@ -89,8 +95,8 @@ impl SqlDefinition {
 
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        let on_error = read_on_error(table);
-        refuse_plugin_keys_but(table, "sql", &["on-error"]);
+        let on_error = read_on_error(table, Some(NO_DEAD_LETTERS));
+        refuse_plugin_keys_but(table, "sql", &ON_ERROR_KEYS);
         let by = table.texts("by").unwrap_or_default();
         let partitions = read_partitions(table);
         if partitions.is_some() && by.is_empty() {
@@ -168,7 +174,7 @@ impl StepDefinition for SqlDefinition {
         }
         let output = query.output_schema().clone();
         let operators = Function::planned(&functions, &self.functions);
-        let on_error = self.on_error;
+        let on_error = self.on_error.clone();
         let is_narrow = query.is_row_by_row() && self.by.is_empty();
         let runs_when_empty = query.gives_rows_of_nothing();
         let factory = Arc::new(SqlStep {

@@ -1,8 +1,8 @@
 //! For tests of steps by key: rows from columns, a run through a shuffle, and operators whose results are known.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef};
@@ -47,6 +47,20 @@ pub(crate) fn texts(batches: &[RecordBatch]) -> Vec<String> {
         );
     }
     texts
+}
+
+/// The numbers in the column `n` of the rows that were set aside.
+pub(crate) fn numbers_aside(letters: &[RecordBatch]) -> Vec<u64> {
+    let number = |value: Option<&str>| -> u64 {
+        let row: serde_json::Value = serde_json::from_str(value.expect("JSON can say it")).expect("an object");
+        row["n"].as_u64().expect("a number")
+    };
+    let mut numbers: Vec<u64> = letters
+        .iter()
+        .flat_map(|rows| rows.column(6).as_string::<i32>().iter().map(number).collect::<Vec<_>>())
+        .collect();
+    numbers.sort_unstable();
+    numbers
 }
 
 pub(crate) fn task(partition: u32) -> TaskContext {
@@ -127,6 +141,8 @@ pub(crate) struct TestBatch {
 pub(crate) struct DefinitionRun {
     pub(crate) built: Built,
     pub(crate) meter: Arc<StepMeter>,
+    /// What it has set aside.
+    pub(crate) letters: Mutex<Vec<RecordBatch>>,
     next_batch: u64,
 }
 
@@ -161,7 +177,7 @@ impl DefinitionRun {
             stop: &Default::default(),
             states_before: &[],
         };
-        Ok(Self { built: definition.plan(&context)?, meter, next_batch: 0 })
+        Ok(Self { built: definition.plan(&context)?, meter, letters: Mutex::default(), next_batch: 0 })
     }
 
     /// Runs a batch and publishes it. The result has one list of rows for each partition, of the schema that was planned.
@@ -218,6 +234,7 @@ impl DefinitionRun {
                 pushes.into_iter().try_for_each(|rows| step.push_side(side, rows, &mut emit))?;
             }
             step.finish(&mut emit)?;
+            self.letters.lock().expect("no test panicked").extend(step.take_letters()?);
             drop(step);
             Ok::<_, Error>(given)
         };

@@ -14,11 +14,13 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use crate::error::{Error, Internal};
 use crate::event_time::ClockId;
 use crate::metrics::StepMeter;
-use crate::operator::{Carried, OpenError, Operator, StepInfo, Transform, TransformOutput, TransformPlan};
+use crate::operator::{CallError, Carried, OpenError, Operator, StepInfo, Transform, TransformOutput, TransformPlan};
 use crate::step::chunks::Chunks;
+use crate::step::dead_letters::{LetterBox, Letters, Tried, by_pieces};
 use crate::step::instances::Instances;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
+use crate::task::pipeline::Cancelled;
 
 /// How a partition is cut into calls, and what they are told of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +59,8 @@ struct Shared {
     bounds: CallBounds,
     instances: Instances<dyn Transform>,
     meter: Arc<StepMeter>,
+    /// Where bad rows are set aside; `None`: they fail the task.
+    letter_box: Option<Arc<LetterBox>>,
 }
 
 impl TransformStep {
@@ -86,7 +90,17 @@ impl TransformStep {
         let instances = Instances::default();
         // The instance that answered is as good as any: the first partition has it.
         instances.put(crate::ids::PartitionId(0), first);
-        Ok(Self { shared: Arc::new(Shared { operator, info, input, output, plan, columns, bounds, instances, meter }) })
+        let letter_box = None;
+        let shared = Shared { operator, info, input, output, plan, columns, bounds, instances, meter, letter_box };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The step with bad rows set aside there. Called before it runs.
+    #[must_use]
+    pub fn with_dead_letters(mut self, letter_box: Option<Arc<LetterBox>>) -> Self {
+        let shared = Arc::get_mut(&mut self.shared);
+        shared.unwrap_or_else(|| unreachable!("no task has it before it runs")).letter_box = letter_box;
+        self
     }
 
     /// The schema of the step's output.
@@ -135,9 +149,12 @@ impl StepFactory for TransformStep {
         let CallBounds { rows, bytes, whole_partition, .. } = shared.bounds;
         Ok(Box::new(Running {
             chunks: Chunks::new(shared.input.clone(), rows, bytes, whole_partition),
+            letters: shared.letter_box.as_ref().map(|letter_box| letter_box.open(task)),
             shared,
             task: task.clone(),
             instance: None,
+            is_new: false,
+            is_whole: false,
             rows_now: rows as usize,
             first_row: 0,
             rejected: 0,
@@ -150,8 +167,14 @@ struct Running {
     shared: Arc<Shared>,
     task: TaskContext,
     chunks: Chunks,
+    /// Where bad rows are set aside, if they are.
+    letters: Option<Letters>,
     /// Taken at the first call, so that a partition without rows costs no instance.
     instance: Option<Box<dyn Transform>>,
+    /// Whether the instance of the last call had none before it.
+    is_new: bool,
+    /// Whether the operator is known to be well when it gets no rows.
+    is_whole: bool,
     /// Rows a call gets now: halved when an output was too large.
     rows_now: usize,
     first_row: u64,
@@ -173,6 +196,9 @@ impl PipelineStep for Running {
         if let Some(instance) = self.instance.take() {
             self.shared.instances.put(self.task.partition, instance);
         }
+        if let Some(letters) = &self.letters {
+            letters.finish();
+        }
         if let Some(reason) = &self.first_rejection {
             tracing::warn!(
                 target: "tidemill::step",
@@ -184,34 +210,77 @@ impl PipelineStep for Running {
         }
         Ok(())
     }
+
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.letters.as_mut().map_or(Ok(None), Letters::take)
+    }
+}
+
+/// What came of a call.
+enum Called {
+    Given(RecordBatch),
+    Failed(CallError),
 }
 
 impl Running {
-    /// Processes a chunk in as many calls as its output needs.
+    /// Processes a chunk in as many calls as its output needs, and bad rows.
     fn process(&mut self, chunk: &RecordBatch, emit: &mut Emit<'_>) -> Result<(), Error> {
         let whole = self.shared.bounds.whole_partition;
-        let mut start = 0;
-        while start < chunk.num_rows() {
-            let left = chunk.num_rows() - start;
-            let n = if whole { left } else { left.min(self.rows_now) };
-            let rows = chunk.slice(start, n);
-            match self.call(&rows)? {
-                Some(output) => {
-                    self.first_row += n as u64;
-                    start += n;
-                    if output.num_rows() > 0 {
-                        emit(output)?;
-                    }
-                }
-                None => self.rows_now = (n / 2).max(1),
-            }
+        let first_row = self.first_row;
+        if let Some(letters) = &mut self.letters {
+            letters.saw(chunk.num_rows());
         }
+        by_pieces(chunk.num_rows(), |piece, is_again| {
+            let n = piece.len();
+            if !whole && n > self.rows_now {
+                return Ok(Tried::Cut(self.rows_now));
+            }
+            let rows = chunk.slice(piece.start, n);
+            self.first_row = first_row + piece.start as u64;
+            match self.call(&rows)? {
+                Called::Given(output) if output.num_rows() > 0 => emit(output).map(|()| Tried::Done),
+                Called::Given(_) => Ok(Tried::Done),
+                Called::Failed(error) if error.is_output_too_large() && n > 1 && !whole => {
+                    self.rows_now = n / 2;
+                    Ok(Tried::Cut(n / 2))
+                }
+                Called::Failed(error) => self.find_bad_rows(&rows, error.into(), is_again),
+            }
+        })?;
+        self.first_row = first_row + chunk.num_rows() as u64;
         Ok(())
     }
 
-    /// One call. `None`: its output was too large, and fewer rows may do.
-    fn call(&mut self, rows: &RecordBatch) -> Result<Option<RecordBatch>, Error> {
+    /// What is done next about a call that failed with `rows`.
+    fn find_bad_rows(&mut self, rows: &RecordBatch, error: Error, is_again: bool) -> Result<Tried, Error> {
+        let Some(letters) = &mut self.letters else { return Err(error) };
+        let error = letters.blames_rows(error)?;
+        if rows.num_rows() > 1 {
+            return Ok(Tried::Cut(rows.num_rows() / 2));
+        }
+        // Rows before it may have broken the instance: the next one is new.
+        if !self.is_new && !is_again {
+            return Ok(Tried::Again);
+        }
+        if !self.is_whole {
+            if let Called::Failed(_) = self.call(&rows.slice(0, 0))? {
+                return Err(error);
+            }
+            self.is_whole = true;
+        }
+        match &mut self.letters {
+            Some(letters) => letters.add_failed(rows, self.first_row, &error).map(|()| Tried::Done),
+            None => Err(error),
+        }
+    }
+
+    /// One call. After one that failed the next has another instance.
+    fn call(&mut self, rows: &RecordBatch) -> Result<Called, Error> {
         let shared = self.shared.clone();
+        if self.task.is_cancelled() || shared.info.stop.is_set() {
+            return Err(Cancelled.into());
+        }
+        self.is_new = false;
         let mut instance = match self.instance.take() {
             Some(instance) => instance,
             None => self.open()?,
@@ -227,22 +296,20 @@ impl Running {
         match outcome {
             Ok(output) => {
                 self.instance = Some(instance);
-                self.note_rejections(&output);
-                self.assemble(rows, output).map(Some)
+                self.note_rejections(rows, &output)?;
+                self.assemble(rows, output).map(Called::Given)
             }
             Err(error) => {
                 shared.meter.errors.add(1);
-                if error.is_output_too_large() && rows.num_rows() > 1 && !shared.bounds.whole_partition {
-                    return Ok(None);
-                }
-                Err(error.into())
+                Ok(Called::Failed(error))
             }
         }
     }
 
-    fn open(&self) -> Result<Box<dyn Transform>, Error> {
+    fn open(&mut self) -> Result<Box<dyn Transform>, Error> {
         let shared = &self.shared;
         let instance = shared.instances.take(self.task.partition, || {
+            self.is_new = true;
             let instance = shared.operator.open_transform(&shared.info, &shared.input)?;
             if *instance.plan() == shared.plan {
                 return Ok(instance);
@@ -252,12 +319,19 @@ impl Running {
         Ok(instance)
     }
 
-    fn note_rejections(&mut self, output: &TransformOutput) {
+    fn note_rejections(&mut self, rows: &RecordBatch, output: &TransformOutput) -> Result<(), Error> {
+        if let Some(letters) = &mut self.letters {
+            return output.rejected.iter().try_for_each(|rejection| {
+                let row = rejection.row as usize;
+                letters.add_rejected(&rows.slice(row, 1), self.first_row + row as u64, &rejection.reason)
+            });
+        }
         if let Some(first) = output.rejected.first() {
             self.rejected += output.rejected.len() as u64;
             self.shared.meter.rows_rejected.add(output.rejected.len() as u64);
             self.first_rejection.get_or_insert_with(|| first.reason.clone());
         }
+        Ok(())
     }
 
     /// Puts the written columns beside the carried ones.

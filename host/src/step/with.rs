@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::job::OnError;
-use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
+use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
+use crate::job::{DeadLetters, ON_ERROR_KEYS, OnError, read_on_error};
 use crate::operator::Limits;
 use crate::sql::{Function, FunctionDefinition, Session};
+use crate::step::dead_letters::LetterBox;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::project::{Column, Project};
@@ -49,8 +50,8 @@ impl WithDefinition {
 
     pub(crate) fn parse(table: &mut Table<'_>, limits: &Limits) -> Option<Self> {
         let functions = FunctionDefinition::parse_all(table, limits);
-        let on_error = read_on_error(table);
-        refuse_plugin_keys_but(table, "with", &["on-error"]);
+        let on_error = read_on_error(table, None);
+        refuse_plugin_keys_but(table, "with", &ON_ERROR_KEYS);
         let columns = table.named_texts("with")?;
         if columns.is_empty() {
             table.problem("with", "`with` is empty", Some("Write `with = { total = \"price * quantity\" }`.".into()));
@@ -91,6 +92,10 @@ impl StepDefinition for WithDefinition {
         "with"
     }
 
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        self.on_error.dead_letters()
+    }
+
     fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
         context.times().through(output, |name| match self.columns.iter().find(|(column, _)| column == name) {
             Some((_, expression)) => Some(crate::sql::column_of(expression)),
@@ -111,9 +116,10 @@ impl StepDefinition for WithDefinition {
             }
         }
         columns.extend(added);
-        let project = Project::new(context.step, columns);
         let operators = Function::planned(&functions, &self.functions);
-        let on_error = self.on_error;
+        let on_error = self.on_error.clone();
+        let letter_box = LetterBox::of_step(context, on_error.dead_letters(), &operators);
+        let project = Project::new(context.step, columns).with_dead_letters(letter_box);
         Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

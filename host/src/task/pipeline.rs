@@ -36,6 +36,8 @@ pub struct Node {
     pub counts_out: bool,
     /// The nodes it gives rows to, all after it.
     pub children: Vec<usize>,
+    /// The nodes it gives its dead letters to, all after it.
+    pub letters: Vec<usize>,
 }
 
 /// The steps between two shuffles: a graph without cycles.
@@ -146,6 +148,7 @@ impl<'a> RunningPipeline<'a> {
                 if let State::Step(mut step) = state {
                     self.switch(Some(index));
                     step.finish(&mut |rows| self.emit(index, rows))?;
+                    self.give_letters(index, &mut *step)?;
                     self.switch(None);
                 }
             }
@@ -177,6 +180,15 @@ impl<'a> RunningPipeline<'a> {
         nodes.iter().try_for_each(|&node| self.push_to(node, side, rows.clone()))
     }
 
+    /// Gives on what the step of a node has set aside.
+    fn give_letters(&mut self, index: usize, step: &mut dyn PipelineStep) -> Result<(), Error> {
+        let pipeline = self.pipeline;
+        match step.take_letters()? {
+            Some(letters) => self.give(&pipeline.nodes[index].letters, 0, letters),
+            None => Ok(()),
+        }
+    }
+
     fn push_to(&mut self, index: usize, side: usize, rows: RecordBatch) -> Result<(), Error> {
         let node = &self.pipeline.nodes[index];
         if node.counts_in {
@@ -187,6 +199,7 @@ impl<'a> RunningPipeline<'a> {
         self.states[index] = match state {
             State::Step(mut step) => {
                 step.push_side(side, rows, &mut |rows| self.emit(index, rows))?;
+                self.give_letters(index, &mut *step)?;
                 State::Step(step)
             }
             State::Shuffle(mut writer) => {

@@ -30,7 +30,8 @@ fn completed(block: &str) -> String {
     let parsed = DeTable::parse(block).expect("TOML");
     let table = parsed.get_ref();
     let of = |section: &str, key: &str| texts(table, section, key).into_iter().collect::<BTreeSet<_>>();
-    let mut made = &(&of("source", "name") | &of("source", "dead-letter")) | &of("step", "name");
+    let mut made = &of("source", "name") | &of("step", "name");
+    made.extend(&of("source", "dead-letter") | &of("step", "dead-letter"));
     // Streams of late rows are made by the steps that name them.
     made.extend(block.split("late = \"").skip(1).filter_map(|rest| rest.split('"').next()).map(String::from));
     // A join names one a side.

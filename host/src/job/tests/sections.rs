@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{check, job};
-use crate::job::{Settings, Trigger};
+use crate::job::{MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::state::{Backend, StateSettings};
 
@@ -72,6 +72,7 @@ stop-timeout = '5s'
 checkpoint = 'kept'
 checkpoint-batches = 3
 attempts = 2
+missed-batches = 'run'
 {PLAIN}"
     );
     let expected = Settings {
@@ -81,6 +82,7 @@ attempts = 2
         name: "word count".into(),
         batch_interval: Duration::from_millis(250),
         trigger: Trigger::AvailableNow,
+        missed_batches: MissedBatches::Run,
         partitions: 8,
         worker_threads: 2,
         memory_bytes: 1 << 30,
@@ -118,6 +120,10 @@ fn job_keys_are_checked() {
         "1:22 `batch-interval` must be \"0\" or at least 1ms; Write \"0\" to start a batch as soon as the last has ended and rows wait.\n",
     );
     check_before("job.batch-interval = 0", "");
+    check_before(
+        "job = { missed-batches = 'run', batch-interval = 0 }",
+        "1:26 `missed-batches = \"run\"` needs a `batch-interval`; Without an interval no batch is missed: leave the key out, or give `batch-interval`.\n",
+    );
     check_before("job.trigger = 'once'", "1:15 `trigger` cannot be `once`; Choices: `continuous`, `available-now`.\n");
     check_before(
         "job.trigger = 'available_now'",

@@ -98,7 +98,16 @@ fn plugin_options_are_checked() {
         "7:10 `sha256` must be 64 hexadecimal digits; `tidemill plugin inspect` shows a plugin's digest.\n",
     );
     with("instance = 'new'", "7:12 `instance` cannot be `new`; Choices: `kept`, `fresh`.\n");
-    with("on-error = 'dead-letter'", "7:12 `dead-letter` is not in this version; Choices: `fail`, `skip-batch`.\n");
+    let hint = "Write `dead-letter = \"bad-rows\"`: what `from` of a step or sink calls the stream.";
+    with("on-error = 'dead-letter'", &format!("3:1 `dead-letter` is missing in `[[step]]`; {hint}\n"));
+    let needs = |key: &str| {
+        format!("`{key}` needs `on-error = \"dead-letter\"`; Write `on-error = \"dead-letter\"` beside it.\n")
+    };
+    with("dead-letter-rate = 0.5", &format!("7:20 {}", needs("dead-letter-rate")));
+    with("on-error = 'fail'\ndead-letter-min-rows = 5", &format!("8:24 {}", needs("dead-letter-min-rows")));
+    let share = "must be between 0 and 1; Write `dead-letter-rate = 0.01` for a hundredth of the rows.";
+    let both = format!("7:20 `dead-letter-rate` {share}\n7:20 {}", needs("dead-letter-rate"));
+    with("dead-letter-rate = 2", &both);
     with("on-error = 'skip'", "7:12 `on-error` cannot be `skip`; Choices: `fail`, `skip-batch`, `dead-letter`.\n");
     with("config = 5", "7:10 `config` must be a table; Write `config = { key = value }`.\n");
     with("config = { x = nan }", "7:16 the number must be finite: JSON, which plugins get, has no other\n");
@@ -107,7 +116,7 @@ fn plugin_options_are_checked() {
     with(
         "configuration = {}",
         &format!(
-            "7:1 unknown key `configuration` in `[[step]]`; Other keys here: {}, `config`, `limits`, `sha256`, `instance`, `whole-partition`, `on-error`.\n",
+            "7:1 unknown key `configuration` in `[[step]]`; Other keys here: {}, `config`, `limits`, `sha256`, `instance`, `whole-partition`, `on-error`, `dead-letter`, `dead-letter-rate`, `dead-letter-min-rows`.\n",
             list_of_kinds().trim_start_matches("`transform`, "),
         ),
     );

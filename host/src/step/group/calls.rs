@@ -14,6 +14,7 @@ use crate::shuffle::key_encoding::plain;
 use crate::shuffle::sort_by_group;
 use crate::step::caller::Caller;
 use crate::step::chunks::{RowBytes, concat_pushes};
+use crate::step::dead_letters::{Letters, Tried, by_pieces};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{batch_of, emit_in_chunks, internal};
 use crate::step::{Emit, PipelineStep, StepFactory};
@@ -25,7 +26,8 @@ impl StepFactory for GroupFactory {
     fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
         let caller = Caller::new(&self.0.callee, task);
         let rows = self.0.sides.iter().map(|_| Vec::new()).collect();
-        Ok(Box::new(Running { grouping: self.0.clone(), task: task.clone(), caller, rows }))
+        let letters = self.0.letter_box.as_ref().map(|letter_box| letter_box.open(task));
+        Ok(Box::new(Running { grouping: self.0.clone(), task: task.clone(), caller, letters, rows }))
     }
 }
 
@@ -33,6 +35,8 @@ struct Running {
     grouping: Arc<Grouping>,
     task: TaskContext,
     caller: Caller<dyn Grouper>,
+    /// Where bad groups are set aside, if they are.
+    letters: Option<Letters>,
     /// The rows of each side: a group is whole only when all have come.
     rows: Vec<Vec<RecordBatch>>,
 }
@@ -42,6 +46,8 @@ struct Sorted {
     values: RecordBatch,
     ends: Vec<u32>,
     bytes: RowBytes,
+    /// Where groups may be set aside: the rows as they came, and their numbers in the order of the groups.
+    whole: Option<(RecordBatch, Vec<u32>)>,
 }
 
 impl Sorted {
@@ -51,6 +57,13 @@ impl Sorted {
 
     fn n_rows(&self, groups: &Range<usize>) -> usize {
         if groups.is_empty() { 0 } else { (self.ends[groups.end - 1] - self.start_of(groups.start)) as usize }
+    }
+
+    /// The rows as they came, and the numbers of those of some groups.
+    fn numbers(&self, groups: &Range<usize>) -> Option<(&RecordBatch, &[u32])> {
+        let (rows, order) = self.whole.as_ref()?;
+        let start = self.start_of(groups.start) as usize;
+        Some((rows, &order[start..start + self.n_rows(groups)]))
     }
 
     fn n_bytes(&self, groups: &Range<usize>) -> u64 {
@@ -92,6 +105,9 @@ impl PipelineStep for Running {
         for (index, (rows, groups)) in grouped.into_iter().enumerate() {
             sides.push(self.sorted(index, &rows, &groups, n_groups).map_err(doing())?);
         }
+        if let Some(letters) = &mut self.letters {
+            letters.saw(sides.iter().map(|side| side.values.num_rows()).sum());
+        }
         let mut start = 0;
         while start < n_groups {
             let end = self.end_of_call(&sides, start, n_groups)?;
@@ -99,7 +115,12 @@ impl PipelineStep for Running {
             start = end;
         }
         self.caller.finish();
+        self.letters.iter().for_each(Letters::finish);
         Ok(())
+    }
+
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.letters.as_mut().map_or(Ok(None), Letters::take)
     }
 }
 
@@ -116,8 +137,9 @@ impl Running {
         let fields = self.grouping.read_schemas[side].clone();
         if groups.is_empty() {
             let values = RecordBatch::new_empty(fields);
-            return Ok(Sorted { bytes: RowBytes::of(&values), values, ends });
+            return Ok(Sorted { bytes: RowBytes::of(&values), values, ends, whole: None });
         }
+        let whole = self.letters.as_ref().map(|_| (rows.clone(), order.clone()));
         let order = UInt32Array::from(order);
         let values = columns
             .values
@@ -125,7 +147,7 @@ impl Running {
             .map(|&index| take(&plain(rows.column(index))?, &order, None))
             .collect::<Result<Vec<ArrayRef>, _>>()?;
         let values = batch_of(fields, values, rows.num_rows())?;
-        Ok(Sorted { bytes: RowBytes::of(&values), values, ends })
+        Ok(Sorted { bytes: RowBytes::of(&values), values, ends, whole })
     }
 
     /// Where a call that starts with group `start` ends: as many groups as fit.
@@ -165,7 +187,7 @@ impl Running {
         Ok(fitting)
     }
 
-    /// One call, or several of half the groups each when an output is too large.
+    /// One call, or several of half the groups each when an output is too large, and to find groups that are bad.
     fn call(
         &mut self,
         keys: &RecordBatch,
@@ -173,34 +195,63 @@ impl Running {
         groups: Range<usize>,
         emit: &mut Emit<'_>,
     ) -> Result<(), Error> {
+        by_pieces(groups.len(), |piece, is_again| {
+            let part = groups.start + piece.start..groups.start + piece.end;
+            let Some(error) = self.try_call(keys, sides, &part, emit)? else { return Ok(Tried::Done) };
+            // A partition that is to be one call is not cut.
+            if error.is_output_too_large() && part.len() > 1 && !self.grouping.bounds.whole_partition {
+                return Ok(Tried::Cut(part.len() / 2));
+            }
+            let Some(letters) = &mut self.letters else { return Err(error.into()) };
+            let error = letters.blames_rows(error.into())?;
+            if part.len() > 1 {
+                return Ok(Tried::Cut(part.len() / 2));
+            }
+            // Groups before it may have broken the instance: the next one is new.
+            if !is_again {
+                return Ok(Tried::Again);
+            }
+            for (rows, numbers) in sides.iter().filter_map(|side| side.numbers(&part)) {
+                letters.add_group(rows, numbers, &error)?;
+            }
+            Ok(Tried::Done)
+        })
+    }
+
+    /// One call; gives its error when it failed.
+    fn try_call(
+        &mut self,
+        keys: &RecordBatch,
+        sides: &[Sorted],
+        groups: &Range<usize>,
+        emit: &mut Emit<'_>,
+    ) -> Result<Option<CallError>, Error> {
         let call_keys = keys.slice(groups.start, groups.len());
         let cut: Vec<(RecordBatch, Vec<u32>)> = sides
             .iter()
             .map(|side| {
                 let start = side.start_of(groups.start);
                 let ends = side.ends[groups.clone()].iter().map(|end| end - start).collect();
-                (side.values.slice(start as usize, side.n_rows(&groups)), ends)
+                (side.values.slice(start as usize, side.n_rows(groups)), ends)
             })
             .collect();
         // Keys count as rows, as they do for updaters.
         let n_rows = call_keys.num_rows() + cut.iter().map(|(rows, _)| rows.num_rows()).sum::<usize>();
         let inputs: Vec<Grouped<'_>> = cut.iter().map(|(rows, ends)| Grouped { rows, ends }).collect();
-        match self.caller.call(n_rows, |grouper, call| grouper.process(call, &call_keys, &inputs))? {
-            Ok(output) => {
-                output.rejected.iter().for_each(|rejected| self.caller.rejected(rejected));
-                let rows = with_keys(&call_keys, &output.group, &output.rows, &self.grouping.output).map_err(
-                    internal(format!("putting the output of step `{}` together", self.grouping.callee.step)),
-                )?;
-                emit_in_chunks(&rows, emit)
+        let output = match self.caller.call(n_rows, |grouper, call| grouper.process(call, &call_keys, &inputs))? {
+            Ok(output) => output,
+            Err(error) => return Ok(Some(error)),
+        };
+        for (side, rejected) in sides.iter().zip(&output.rejected) {
+            match (&mut self.letters, side.numbers(groups)) {
+                (Some(letters), Some((rows, numbers))) => letters.add_rejections(rows, numbers, rejected)?,
+                _ => self.caller.rejected(rejected),
             }
-            // A partition that is to be one call is not cut.
-            Err(error) if error.is_output_too_large() && groups.len() > 1 && !self.grouping.bounds.whole_partition => {
-                let middle = groups.start + groups.len() / 2;
-                self.call(keys, sides, groups.start..middle, emit)?;
-                self.call(keys, sides, middle..groups.end, emit)
-            }
-            Err(error) => Err(error.into()),
         }
+        let rows = with_keys(&call_keys, &output.group, &output.rows, &self.grouping.output)
+            .map_err(internal(format!("putting the output of step `{}` together", self.grouping.callee.step)))?;
+        emit_in_chunks(&rows, emit)?;
+        Ok(None)
     }
 }
 

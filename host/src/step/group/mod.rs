@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 
-use crate::job::OperatorStep;
 use crate::job::steps::{read_inner_plugin, read_partitions};
 use crate::job::table::Table;
+use crate::job::{DeadLetters, OperatorStep};
 use crate::operator::{Grouper, Limits};
 use crate::plan::{PlannedOperator, describe_type};
 use crate::shuffle::Partitioning;
 use crate::step::caller::{Callee, same_plan};
+use crate::step::dead_letters::{LetterBox, letters_of};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::{keyed_schema, value_columns};
 use crate::step::keyed::{KeyColumns, SpecProblem};
@@ -56,7 +57,7 @@ impl Group {
             with = inner.texts("with").unwrap_or_default();
         }
         let partitions = read_partitions(&mut inner);
-        let operator = read_inner_plugin(inner, table, limits);
+        let operator = read_inner_plugin(inner, table, limits, None);
         let inputs = with.iter().map(|name| (name.clone(), "cogroup.with")).collect();
         let is_right = kind == "group" || !with.is_empty();
         let definition = match (by, operator) {
@@ -72,12 +73,17 @@ impl StepDefinition for Group {
         if self.with.is_empty() { "group" } else { "cogroup" }
     }
 
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        self.operator.on_error.dead_letters()
+    }
+
     fn other_inputs(&self) -> Vec<String> {
         self.with.clone()
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let kind = self.kind();
+        let dead_letters = letters_of(&self.operator)?;
         let mut problems = Vec::new();
         let keys = keys_of_sides(context, &self.by, &mut problems);
         if !problems.is_empty() {
@@ -115,8 +121,16 @@ impl StepDefinition for Group {
         });
         let sides = sides.collect();
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
+        let operators = vec![PlannedOperator {
+            sha256: operator.sha256(),
+            operator: operator.clone(),
+            reads,
+            limits: self.operator.limits.clone(),
+            on_error: self.operator.on_error.clone(),
+        }];
         let grouping = Grouping {
             operator: operator.name().to_owned(),
+            letter_box: LetterBox::of_step(context, dead_letters, &operators),
             sides: values
                 .into_iter()
                 .zip(keys)
@@ -133,15 +147,8 @@ impl StepDefinition for Group {
             callee,
         };
         let factory = Arc::new(calls::GroupFactory(Arc::new(grouping)));
-        let planned = PlannedOperator {
-            sha256: operator.sha256(),
-            operator,
-            reads,
-            limits: self.operator.limits.clone(),
-            on_error: self.operator.on_error,
-        };
         let gather = Gather { sides, n_partitions, runs_when_empty: false, state: None, factory };
-        Ok(Built { operators: vec![planned], ..Built::gather(output, gather) })
+        Ok(Built { operators, ..Built::gather(output, gather) })
     }
 }
 
@@ -196,6 +203,8 @@ struct Grouping {
     output: SchemaRef,
     bounds: CallBounds,
     callee: Arc<Callee<dyn Grouper>>,
+    /// Where groups are set aside that the operator fails for; `None`: they fail the task.
+    letter_box: Option<Arc<LetterBox>>,
 }
 
 #[cfg(test)]

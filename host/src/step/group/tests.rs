@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Mutex;
 
@@ -11,12 +11,13 @@ use arrow::datatypes::{DataType, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
-use crate::job::{OperatorRef, Settings};
+use crate::job::{DeadLetters, OnError, OperatorRef, Settings};
 use crate::operator::{
-    Call, CallError, Grouped, GrouperOutput, GrouperPlan, Limit, OpenError, Operator, Rejection, Role, StepInfo,
+    Call, CallError, CallSite, Grouped, GrouperOutput, GrouperPlan, Limit, OpenError, Operator, Rejection, Role,
+    StepInfo,
 };
 use crate::step::test_rows::{Cut, cut, flat, map_tasks, schema, settings, sorted};
-use crate::step::testing::{DefinitionRun, TestBatch, groups, texts, too_much};
+use crate::step::testing::{DefinitionRun, TestBatch, groups, numbers_aside, texts, too_much};
 
 /// Writes for each group the numbers of its rows, as in `1,4/2`: input after input. Numbers that seven divides are rejected
 /// besides.
@@ -27,13 +28,15 @@ struct Numbers(Arc<Seen>);
 struct Seen {
     /// Calls with more groups return too much.
     groups_max: usize,
+    /// A call with a number that this divides fails.
+    bad: Option<u32>,
     /// Groups and rows of each call that went well.
     calls: Mutex<Vec<(usize, usize)>>,
 }
 
 impl Default for Seen {
     fn default() -> Self {
-        Self { groups_max: usize::MAX, calls: Mutex::default() }
+        Self { groups_max: usize::MAX, bad: None, calls: Mutex::default() }
     }
 }
 
@@ -77,6 +80,23 @@ impl Grouper for Opened {
             self.spent = true;
             return Err(too_much("numbers", call, n_rows, format!("{} groups", keys.num_rows())));
         }
+        let is_bad = |input: &Grouped<'_>| match (self.seen.bad, input.rows.columns()) {
+            (Some(bad), [numbers, ..]) => {
+                numbers.as_primitive::<Int64Type>().values().iter().any(|n| *n % i64::from(bad) == 0)
+            }
+            _ => false,
+        };
+        if inputs.iter().any(is_bad) {
+            self.spent = true;
+            let site = CallSite {
+                operator: "numbers".into(),
+                step: "totals".into(),
+                batch_id: call.batch_id,
+                partition: call.partition,
+                n_rows,
+            };
+            return Err(CallError::Trapped { site: Box::new(site), reason: "a bad number".into() });
+        }
         self.seen.calls.lock().unwrap().push((keys.num_rows(), n_rows));
         let mut written = vec![Vec::new(); keys.num_rows()];
         let mut rejected = Vec::new();
@@ -110,7 +130,7 @@ fn step(operator: &Numbers, by: &[&str], with: &[&str], whole_partition: bool) -
 }
 
 fn numbers(groups_max: usize) -> Numbers {
-    Numbers(Arc::new(Seen { groups_max, calls: Mutex::default() }))
+    Numbers(Arc::new(Seen { groups_max, ..Seen::default() }))
 }
 
 fn batch(sides: &[Cut]) -> TestBatch {
@@ -185,6 +205,40 @@ proptest! {
                 prop_assert!(matches!(error, Some(CallError::GroupTooLarge { .. })), "{:?}", error);
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn law_groups_that_are_set_aside_are_as_if_they_had_not_come(
+        sides in proptest::collection::vec(cut(), 1..4),
+        partitions in 1u32..4,
+        groups_max in 1usize..5,
+        bad in 2_u32..20,
+    ) {
+        let operator = Numbers(Arc::new(Seen { groups_max, bad: Some(bad), ..Seen::default() }));
+        let with: Vec<&str> = ["side-1", "side-2"].into_iter().take(sides.len() - 1).collect();
+        let mut step = step(&operator, &["key"], &with, false);
+        step.operator.on_error = OnError::DeadLetter(DeadLetters { rows_min: u64::MAX, ..DeadLetters::named("bad") });
+        let mut run = DefinitionRun::plan(&step, &vec![schema(); sides.len()], &settings(partitions), false).expect("it fits");
+        let found = run.batch(&batch(&sides)).expect("it runs").concat();
+        let rows: Vec<_> = sides.iter().map(flat).collect();
+        let is_bad_row = |number: usize| number.is_multiple_of(bad as usize);
+        let bad_keys: BTreeSet<_> =
+            rows.iter().flatten().filter(|row| is_bad_row(row.1)).map(|row| row.0.0).collect();
+        // The model numbers what it gets: rows keep their places, and bad groups are left out of what it says.
+        let is_bad_text = |text: &String| {
+            let key = |key: &Option<u8>| key.map_or("NULL".to_owned(), |key| format!("k{key}"));
+            bad_keys.iter().any(|bad| text.split('|').next() == Some(&key(bad)))
+        };
+        let expected: Vec<String> = model(&sides, true).into_iter().filter(|text| !is_bad_text(text)).collect();
+        prop_assert_eq!(sorted(texts(&found)), expected);
+        let is_aside = |number: usize| number.is_multiple_of(7);
+        let mut aside: Vec<u64> = rows.iter().flatten()
+            .filter(|row| bad_keys.contains(&row.0.0) || is_aside(row.1)).map(|row| row.1 as u64).collect();
+        aside.sort_unstable();
+        prop_assert_eq!(numbers_aside(&run.letters.lock().unwrap()), aside);
+        prop_assert_eq!(run.meter.rows_rejected.get(), 0);
     }
 }
 

@@ -20,6 +20,7 @@ use crate::shuffle::sort_by_group;
 use crate::state::{Placement, RowCodec, Slots, StateError, StateTask, TableLayout, row_of};
 use crate::step::caller::Caller;
 use crate::step::chunks::{RowBytes, concat_pushes};
+use crate::step::dead_letters::{Letters, Tried, by_pieces};
 use crate::step::group::calls::with_keys;
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{batch_of, emit_in_chunks, internal};
@@ -34,6 +35,7 @@ impl StepFactory for UpdateFactory {
             updating: self.0.clone(),
             task: task.clone(),
             caller: Caller::new(&self.0.callee, task),
+            letters: self.0.letter_box.as_ref().map(|letter_box| letter_box.open(task)),
             state: Some(self.0.state.begin(task.stage_partition)?),
             rows: Vec::new(),
             called: Called::default(),
@@ -94,6 +96,13 @@ impl Called {
         self.index.get(key).copied()
     }
 
+    /// A key whose rows were set aside is as one without rows: what it has stays as it was, and it may be called for a timeout.
+    fn forget(&mut self, number: usize) {
+        let called = &mut self.keys[number];
+        (called.before, called.now) = (None, None);
+        self.index.remove(&called.key);
+    }
+
     fn add(&mut self, key: &[u8], before: Option<Kept>) -> usize {
         let number = self.keys.len();
         self.index.insert(key.into(), number);
@@ -106,6 +115,8 @@ struct Running {
     updating: Arc<Updating>,
     task: TaskContext,
     caller: Caller<dyn Updater>,
+    /// Where the rows of bad keys are set aside, if they are.
+    letters: Option<Letters>,
     /// Given back when the step ends.
     state: Option<StateTask>,
     rows: Vec<RecordBatch>,
@@ -119,6 +130,18 @@ struct Turn {
     values: RecordBatch,
     ends: Vec<u32>,
     timed_out: bool,
+    /// Where rows may be set aside: the rows as they came, and their numbers in the order of the keys.
+    whole: Option<(RecordBatch, Vec<u32>)>,
+}
+
+impl Turn {
+    /// The rows as they came, and the numbers of those of some keys.
+    fn row_numbers(&self, keys: &Range<usize>) -> Option<(&RecordBatch, &[u32])> {
+        let (rows, order) = self.whole.as_ref()?;
+        let start = if keys.start == 0 { 0 } else { self.ends[keys.start - 1] };
+        let end = if keys.is_empty() { start } else { self.ends[keys.end - 1] };
+        Some((rows, &order[start as usize..end as usize]))
+    }
 }
 
 impl PipelineStep for Running {
@@ -135,7 +158,12 @@ impl PipelineStep for Running {
         }
         self.caller.finish();
         self.write_changes();
+        self.letters.iter().for_each(Letters::finish);
         Ok(())
+    }
+
+    fn take_letters(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.letters.as_mut().map_or(Ok(None), Letters::take)
     }
 }
 
@@ -179,6 +207,10 @@ impl Running {
         let keys = table.keys().and_then(|keys| batch_of(updating.key_schema.clone(), keys, n_keys));
         let keys = keys.map_err(self.internal())?;
         let (order, ends) = sort_by_group(&groups, n_keys);
+        let whole = self.letters.as_mut().map(|letters| {
+            letters.saw(rows.num_rows());
+            (rows.clone(), order.clone())
+        });
         let order = UInt32Array::from(order);
         let gather =
             |&index: &usize| -> Result<ArrayRef, ArrowError> { take(&plain(rows.column(index))?, &order, None) };
@@ -186,7 +218,7 @@ impl Running {
         let values = values.and_then(|values| batch_of(updating.read_schema.clone(), values, rows.num_rows()));
         let values = values.map_err(self.internal())?;
         let numbers = self.add_keys(&keys)?;
-        self.run(Turn { keys, numbers, values, ends, timed_out: false }, emit)
+        self.run(Turn { keys, numbers, values, ends, timed_out: false, whole }, emit)
     }
 
     /// Notes keys that are called for the first time in this batch.
@@ -255,6 +287,7 @@ impl Running {
                 values: RecordBatch::new_empty(updating.read_schema.clone()),
                 ends: vec![0; numbers.len()],
                 timed_out,
+                whole: None,
             };
             self.run(turn, emit)?;
         }
@@ -322,8 +355,35 @@ impl Running {
         Ok(())
     }
 
-    /// One call, or several of half the keys each when an output is too large.
+    /// One call, or several of half the keys each when an output is too large, and to find keys whose rows are bad.
     fn call(&mut self, turn: &Turn, range: Range<usize>, emit: &mut Emit<'_>) -> Result<(), Error> {
+        by_pieces(range.len(), |piece, is_again| {
+            let part = range.start + piece.start..range.start + piece.end;
+            let Some(error) = self.try_call(turn, part.clone(), emit)? else { return Ok(Tried::Done) };
+            // A partition that is to be one call is not cut.
+            if error.is_output_too_large() && part.len() > 1 && !self.updating.bounds.whole_partition {
+                return Ok(Tried::Cut(part.len() / 2));
+            }
+            // A key that is called without rows has none to be set aside.
+            let (Some(letters), Some((rows, numbers))) = (&mut self.letters, turn.row_numbers(&part)) else {
+                return Err(error.into());
+            };
+            let error = letters.blames_rows(error.into())?;
+            if part.len() > 1 {
+                return Ok(Tried::Cut(part.len() / 2));
+            }
+            // Keys before it may have broken the instance: the next one is new.
+            if !is_again {
+                return Ok(Tried::Again);
+            }
+            letters.add_group(rows, numbers, &error)?;
+            self.called.forget(turn.numbers[part.start]);
+            Ok(Tried::Done)
+        })
+    }
+
+    /// One call; gives its error when it failed.
+    fn try_call(&mut self, turn: &Turn, range: Range<usize>, emit: &mut Emit<'_>) -> Result<Option<CallError>, Error> {
         let updating = self.updating.clone();
         let first = if range.start == 0 { 0 } else { turn.ends[range.start - 1] };
         let ends: Vec<u32> = turn.ends[range.clone()].iter().map(|end| end - first).collect();
@@ -347,21 +407,19 @@ impl Running {
             timed_out: &timed_out,
         };
         // Keys count as rows: calls without rows differ too.
-        match self.caller.call(n_rows + keys.num_rows(), |updater, call| updater.update(call, &input))? {
-            Ok(output) => {
-                self.caller.rejected(&output.rejected);
-                self.take_changes(numbers, &output)?;
-                let rows = with_keys(&keys, &output.group, &output.rows, &updating.output).map_err(self.internal())?;
-                emit_in_chunks(&rows, emit)
-            }
-            // A partition that is to be one call is not cut.
-            Err(error) if error.is_output_too_large() && range.len() > 1 && !updating.bounds.whole_partition => {
-                let middle = range.start + range.len() / 2;
-                self.call(turn, range.start..middle, emit)?;
-                self.call(turn, middle..range.end, emit)
-            }
-            Err(error) => Err(error.into()),
+        let answer = self.caller.call(n_rows + keys.num_rows(), |updater, call| updater.update(call, &input))?;
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => return Ok(Some(error)),
+        };
+        match (&mut self.letters, turn.row_numbers(&range)) {
+            (Some(letters), Some((rows, order))) => letters.add_rejections(rows, order, &output.rejected)?,
+            _ => self.caller.rejected(&output.rejected),
         }
+        self.take_changes(numbers, &output)?;
+        let rows = with_keys(&keys, &output.group, &output.rows, &updating.output).map_err(self.internal())?;
+        emit_in_chunks(&rows, emit)?;
+        Ok(None)
     }
 
     fn take_changes(&mut self, numbers: &[usize], output: &UpdaterOutput) -> Result<(), Error> {

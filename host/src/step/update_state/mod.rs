@@ -18,14 +18,15 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 
 use crate::event_time::ClockId;
-use crate::job::OperatorStep;
 use crate::job::steps::{forget_plugin_keys, read_inner_plugin, read_partitions};
 use crate::job::table::Table;
+use crate::job::{DeadLetters, OperatorStep};
 use crate::operator::{Limits, Timeouts, Updater, UpdaterPlan};
 use crate::plan::{PlannedOperator, describe_schema};
 use crate::shuffle::Partitioning;
 use crate::state::{RowCodec, StepState};
 use crate::step::caller::{Callee, same_plan};
+use crate::step::dead_letters::{LetterBox, letters_of};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::{keyed_schema, value_columns};
 use crate::step::keyed::{KeyColumns, SpecProblem};
@@ -58,7 +59,7 @@ impl UpdateState {
         }
         let by = inner.texts("by");
         let partitions = read_partitions(&mut inner);
-        let operator = read_inner_plugin(inner, table, limits);
+        let operator = read_inner_plugin(inner, table, limits, None);
         Some(Self { by: by?, operator: operator?, partitions })
     }
 }
@@ -68,8 +69,13 @@ impl StepDefinition for UpdateState {
         "update-state"
     }
 
+    fn dead_letters(&self) -> Option<&DeadLetters> {
+        self.operator.on_error.dead_letters()
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let input = context.input();
+        let dead_letters = letters_of(&self.operator)?;
         let mut problems = Vec::new();
         let keys = KeyColumns::resolve(input, &self.by, &mut problems);
         if !problems.is_empty() {
@@ -116,8 +122,16 @@ impl StepDefinition for UpdateState {
         let tables = calls::layouts(&key_codec, &state_codec);
         let state = context.keep(keeps, tables, n_partitions);
         let side = GatherSide { prepare: None, partitioning: Partitioning::Hash { columns: keys.indices.clone() } };
+        let operators = vec![PlannedOperator {
+            sha256: operator.sha256(),
+            operator: operator.clone(),
+            reads,
+            limits: self.operator.limits.clone(),
+            on_error: self.operator.on_error.clone(),
+        }];
         let updating = Updating {
             operator: operator.name().to_owned(),
+            letter_box: LetterBox::of_step(context, dead_letters, &operators),
             values: plan.reads.iter().map(|&index| value_indices[index]).collect(),
             keys,
             key_schema,
@@ -131,17 +145,10 @@ impl StepDefinition for UpdateState {
             state: state.clone(),
             callee,
         };
-        let planned = PlannedOperator {
-            sha256: operator.sha256(),
-            operator,
-            reads,
-            limits: self.operator.limits.clone(),
-            on_error: self.operator.on_error,
-        };
         let factory = Arc::new(calls::UpdateFactory(Arc::new(updating)));
         // Also without rows: keys time out.
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: true, state: Some(state), factory };
-        Ok(Built { operators: vec![planned], ..Built::gather(output, gather) })
+        Ok(Built { operators, ..Built::gather(output, gather) })
     }
 }
 
@@ -161,6 +168,8 @@ struct Updating {
     clock: Option<ClockId>,
     state: Arc<StepState>,
     callee: Arc<Callee<dyn Updater>>,
+    /// Where the rows of keys are set aside that the operator fails for; `None`: they fail the task.
+    letter_box: Option<Arc<LetterBox>>,
 }
 
 #[cfg(test)]

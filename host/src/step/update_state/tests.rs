@@ -13,12 +13,13 @@ use proptest::prelude::*;
 use super::*;
 use crate::event_time::Watermark;
 use crate::ids::BatchId;
-use crate::job::{OperatorRef, Settings};
+use crate::job::{DeadLetters, OnError, OperatorRef, Settings};
 use crate::operator::{
-    Call, CallError, Calling, Change, OpenError, Operator, Role, StepInfo, TimeoutChange, UpdaterInput, UpdaterOutput,
+    Call, CallError, CallSite, Calling, Change, OpenError, Operator, Role, StepInfo, TimeoutChange, UpdaterInput,
+    UpdaterOutput,
 };
 use crate::step::test_rows::{Cut, cut, flat, map_tasks, schema, settings, sorted};
-use crate::step::testing::{DefinitionRun, TestBatch, groups, texts, too_much};
+use crate::step::testing::{DefinitionRun, TestBatch, groups, numbers_aside, texts, too_much};
 
 /// What becomes of a key: the sum that it has then, if it has one, and its timeout, if it is to be another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +60,8 @@ struct Sums {
     timeouts: Timeouts,
     /// Calls with more keys return too much.
     keys_max: usize,
+    /// A row with this value makes its call fail.
+    bad: Option<i64>,
     /// Keys and rows of the calls that went well.
     calls: Mutex<Vec<(BatchId, usize, usize)>>,
 }
@@ -123,6 +126,20 @@ impl Updater for Opened {
         if n_keys > self.sums.keys_max {
             self.spent = true;
             return Err(too_much("sums", call, input.values.num_rows(), format!("{n_keys} keys")));
+        }
+        if self.sums.bad.is_some() && !input.values.columns().is_empty() {
+            let mut values = input.values.column(0).as_primitive::<Int64Type>().iter();
+            if values.any(|value| value == self.sums.bad) {
+                self.spent = true;
+                let site = CallSite {
+                    operator: "sums".into(),
+                    step: "totals".into(),
+                    batch_id: call.batch_id,
+                    partition: call.partition,
+                    n_rows: input.values.num_rows(),
+                };
+                return Err(CallError::Trapped { site: Box::new(site), reason: "a bad value".into() });
+            }
         }
         self.sums.calls.lock().unwrap().push((call.batch_id, n_keys, input.values.num_rows()));
         let mut states = input.state.column(0).as_primitive::<Int64Type>().iter().flatten();
@@ -222,7 +239,7 @@ fn step(sums: &Arc<Sums>, by: &[&str], whole_partition: bool) -> UpdateState {
 }
 
 fn sums(calling: Calling, timeouts: Timeouts, keys_max: usize) -> Arc<Sums> {
-    Arc::new(Sums { calling, timeouts, keys_max, calls: Mutex::default() })
+    Arc::new(Sums { calling, timeouts, keys_max, bad: None, calls: Mutex::default() })
 }
 
 proptest! {
@@ -273,6 +290,49 @@ proptest! {
         if whole_partition {
             // With rows, timed out, others: one call each, in each of two attempts.
             prop_assert!(calls.len() <= n_batches * 2 * 3 * partitions as usize);
+        }
+    }
+}
+
+/// A value that some rows have.
+const BAD: i64 = 7;
+
+proptest! {
+    #[test]
+    fn law_keys_whose_rows_are_set_aside_are_as_if_these_had_not_come(
+        batches in proptest::collection::vec((cut(), 0_i64..6), 1..6),
+        every_key in any::<bool>(),
+        timeouts in prop_oneof![Just(Timeouts::Never), Just(Timeouts::BatchTime), Just(Timeouts::EventTime)],
+        partitions in 1u32..4,
+        keys_max in 1usize..4,
+    ) {
+        let calling = if every_key { Calling::EveryKey } else { Calling::KeysWithValues };
+        let sums = Arc::new(Sums { calling, timeouts, keys_max, bad: Some(BAD), calls: Mutex::default() });
+        let mut step = step(&sums, &["key"], false);
+        step.operator.on_error = OnError::DeadLetter(DeadLetters { rows_min: u64::MAX, ..DeadLetters::named("bad") });
+        let mut run = DefinitionRun::plan(&step, &[schema()], &settings(partitions), true).expect("it fits");
+        let mut model = Model::default();
+        let (mut now_us, mut time_us) = (None, 0);
+        for (cut, moves) in batches {
+            let late_us = now_us;
+            now_us = Some(now_us.unwrap_or(-8) + moves);
+            time_us += moves + 1;
+            let watermark = Watermark { late_us, now_us };
+            let batch = TestBatch { time_us, watermark, closes: false, sides: vec![map_tasks(&cut)] };
+            let due_us = match timeouts {
+                Timeouts::Never => None,
+                Timeouts::BatchTime => Some(time_us),
+                Timeouts::EventTime => now_us,
+            };
+            let found = texts(&run.batch(&batch).expect("it runs").concat());
+            let rows = flat(&cut);
+            let bad: BTreeSet<_> = rows.iter().filter(|row| row.0.1 == Some(BAD)).map(|row| row.0.0).collect();
+            let good = rows.iter().filter(|row| !bad.contains(&row.0.0)).map(|row| row.0).collect();
+            prop_assert_eq!(sorted(found), model.batch(&vec![vec![good]], true, due_us, &sums));
+            let timers = model.keys.values().filter(|kept| kept.1.is_some()).count();
+            prop_assert_eq!(run.state_size().0, (model.keys.len() + timers) as u64);
+            let aside = rows.iter().filter(|row| bad.contains(&row.0.0)).map(|row| row.1 as u64).collect::<Vec<_>>();
+            prop_assert_eq!(numbers_aside(&std::mem::take(&mut *run.letters.lock().unwrap())), aside);
         }
     }
 }

@@ -133,7 +133,7 @@ impl Computes {
             operator,
             reads,
             limits: runs.limits.clone(),
-            on_error: runs.on_error,
+            on_error: runs.on_error.clone(),
         };
         let load = |runs| context.load(runs, &format!("{table}.plugin")).map_err(|problem| vec![problem]);
         let meter = context.meter.clone();

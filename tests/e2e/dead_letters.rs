@@ -1,0 +1,172 @@
+//! Rows that break a plugin or an expression are found, and set aside; the others go on.
+
+use std::path::Path;
+
+use serde_json::Value;
+use tidemill_tests::{Ended, folder, plugin, run};
+
+/// Runs a job over 600 rows of JSON, `{"n": 0}` and so on, with these steps and sinks of files for these streams.
+#[track_caller]
+fn job(place: &Path, steps: &str, sinks: &[&str]) -> Ended {
+    std::fs::create_dir_all(place.join("in")).expect("a new folder");
+    let rows: String = (0..600).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    std::fs::write(place.join("in/rows.jsonl"), rows).expect("a new file");
+    let mut text = "[job]\nname = 'aside'\ntrigger = 'available-now'\npartitions = 1\n\n[[source]]\nname = 'rows'\n\
+                    type = 'file'\npath = 'in'\nformat = 'json'\nschema = { n = 'int64' }\n"
+        .to_owned();
+    text.push_str(steps);
+    for sink in sinks {
+        text.push_str(&format!("\n[[sink]]\nname = '{sink}'\nfrom = '{sink}'\ntype = 'file'\npath = '{sink}'\n"));
+    }
+    std::fs::write(place.join("job.toml"), text).expect("a new file");
+    run(place, &["run", "job.toml", "--format", "json"])
+}
+
+/// The rows of a sink, in the order in which its only batch and partition has them; none when it has no file.
+fn written(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join("batch-0000000000-part-0000.jsonl")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+fn json(lines: &[String]) -> Vec<Value> {
+    lines.iter().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
+}
+
+/// A step that lets a hostile plugin misbehave for rows that hold a word.
+fn hostile(name: &str, from: &str, deed: &str, word: &str) -> String {
+    format!(
+        "
+[[step]]
+name = '{name}'
+from = '{from}'
+transform = '{}'
+config = {{ do = '{deed}', when = '{word}' }}
+limits = {{ time-per-call = '100ms', memory = '16MiB' }}
+on-error = 'dead-letter'
+dead-letter = 'bad-{name}'
+",
+        plugin("hostile").display()
+    )
+}
+
+#[test]
+fn plugins_that_trap_loop_and_fill_memory_lose_only_the_rows_that_make_them() {
+    let place = folder();
+    let mut steps =
+        "\n[[step]]\nname = 'lines'\nfrom = 'rows'\nselect = { value = \"'row ' || cast(n as text) || '.'\" }\n"
+            .to_owned();
+    steps += &hostile("traps", "lines", "panic", "row 7");
+    steps += &hostile("loops", "traps", "endless-loop", "row 333.");
+    steps += &hostile("fills", "loops", "memory-bomb", "44.");
+    steps += &hostile("lies", "fills", "bad-utf8", "row 599.");
+    let ended = job(place.path(), &steps, &["lies", "bad-traps", "bad-loops", "bad-fills", "bad-lies"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+
+    let is_bad = |n: &usize| n.to_string().starts_with('7') || *n == 333 || n.to_string().ends_with("44") || *n == 599;
+    let good: Vec<String> = (0..600).filter(|n| !is_bad(n)).map(|n| format!("{{\"value\":\"row {n}.\"}}")).collect();
+    assert!(written(&place.path().join("lies")) == good, "{}", ended.stderr);
+
+    let letters = |name: &str| json(&written(&place.path().join(name)));
+    let traps = letters("bad-traps");
+    assert_eq!(traps.len(), 11, "{traps:?}");
+    assert_eq!(
+        traps[0],
+        serde_json::json!({
+            "step": "traps", "plugin": traps[0]["plugin"], "batch": 0, "partition": 0, "position": 7,
+            "reason": traps[0]["reason"], "value": "{\"value\":\"row 7.\"}",
+        })
+    );
+    let inspected = run(place.path(), &["plugin", "inspect", &plugin("hostile").display().to_string()]);
+    let sha256 = traps[0]["plugin"].as_str().unwrap_or_default();
+    assert!(sha256.len() == 64 && inspected.stdout.contains(sha256), "{sha256}: {}", inspected.stdout);
+    let reason = |letters: &[Value]| letters[0]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason(&traps).starts_with("crashed: it aborted; it wrote: "), "{}", reason(&traps));
+    let loops = letters("bad-loops");
+    assert_eq!(reason(&loops), "exceeded its time per call: the limit is 100ms, the call had not ended by then");
+    // The position is one among the rows that this step was given.
+    assert_eq!((loops.len(), &loops[0]["position"]), (1, &Value::from(333 - 11)));
+    let fills = letters("bad-fills");
+    assert!(reason(&fills).starts_with("exceeded its memory: the limit is 16MiB"), "{}", reason(&fills));
+    assert_eq!(
+        fills.iter().map(|letter| letter["value"].as_str().unwrap_or_default()).collect::<Vec<_>>(),
+        [
+            "{\"value\":\"row 44.\"}",
+            "{\"value\":\"row 144.\"}",
+            "{\"value\":\"row 244.\"}",
+            "{\"value\":\"row 344.\"}",
+            "{\"value\":\"row 444.\"}",
+            "{\"value\":\"row 544.\"}",
+        ]
+    );
+    let lies = letters("bad-lies");
+    assert_eq!(lies.len(), 1);
+    assert!(reason(&lies).starts_with("returned a batch against the contract: "), "{}", reason(&lies));
+    // Programs are told how many; a person too, once a step.
+    let events = json(&ended.stderr.lines().map(str::to_owned).collect::<Vec<_>>());
+    let ended_event =
+        events.iter().find(|event| event["event"] == "ended").unwrap_or_else(|| panic!("{}", ended.stderr));
+    let dead: Vec<u64> = ended_event["summary"]["steps"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .take(5)
+        .map(|step| step["rows_dead_lettered"].as_u64().unwrap_or(0))
+        .collect();
+    assert_eq!(dead, [0, 11, 1, 6, 1], "{ended_event}");
+}
+
+#[test]
+fn expressions_without_a_value_lose_only_the_rows_that_have_none() {
+    let place = folder();
+    let steps = "
+[[step]]
+name = 'shares'
+from = 'rows'
+with = { share = '600 / (n % 200)' }
+on-error = 'dead-letter'
+dead-letter = 'without-share'
+
+[[step]]
+name = 'few'
+from = 'shares'
+filter = 'share < 4'
+
+[[step]]
+name = 'again'
+from = 'without-share'
+select = { at = 'position', why = 'reason', row = 'value' }
+";
+    let ended = job(place.path(), steps, &["few", "again"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let few: Vec<String> = (0..600).filter(|n| n % 200 > 150).map(|n| format!("{{\"n\":{n},\"share\":3}}")).collect();
+    assert_eq!(written(&place.path().join("few")), few, "{}", ended.stderr);
+    let again: Vec<(i64, String)> = json(&written(&place.path().join("again")))
+        .iter()
+        .map(|letter| (letter["at"].as_i64().unwrap_or(-1), letter["row"].as_str().unwrap_or_default().to_owned()))
+        .collect();
+    assert_eq!(again, [(0, "{\"n\":0}".into()), (200, "{\"n\":200}".into()), (400, "{\"n\":400}".into())]);
+}
+
+#[test]
+fn too_many_bad_rows_end_the_job_with_what_to_raise() {
+    let place = folder();
+    let steps = "
+[[step]]
+name = 'shares'
+from = 'rows'
+select = { share = '1 / (n % 2)' }
+on-error = 'dead-letter'
+dead-letter = 'bad'
+dead-letter-rate = 0.25
+dead-letter-min-rows = 20
+";
+    let ended = job(place.path(), steps, &["shares", "bad"]);
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    let said = "step `shares` cannot process 151 of the first 600 rows of partition 0 in batch 0, and its `dead-letter-rate` is 0.25";
+    assert!(
+        ended.stderr.contains(said) && ended.stderr.contains("raise `dead-letter-rate` of step `shares`"),
+        "{}",
+        ended.stderr
+    );
+    assert!(written(&place.path().join("bad")).is_empty() && written(&place.path().join("shares")).is_empty());
+}
