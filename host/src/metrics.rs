@@ -69,14 +69,19 @@ impl LateRows {
         }
     }
 
-    /// Counts them, once: the batch has been published.
-    pub fn count(&self) {
+    /// Counts them, once: the batch has been published. Gives how many were set aside.
+    pub fn count(&self) -> u64 {
+        let mut n_dead = 0;
         for (meter, became, n_rows) in self.0.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             match became {
                 Became::Late => meter.rows_late.add(n_rows),
-                Became::DeadLetters => meter.rows_dead_lettered.add(n_rows),
+                Became::DeadLetters => {
+                    meter.rows_dead_lettered.add(n_rows);
+                    n_dead += n_rows;
+                }
             }
         }
+        n_dead
     }
 }
 

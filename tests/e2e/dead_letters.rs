@@ -103,6 +103,8 @@ fn plugins_that_trap_loop_and_fill_memory_lose_only_the_rows_that_make_them() {
     assert!(reason(&lies).starts_with("returned a batch against the contract: "), "{}", reason(&lies));
     // Programs are told how many; a person too, once a step.
     let events = json(&ended.stderr.lines().map(str::to_owned).collect::<Vec<_>>());
+    let completed = events.iter().find(|event| event["event"] == "batch-completed");
+    assert!(completed.is_some_and(|event| event["rows_dead_lettered"] == 19), "{completed:?}");
     let ended_event =
         events.iter().find(|event| event["event"] == "ended").unwrap_or_else(|| panic!("{}", ended.stderr));
     let dead: Vec<u64> = ended_event["summary"]["steps"]

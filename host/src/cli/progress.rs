@@ -236,6 +236,7 @@ mod tests {
             batch_id: BatchId(batch),
             batch_time_us: 0,
             rows_in,
+            rows_dead_lettered: 0,
             rows_out: 0,
             n_tasks: 1,
             scheduling_delay: Duration::from_millis(2),

@@ -53,6 +53,8 @@ pub struct BatchCompleted {
     pub rows_in: u64,
     /// Rows that sinks got.
     pub rows_out: u64,
+    /// Rows that steps have set aside.
+    pub rows_dead_lettered: u64,
     /// Tasks that ran.
     pub n_tasks: usize,
     /// How long it waited between submission and start.

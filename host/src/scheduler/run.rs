@@ -609,6 +609,7 @@ impl Runner {
                     batch_time_us,
                     rows_in: outcome.rows_in,
                     rows_out: outcome.rows_out,
+                    rows_dead_lettered: outcome.rows_dead_lettered,
                     n_tasks: outcome.n_tasks,
                     scheduling_delay,
                     processing_time,

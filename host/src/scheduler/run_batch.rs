@@ -53,6 +53,8 @@ pub(crate) struct BatchRunner {
 pub(crate) struct BatchOutcome {
     pub(crate) rows_in: u64,
     pub(crate) rows_out: u64,
+    /// Rows that steps have set aside.
+    pub(crate) rows_dead_lettered: u64,
     pub(crate) n_tasks: usize,
     /// Whether its rows move a clock on in the next batch.
     pub(crate) clock_moves: bool,
@@ -90,10 +92,10 @@ impl BatchRunner {
             fail_point::pass("rows-published");
             let parts = self.committer.as_ref().map(|_| changes(&self.plan, batch));
             self.commit()?;
-            ended.late.iter().for_each(|late| late.count());
+            let rows_dead_lettered = ended.late.iter().map(|late| late.count()).sum();
             let clock_moves = self.lock_watermarks().published(batch.batch_time_us, &times);
             self.done(batch, &outcome, parts);
-            Ok(BatchOutcome { clock_moves, ..outcome })
+            Ok(BatchOutcome { clock_moves, rows_dead_lettered, ..outcome })
         });
         if outcome.is_err() {
             self.plan.states.iter().for_each(|state| state.abort());

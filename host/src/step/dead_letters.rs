@@ -37,8 +37,8 @@ use crate::sql::EvaluationFailed;
 use crate::task::TaskContext;
 use crate::task::pipeline::Cancelled;
 
-/// How often the calls of a task may take too long while bad rows are looked for. One endless row of a full call is found with 17
-/// such calls.
+/// How often the calls of a task may take too long while bad rows are looked for. One endless row of a full call is found with some
+/// 17 such calls.
 const TIMEOUTS_MAX: u32 = 64;
 
 /// Between two warnings of a step that it sets rows aside.
