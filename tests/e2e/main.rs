@@ -9,6 +9,7 @@ mod hostile;
 mod join;
 mod library;
 mod nexmark;
+mod received;
 mod recovery;
 mod socket;
 mod stop;

@@ -27,7 +27,7 @@ mod error;
 mod inspect;
 mod log;
 mod open;
-mod record;
+pub(crate) mod record;
 mod recovery;
 mod run;
 mod shape;
@@ -45,13 +45,14 @@ pub use recovery::Gap;
 
 pub(crate) use committer::persist;
 pub(crate) use committer::{Committer, Done};
+pub(crate) use error::may_pass;
 pub(crate) use log::{Clocks, Offsets, Range, SourceOffsets};
 pub(crate) use open::{Progress, Resumed, open, progress_changes};
 pub(crate) use run::{RunWriter, TableId};
 pub(crate) use shape::{JobShape, StepShape};
 
 use record::Kind;
-use storage::{Directory, Storage};
+pub(crate) use storage::{Directory, LOCK_NAME, Lock, Storage};
 
 /// The table that holds how far a source has been read.
 pub(crate) fn source_table(source: &str) -> TableId {
@@ -91,6 +92,11 @@ impl Checkpoint {
         self.put_json(Kind::Offsets, &log::offsets_name(offsets.batch_id), offsets)?;
         fail_point::pass("offsets-written");
         Ok(())
+    }
+
+    /// What a batch reads; `None`: nothing says it.
+    pub(crate) fn offsets(&self, batch_id: u64) -> Result<Option<Offsets>, CheckpointError> {
+        self.get_json(Kind::Offsets, &log::offsets_name(batch_id))
     }
 
     fn failed(&self, name: &str, doing: &'static str) -> impl FnOnce(std::io::Error) -> CheckpointError {

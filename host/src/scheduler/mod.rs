@@ -10,6 +10,7 @@
 mod batch;
 mod batch_generator;
 mod listener;
+mod received;
 mod recover;
 mod run;
 mod run_batch;
