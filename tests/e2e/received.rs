@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tidemill_tests::{PATIENCE, Running, Sender, binary, folder, run, wait_for};
@@ -390,15 +390,17 @@ fn without_durability_rows_that_were_received_are_lost_and_the_log_says_how_many
 #[test]
 fn a_stop_at_once_leaves_what_was_received_to_the_next_run() {
     let place = Place::new(Way::Socket, "durability = 'batch'", AS_THEY_ARE);
-    let arguments = ["run", "job.toml", "--format", "json", "--set", "job.batch-interval=1h"];
+    let arguments = ["run", "job.toml", "--format", "json", "--set", "job.batch-interval=300ms"];
     let mut running = Running::start(place.path(), &arguments);
     let mut stream = place.sender.accept();
-    // An hour is longer than the test: no batch is made, and nothing asks for rows to be on the disk.
+    // It has begun. What comes now may be in a batch, or in none.
+    wait_for("a batch", || running.stderr().contains("batch-completed").then_some(()));
     stream.write_all((0..ROWS).map(line).collect::<String>().as_bytes()).expect("a connection");
     // Twice is at once; how much of a graceful stop was done by then does not matter.
     running.type_in("stop\nstop\n");
     let ended = running.wait();
-    let end = ended.stderr.lines().rfind(|line| line.contains("\"ended\"")).expect("an event");
+    let end =
+        ended.stderr.lines().rfind(|line| line.contains("\"ended\"")).unwrap_or_else(|| panic!("{}", ended.stderr));
     let end: serde_json::Value = serde_json::from_str(end).expect("JSON");
     let counted = end["summary"]["sources"][0]["rows"].as_u64().expect("a number");
     let received = n_received(place.path());
@@ -412,11 +414,7 @@ fn rows_that_wait_are_counted_when_they_are_on_the_disk() {
     let place = Place::new(Way::Socket, "durability = 'row'", AS_THEY_ARE);
     let running = Running::start(place.path(), &["run", "job.toml", "--set", "job.batch-interval=1h"]);
     let mut stream = place.sender.accept();
-    let text = Arc::new(Mutex::new(String::new()));
-    for number in 0..100 {
-        text.lock().expect("not poisoned").push_str(&line(number));
-    }
-    stream.write_all(text.lock().expect("not poisoned").as_bytes()).expect("a connection");
+    stream.write_all((0..100).map(line).collect::<String>().as_bytes()).expect("a connection");
     // Another process sees them, although no batch was ever made.
     wait_for("a hundred rows", || (n_received(place.path()) == 100).then_some(()));
     assert_eq!(shown(place.path(), "numbers"), Vec::<serde_json::Value>::new());

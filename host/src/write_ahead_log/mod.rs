@@ -72,6 +72,9 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 /// How often whoever waits for another one's write asks whether it is to stop.
 const STOP_POLL: Duration = Duration::from_millis(20);
 
+/// How often whoever writes lets others bring their frames first, while they do: each time takes microseconds, and a sync milliseconds.
+const GATHER_YIELDS_MAX: usize = 64;
+
 /// The pause before a write that failed is tried again; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
@@ -154,6 +157,8 @@ struct State {
     /// Frames that are not written, in order.
     waiting: VecDeque<PendingFrame>,
     waiting_bytes: usize,
+    /// Frames that were written together last.
+    n_shared: usize,
     /// Frames that were ever appended here; written; on the disk. Each counts from the start of the process.
     n_appended: u64,
     n_written: u64,
@@ -252,7 +257,11 @@ impl WriteAheadLog {
                 state = self.changed.wait_timeout(state, STOP_POLL).unwrap_or_else(PoisonError::into_inner).0;
                 continue;
             };
+            if safety == Safety::Synced && state.n_shared > 1 {
+                state = self.gather(state);
+            }
             let mut frames = std::mem::take(&mut state.waiting);
+            state.n_shared = frames.len();
             state.waiting_bytes = 0;
             let n_appended = state.n_appended;
             drop(state);
@@ -274,6 +283,20 @@ impl WriteAheadLog {
             self.changed.notify_all();
             outcome?;
         }
+    }
+
+    /// Lets those whose frames the last sync was for bring their next ones, before another is begun without them.
+    fn gather<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        for _ in 0..GATHER_YIELDS_MAX {
+            let n_waiting = state.waiting.len();
+            drop(state);
+            std::thread::yield_now();
+            state = self.lock();
+            if state.waiting.len() == n_waiting || n_waiting >= state.n_shared {
+                break;
+            }
+        }
+        state
     }
 
     /// Writes frames until they are written, unless waiting does not help, or whoever does it is to stop.

@@ -89,6 +89,7 @@ impl WriteAheadLog {
         let state = State {
             waiting: std::collections::VecDeque::new(),
             waiting_bytes: 0,
+            n_shared: 0,
             n_appended: 0,
             n_written: 0,
             n_synced: 0,
