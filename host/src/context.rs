@@ -65,7 +65,9 @@ use arrow::array::RecordBatch;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::event_time::EventTime;
-use crate::job::{Job, NamedTable, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind};
+use crate::job::{
+    Durability, Job, NamedTable, OnError, OperatorRef, OperatorStep, Settings, Sink, Source, Spans, Step, StepKind,
+};
 use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan, build_plan_again};
 use crate::plugin::{Runtime, RuntimeConfig};
@@ -150,7 +152,8 @@ impl Context {
         definition: Arc<dyn SourceDefinition>,
         event_time: Option<EventTime>,
     ) -> Stream<'_> {
-        let source = Source { name: name.to_owned(), definition, event_time, spans: Spans::default() };
+        let source =
+            Source { name: name.to_owned(), definition, event_time, durability: None, spans: Spans::default() };
         self.job.borrow_mut().sources.push(source);
         Stream { context: self, name: name.to_owned() }
     }
@@ -249,6 +252,31 @@ impl<'a> Stream<'a> {
         let step = job.steps.iter().find(|step| step.name == self.name)?;
         let name = step.dead_letters()?.name.clone();
         Some(Stream { context: self.context, name })
+    }
+
+    /// Says what of the rows of this source a crash may lose, where the job says something else. For a step it means nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tidemill::context::Context;
+    /// use tidemill::job::{Durability, Settings};
+    ///
+    /// let context = Context::new(Settings { checkpoint: Some("checkpoints/lines".into()), ..Settings::default() })?;
+    /// context.socket_text_stream("safe", "127.0.0.1:9999").print();
+    /// context.socket_text_stream("fast", "127.0.0.1:9998").durability(Durability::Batch).print();
+    /// let durabilities = context.check()?.sources.iter().map(|source| source.durability).collect::<Vec<_>>();
+    /// assert_eq!(durabilities, [Durability::Row, Durability::Batch]);
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    #[must_use]
+    pub fn durability(self, durability: Durability) -> Self {
+        let mut job = self.context.job.borrow_mut();
+        if let Some(source) = job.sources.iter_mut().find(|source| source.name == self.name) {
+            source.durability = Some(durability);
+        }
+        drop(job);
+        self
     }
 
     /// Runs an operator of role transform on the rows: map, flat-map, filter.

@@ -24,6 +24,7 @@ pub mod block_store;
 pub mod checkpoint;
 pub mod sink;
 pub mod source;
+pub mod write_ahead_log;
 
 pub mod shuffle;
 pub mod sql;

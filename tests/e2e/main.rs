@@ -11,6 +11,7 @@ mod join;
 mod library;
 mod missed_batches;
 mod nexmark;
+mod received;
 mod recovery;
 mod reload;
 mod replay;

@@ -162,6 +162,11 @@ impl Running {
         }
     }
 
+    /// Its standard input, for whoever writes to it from another thread.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.stdin.take()
+    }
+
     /// Ends its standard input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
@@ -268,6 +273,19 @@ impl Sender {
         }
     }
 
+    /// A connection, if one waits.
+    ///
+    /// # Panics
+    ///
+    /// When the listener or the connection cannot be told to wait, or not to.
+    #[must_use]
+    pub fn try_accept(&self) -> Option<TcpStream> {
+        assert!(self.listener.set_nonblocking(true).is_ok(), "a listener that cannot wait");
+        let stream = self.listener.accept().ok()?.0;
+        assert!(stream.set_nonblocking(false).is_ok(), "a connection that cannot wait");
+        Some(stream)
+    }
+
     /// Waits for a connection.
     ///
     /// # Panics
@@ -276,10 +294,7 @@ impl Sender {
     #[track_caller]
     #[must_use]
     pub fn accept(&self) -> TcpStream {
-        assert!(self.listener.set_nonblocking(true).is_ok(), "a listener that cannot wait");
-        let stream = wait_for("a connection", || self.listener.accept().ok()).0;
-        assert!(stream.set_nonblocking(false).is_ok(), "a connection that cannot wait");
-        stream
+        wait_for("a connection", || self.try_accept())
     }
 }
 

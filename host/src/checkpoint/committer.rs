@@ -16,6 +16,7 @@ use super::{Checkpoint, CheckpointError, ReadError, Resumed};
 use crate::clock::Stopwatch;
 use crate::fail_point;
 use crate::operator::StopFlag;
+use crate::write_ahead_log::WriteAheadLog;
 
 /// The pause before a write that failed is tried again; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -74,7 +75,12 @@ impl Committer {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub(crate) fn start(resumed: Resumed, retain: u64, stopped: StopFlag) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        resumed: Resumed,
+        retain: u64,
+        stopped: StopFlag,
+        received: Option<Arc<WriteAheadLog>>,
+    ) -> std::io::Result<Self> {
         let (work, queue) = unbounded();
         let shared = Arc::new(Shared { progress: Mutex::default(), changed: Condvar::new() });
         let runs = resumed.runs().to_vec();
@@ -86,6 +92,7 @@ impl Committer {
             retain,
             partitions: resumed.partitions,
             stopped,
+            received,
             merging: None,
             work: work.clone(),
         };
@@ -137,6 +144,8 @@ struct Writer {
     /// Partitions of each step's state.
     partitions: BTreeMap<String, u32>,
     stopped: StopFlag,
+    /// The rows of receivers, if they are kept.
+    received: Option<Arc<WriteAheadLog>>,
     /// The thread that merges runs, when one does.
     merging: Option<JoinHandle<()>>,
     work: Sender<Work>,
@@ -218,12 +227,16 @@ impl Writer {
         let mut gone: HashSet<Run> = HashSet::new();
         while let Some((batch, runs)) = self.kept.pop_front_if(|(batch, _)| expired.contains(batch)) {
             gone.extend(runs);
+            // Where it cannot be read, a batch behind it says as much.
+            let read = self.received.as_ref().and_then(|_| self.checkpoint.offsets(batch).ok().flatten());
             // The commit first: without it the rest means nothing.
             let deleted = self.checkpoint.delete(&log::commit_name(batch));
             fail_point::pass("old-commit-deleted");
             let deleted = deleted.and_then(|()| self.checkpoint.delete(&log::offsets_name(batch)));
             if let Err(error) = deleted {
                 tracing::warn!(target: "tidemill::checkpoint", batch_id = batch, %error, "an old batch could not be deleted");
+            } else if let Some((received, read)) = self.received.as_ref().zip(read) {
+                received.release(read.sources.iter().filter_map(|of| Some((of.source.as_str(), of.received_end()?))));
             }
         }
         let merging = self.merging.is_some();

@@ -143,7 +143,7 @@ impl Explain for CheckpointError {
 }
 
 /// Whether trying again may help: not where rights or the path are wrong.
-pub(super) fn may_pass(error: &io::Error) -> bool {
+pub(crate) fn may_pass(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidInput, IsADirectory, NotADirectory, PermissionDenied, ReadOnlyFilesystem, Unsupported};
     !matches!(
         error.kind(),

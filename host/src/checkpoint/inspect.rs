@@ -1,7 +1,7 @@
 //! Looks into a checkpoint without changing it, also while a job has it.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -11,7 +11,9 @@ use super::record::Kind;
 use super::shape::JobShape;
 use super::storage::Directory;
 use super::{Checkpoint, CheckpointError};
+use crate::error::{Error, Explain};
 use crate::state::Change;
+use crate::write_ahead_log::{self, LogInspection};
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, Serialize)]
@@ -24,6 +26,8 @@ pub struct Inspection {
     pub batches: Vec<BatchInspection>,
     /// The runs that make the state after the last batch that is done: the first and the last batch of each, and its bytes.
     pub runs: Vec<(u64, u64, u64)>,
+    /// The rows of receivers in the write-ahead log.
+    pub log: LogInspection,
 }
 
 /// A step that keeps something from batch to batch.
@@ -59,6 +63,8 @@ pub struct Verification {
     pub bytes: u64,
     /// Entries and bytes of the state after the last batch that is done, of each step and source.
     pub state: BTreeMap<String, (u64, u64)>,
+    /// The rows of receivers in the write-ahead log.
+    pub log: LogInspection,
     /// What is wrong, a line a file.
     pub damage: Vec<String>,
 }
@@ -68,7 +74,7 @@ pub struct Verification {
 /// # Errors
 ///
 /// When there is none, or one of its logs cannot be read.
-pub fn inspect(path: &Path) -> Result<Inspection, CheckpointError> {
+pub fn inspect(path: &Path) -> Result<Inspection, Error> {
     let checkpoint = to_read(path)?;
     let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job")?;
     let mut batches: BTreeMap<u64, BatchInspection> = BTreeMap::new();
@@ -100,6 +106,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, CheckpointError> {
         steps: steps.collect(),
         batches: batches.into_values().collect(),
         runs,
+        log: write_ahead_log::inspect(&log_directory(path, shape.as_ref()))?,
     })
 }
 
@@ -108,9 +115,14 @@ pub fn inspect(path: &Path) -> Result<Inspection, CheckpointError> {
 /// # Errors
 ///
 /// When there is none, or its folder cannot be read. Files that are damaged are in the result.
-pub fn verify(path: &Path) -> Result<Verification, CheckpointError> {
+pub fn verify(path: &Path) -> Result<Verification, Error> {
     let checkpoint = to_read(path)?;
-    let mut verification = Verification { files: 0, bytes: 0, state: BTreeMap::new(), damage: Vec::new() };
+    // What is wrong with it is found with the other files.
+    let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job").unwrap_or_default();
+    let (log, damage) = write_ahead_log::verify(&log_directory(path, shape.as_ref()))?;
+    let damage = damage.into_iter().map(one_line).collect();
+    let (files, bytes) = (log.files, log.bytes);
+    let mut verification = Verification { files, bytes, state: BTreeMap::new(), log, damage };
     let folders = [("", Kind::Job), ("offsets", Kind::Offsets), ("commits", Kind::Commit), ("state", Kind::State)];
     for (folder, kind) in folders {
         let files = checkpoint.storage.list(folder).map_err(checkpoint.failed(folder, "listed"))?;
@@ -125,7 +137,7 @@ pub fn verify(path: &Path) -> Result<Verification, CheckpointError> {
             match checkpoint.get(kind, &name) {
                 Ok(_) => {}
                 Err(error @ CheckpointError::Damaged { .. }) => verification.damage.push(one_line(error)),
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
     }
@@ -144,8 +156,14 @@ pub fn verify(path: &Path) -> Result<Verification, CheckpointError> {
     Ok(verification)
 }
 
-fn one_line(error: CheckpointError) -> String {
-    crate::error::Error::from(error).in_one_line()
+fn one_line(error: impl Explain) -> String {
+    Error::from(error).in_one_line()
+}
+
+/// Where the write-ahead log of a checkpoint is.
+fn log_directory(path: &Path, shape: Option<&JobShape>) -> PathBuf {
+    let elsewhere = shape.and_then(|shape| shape.log_directory.as_ref());
+    elsewhere.map_or_else(|| path.join("wal"), PathBuf::from)
 }
 
 /// A checkpoint that is there, to be read.
@@ -161,6 +179,9 @@ pub(super) fn to_read(path: &Path) -> Result<Checkpoint, CheckpointError> {
 fn in_words(of: &SourceOffsets) -> String {
     if of.rows_received > 0 {
         return format!("{} rows that were received", of.rows_received);
+    }
+    if let Some((start, end)) = of.received() {
+        return format!("rows {start} to {end} of the write-ahead log");
     }
     let ranges: Vec<&log::Range> = of.partitions.iter().flatten().collect();
     match ranges.as_slice() {

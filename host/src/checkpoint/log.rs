@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  job                    what the job was when it last started
+//!  wal/0000000007         rows that were received: see `write_ahead_log`
 //!  lease                  who has the checkpoint
 //!  offsets/0000000012     what batch 12 reads
 //!  state/0000000012-0000000012.0000   what it has changed: see `run`
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::source::OffsetRange;
+use crate::write_ahead_log::RECEIVED;
 
 /// What a batch reads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,9 +34,23 @@ pub(crate) struct SourceOffsets {
     /// Ranges of a source that can be read again, one list a partition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) partitions: Vec<Vec<Range>>,
-    /// Rows that were pushed, and are in memory alone.
+    /// Rows that were pushed, and are in memory alone. Those of a write-ahead log are ranges of the numbers of rows.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) rows_received: u64,
+}
+
+impl SourceOffsets {
+    /// The numbers of the rows of a write-ahead log that it reads: the first, and the one behind the last. `None`: it reads none.
+    pub(crate) fn received(&self) -> Option<(u64, u64)> {
+        let ranges =
+            || self.partitions.iter().flatten().filter(|range| range.object == RECEIVED && range.identity.is_none());
+        Some((ranges().map(|range| range.start).min()?, ranges().map(|range| range.end).max()?))
+    }
+
+    /// The number behind the last of these rows.
+    pub(crate) fn received_end(&self) -> Option<u64> {
+        self.received().map(|(_, end)| end)
+    }
 }
 
 fn is_zero(number: &u64) -> bool {

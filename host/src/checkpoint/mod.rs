@@ -29,7 +29,7 @@ mod inspect;
 mod log;
 mod old_batch;
 mod open;
-mod record;
+pub(crate) mod record;
 mod recovery;
 mod run;
 mod shape;
@@ -47,6 +47,7 @@ pub use recovery::Gap;
 
 pub(crate) use committer::persist;
 pub(crate) use committer::{Committer, Done};
+pub(crate) use error::may_pass;
 pub(crate) use log::{Clocks, Offsets, Range, Run, SourceOffsets};
 pub(crate) use old_batch::{Kept, commit_of, old_batch};
 pub(crate) use open::{Progress, Resumed, open, progress_changes};
@@ -54,7 +55,7 @@ pub(crate) use run::{CHANGES_MAX, RunWriter, TableId};
 pub(crate) use shape::{JobShape, StepShape};
 
 use record::Kind;
-use storage::{Directory, Storage};
+pub(crate) use storage::{Directory, LOCK_NAME, Lock, Storage};
 
 /// The table that holds how far a source has been read.
 pub(crate) fn source_table(source: &str) -> TableId {
@@ -94,6 +95,11 @@ impl Checkpoint {
         self.put_json(Kind::Offsets, &log::offsets_name(offsets.batch_id), offsets)?;
         fail_point::pass("offsets-written");
         Ok(())
+    }
+
+    /// What a batch reads; `None`: nothing says it.
+    pub(crate) fn offsets(&self, batch_id: u64) -> Result<Option<Offsets>, CheckpointError> {
+        self.get_json(Kind::Offsets, &log::offsets_name(batch_id))
     }
 
     fn failed(&self, name: &str, doing: &'static str) -> impl FnOnce(std::io::Error) -> CheckpointError {

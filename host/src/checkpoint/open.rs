@@ -31,6 +31,8 @@ pub(crate) struct Resumed {
     pub(crate) kept: Vec<(u64, Vec<Run>)>,
     /// How many partitions the state of each step is in, from the next commit on.
     pub(crate) partitions: BTreeMap<String, u32>,
+    /// What tells the write-ahead log of this checkpoint from others.
+    pub(crate) log: String,
 }
 
 impl std::fmt::Debug for Resumed {
@@ -50,7 +52,12 @@ impl std::fmt::Debug for Resumed {
 pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, CheckpointError> {
     let lock = checkpoint.storage.lock().map_err(checkpoint.failed("lock", "locked"))?;
     let lock = lock.ok_or_else(|| CheckpointError::InUse { place: checkpoint.place() })?;
+    let mut shape = shape.clone();
+    shape.log = new_identity();
     if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
+        if !before.log.is_empty() {
+            shape.log.clone_from(&before.log);
+        }
         shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
             place: checkpoint.place(),
             what: mismatch.what,
@@ -98,9 +105,18 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
     for &batch in found.offsets.iter().filter(is_left) {
         checkpoint.delete(&log::offsets_name(batch))?;
     }
-    checkpoint.put_json(Kind::Job, "job", shape)?;
+    checkpoint.put_json(Kind::Job, "job", &shape)?;
     let partitions = shape.steps.iter().map(|step| (step.step.clone(), step.partitions)).collect();
-    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, partitions })
+    let log = shape.log;
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, partitions, log })
+}
+
+/// A number that no other checkpoint has, in hexadecimal.
+fn new_identity() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    // Keys of hash tables are drawn by the system.
+    let half = || RandomState::new().hash_one(std::process::id());
+    format!("{:016x}{:016x}", half(), half())
 }
 
 fn is_damage(error: &CheckpointError) -> bool {
@@ -113,7 +129,7 @@ fn is_damage(error: &CheckpointError) -> bool {
 
 impl Checkpoint {
     /// The batches that a log has, in order.
-    pub(super) fn batches(&self, folder: &str) -> Result<Vec<u64>, CheckpointError> {
+    pub(crate) fn batches(&self, folder: &str) -> Result<Vec<u64>, CheckpointError> {
         Ok(self.list(folder)?.iter().filter_map(|name| log::batch_of(name)).collect())
     }
 

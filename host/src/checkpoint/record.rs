@@ -22,6 +22,9 @@ pub(crate) const VERSION: u32 = 1;
 /// The first line is shorter than this.
 const LINE_BYTES_MAX: usize = 128;
 
+/// The line and what follows it are in the first so many bytes, or it can be told from them how many there are.
+pub(crate) const START_BYTES: u64 = LINE_BYTES_MAX as u64;
+
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -33,6 +36,8 @@ pub(crate) enum Kind {
     Commit,
     /// Changes of state.
     State,
+    /// The beginning of a segment of the write-ahead log.
+    Wal,
 }
 
 impl Kind {
@@ -42,6 +47,7 @@ impl Kind {
             Kind::Offsets => "offsets",
             Kind::Commit => "commit",
             Kind::State => "state",
+            Kind::Wal => "wal",
         }
     }
 }
@@ -136,6 +142,14 @@ pub(crate) fn decode<'b>(kind: Kind, name: &str, bytes: &'b [u8]) -> Result<&'b 
     Ok(payload)
 }
 
+/// How many bytes of a file that goes on behind what it starts with are that, told from the first [`START_BYTES`]; the others are
+/// not [`decode`]d. `None`: it does not start with a line that says it.
+pub(crate) fn bytes_of_start(start: &[u8]) -> Option<u64> {
+    let line_end = start.iter().take(LINE_BYTES_MAX).position(|&byte| byte == b'\n')?;
+    let n_bytes: u64 = std::str::from_utf8(&start[..line_end]).ok()?.split(' ').nth(3)?.parse().ok()?;
+    n_bytes.checked_add(line_end as u64 + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -160,6 +174,8 @@ mod tests {
         );
         let older = String::from_utf8_lossy(&file).replace("offsets 1", "offsets 0");
         assert_eq!(decode(Kind::Offsets, "offsets/1", older.as_bytes()), Err(Damage::Foreign));
+        assert_eq!(bytes_of_start(&[file.as_slice(), b"more"].concat()), Some(file.len() as u64));
+        assert_eq!(bytes_of_start(b"tidemill-checkpoint wal 1"), None);
         for foreign in [&b""[..], b"{}", b"PAR1\n", b"tidemill-checkpoint\n", b"tidemill-checkpoint offsets x 1 2\n"] {
             assert_eq!(decode(Kind::Offsets, "offsets/1", foreign), Err(Damage::Foreign));
         }

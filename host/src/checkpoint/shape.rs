@@ -20,6 +20,12 @@ pub(crate) struct JobShape {
     pub(crate) sources: Vec<String>,
     /// The columns of event times, each with its place in the job.
     pub(crate) event_times: Vec<String>,
+    /// What tells the write-ahead log of this checkpoint from others; made when the checkpoint is.
+    #[serde(default)]
+    pub(crate) log: String,
+    /// Where that is, when it is not in the checkpoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log_directory: Option<String>,
 }
 
 /// A step that keeps something from batch to batch.
@@ -89,6 +95,7 @@ mod tests {
             steps: vec![step("counts", "count(*) by word"), step("seen", "keys of word")],
             sources: vec!["lines".into()],
             event_times: vec!["lines: at".into()],
+            ..JobShape::default()
         }
     }
 

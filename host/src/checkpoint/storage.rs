@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 const TEMPORARY: &str = ".tmp-";
 
 /// What a checkpoint has in its folder.
-const OWN: [&str; 5] = ["job", LOCK_NAME, "offsets", "commits", "state"];
+const OWN: [&str; 6] = ["job", LOCK_NAME, "offsets", "commits", "state", "wal"];
 
 /// The file that is locked for as long as a job has the checkpoint.
-const LOCK_NAME: &str = "lock";
+pub(crate) const LOCK_NAME: &str = "lock";
 
 /// What a place for checkpoints does. Names are paths with `/`, as in `commits/0000000012`.
 pub(crate) trait Storage: Send + Sync + fmt::Debug {

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use tidemill::checkpoint::{CheckpointError, Inspection, Verification, inspect, verify};
+use tidemill::checkpoint::{Inspection, Verification, inspect, verify};
+use tidemill::error::Error;
+use tidemill::write_ahead_log::LogInspection;
 
 use super::output::{fail, human_bytes, human_count, put};
 use super::{ENDED_WELL, Format, JOB_FAILED, export_state, replay};
@@ -49,13 +51,13 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
             }
         }
         Err(error) => {
-            fail(format, &error.into());
+            fail(format, &error);
             JOB_FAILED
         }
     }
 }
 
-type Answer = Result<(String, u8), CheckpointError>;
+type Answer = Result<(String, u8), Error>;
 
 fn inspected(arguments: &CheckpointArguments) -> Answer {
     let inspection = inspect(&arguments.folder)?;
@@ -83,6 +85,7 @@ fn inspection_in_words(inspection: &Inspection) -> String {
     }
     let n_bytes: u64 = inspection.runs.iter().map(|(.., n_bytes)| n_bytes).sum();
     lines.push(format!("state    {} in {} runs", human_bytes(n_bytes), inspection.runs.len()));
+    lines.extend(log_in_words(&inspection.log));
     for batch in &inspection.batches {
         let time = tidemill::clock::describe_time(batch.batch_time_us);
         let done = match batch.rows {
@@ -95,12 +98,27 @@ fn inspection_in_words(inspection: &Inspection) -> String {
     lines.join("\n") + "\n"
 }
 
+/// What of each receiver is in the write-ahead log.
+fn log_in_words(log: &LogInspection) -> Vec<String> {
+    let rows = log.sources.iter().map(|source| match source.end_row - source.first_row {
+        0 => format!("log      {}: {} rows received, none kept", source.source, human_count(source.end_row)),
+        _ => {
+            let (start, end) = (source.first_row, source.end_row);
+            format!("log      {}: {} rows received, rows {start} to {end} kept", source.source, human_count(end))
+        }
+    });
+    let files =
+        (log.files > 0).then(|| format!("log      {} in {} files", human_bytes(log.bytes), human_count(log.files)));
+    files.into_iter().chain(rows).collect()
+}
+
 fn verification_in_words(verification: &Verification) -> String {
     let mut lines =
         vec![format!("read     {} files, {}", human_count(verification.files), human_bytes(verification.bytes))];
     for (step, (entries, n_bytes)) in &verification.state {
         lines.push(format!("state    {step}: {} entries, {}", human_count(*entries), human_bytes(*n_bytes)));
     }
+    lines.extend(log_in_words(&verification.log));
     if verification.damage.is_empty() {
         lines.push("damage   none".into());
     }

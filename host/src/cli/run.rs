@@ -71,6 +71,7 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         fail(format, error);
         JOB_FAILED
     };
+    let keeps_received = plan.keeps_received();
     let requests = Requests::new(stop_timeout, format, &progress);
     requests.listen(reads_stdin);
     let running = context.start_plan(plan).map_err(|error| failed(&error))?;
@@ -81,10 +82,11 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
     }
     Ok(match summary.outcome {
         RunOutcome::Completed => ENDED_WELL,
-        // What was received and not published is lost: a script must be able to tell.
+        // What was received and not published is lost, or comes later: a script must be able to tell.
         RunOutcome::StoppedAtOnce => {
             if format == Format::Human {
-                say("stopped at once: what was received and not published is lost\n");
+                let becomes = if keeps_received { "comes with the next run" } else { "is lost" };
+                say(&format!("stopped at once: what was received and not published {becomes}\n"));
             }
             JOB_FAILED
         }

@@ -338,9 +338,10 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
     // The keys of a source of unknown type are unknown, not wrong.
     let Some(definition) = definition else { return };
     let event_time = table.table("event-time").and_then(crate::step::watermark::read_event_time);
+    let durability = settings::read_durability(&mut table);
     table.finish();
     if let (Some(name), Some(definition)) = (name, definition) {
-        job.sources.push(Source { name, definition, event_time, spans });
+        job.sources.push(Source { name, definition, event_time, durability, spans });
     }
 }
 

@@ -84,6 +84,12 @@ pub struct Settings {
     pub checkpoint: Option<PathBuf>,
     /// The last batches of which a checkpoint keeps what they read and what the state was.
     pub checkpoint_batches: u64,
+    /// What of received rows a crash may lose; `None`: nothing with a checkpoint, all of them without.
+    pub durability: Option<Durability>,
+    /// The folder of the write-ahead log of received rows; `None`: `wal` in the checkpoint.
+    pub wal_directory: Option<PathBuf>,
+    /// Bytes of a file of the write-ahead log, after which another is begun.
+    pub wal_segment_bytes: u64,
     /// What is logged: a level, or a filter as `tracing` takes it.
     pub log_level: String,
     /// How long a graceful stop may take before the command line stops the job at once. A program that embeds the
@@ -110,8 +116,36 @@ impl Default for Settings {
             state: StateSettings::default(),
             checkpoint: None,
             checkpoint_batches: 10,
+            durability: None,
+            wal_directory: None,
+            // A quarter of a second of a gigabit line: what cannot be deleted yet is no more than that.
+            wal_segment_bytes: 32 << 20,
             log_level: "info".into(),
             stop_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What of the rows of a receiver a crash may lose: of a source that cannot be read again, as a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// All that was received and not shown: rows are in memory alone.
+    #[default]
+    None,
+    /// Rows that are in no batch yet: those of a batch are on the disk before it begins, and a restart runs it over the same rows.
+    Batch,
+    /// Nothing that counts as received: rows are on the disk before a receiver reads on, or acknowledges them.
+    Row,
+}
+
+impl Durability {
+    /// The word for it in a job file.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Durability::None => "none",
+            Durability::Batch => "batch",
+            Durability::Row => "row",
         }
     }
 }
@@ -172,6 +206,8 @@ pub struct Source {
     pub definition: Arc<dyn SourceDefinition>,
     /// The event time of its rows.
     pub event_time: Option<EventTime>,
+    /// What of its rows a crash may lose, if it is a receiver; `None`: what the job says.
+    pub durability: Option<Durability>,
     /// Where it stands.
     pub spans: Spans,
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::nearest::suggest;
 use super::table::Table;
-use super::{MissedBatches, Settings, Trigger};
+use super::{Durability, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::state::{self, Backend, StateSettings};
 
@@ -19,6 +19,9 @@ pub const BATCH_INTERVAL_MIN: Duration = Duration::from_millis(1);
 
 /// The least memory for received rows: one block of a fast receiver.
 pub const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// The smallest file of a write-ahead log: smaller ones would be made and deleted all the time.
+pub const WAL_SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
 /// Bytes of one call, at most: offsets of Arrow's texts have 31 bits, and a call grows on its way.
 pub const BYTES_PER_CALL_MAX: u64 = 1 << 30;
@@ -80,7 +83,30 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
         settings.checkpoint = Some(path);
     }
     set(&mut settings.checkpoint_batches, table.integer("checkpoint-batches", 1..=1_000_000));
+    settings.durability = read_durability(&mut table).or(settings.durability);
+    if let Some(path) = table.path("wal-directory") {
+        if path.exists() && !path.is_dir() {
+            let message = format!("`wal-directory` must be a folder, and `{}` is a file", path.display());
+            table.problem("wal-directory", message, None);
+        }
+        if settings.checkpoint.is_none() {
+            let hint = Some("Add `checkpoint` to `[job]`, or leave `wal-directory` out.".into());
+            table.problem(
+                "wal-directory",
+                "`wal-directory` needs a `checkpoint`: its rows are those of its batches",
+                hint,
+            );
+        }
+        settings.wal_directory = Some(path);
+    }
+    set(&mut settings.wal_segment_bytes, size_within(&mut table, "wal-segment", WAL_SEGMENT_BYTES_MIN, 1 << 40));
     table.finish();
+}
+
+/// Reads `durability` of `[job]` or a `[[source]]`.
+pub(super) fn read_durability(table: &mut Table<'_>) -> Option<Durability> {
+    let all = [Durability::None, Durability::Batch, Durability::Row];
+    table.choice("durability", &all.map(|durability| (durability.name(), durability)))
 }
 
 /// Reads a `limits` table over the limits that hold without it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
-use crate::job::{Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
+use crate::job::{Durability, Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::StopFlag;
 use crate::plan::describe::describe_schema;
@@ -131,6 +131,10 @@ impl<'a> Builder<'a> {
         if job.sinks.is_empty() {
             self.problem(Part::Job, &job.settings.name, "", "the job has no sink", Some("Add a `[[sink]]`.".into()));
         }
+        let of_job = job.settings.durability.filter(|durability| *durability != Durability::None);
+        if let (Some(durability), None) = (of_job, &job.settings.checkpoint) {
+            self.needs_checkpoint(Part::Job, &job.settings.name, durability);
+        }
         // Two readers of one input would each get torn lines.
         let mut of_stdin = job.sources.iter().filter(|source| source.definition.type_name() == STDIN);
         if let (Some(first), Some(second)) = (of_stdin.next(), of_stdin.next()) {
@@ -185,6 +189,7 @@ impl<'a> Builder<'a> {
                 Some("Use `trigger = \"continuous\"`, or options with which the source ends.".into()),
             );
         }
+        let durability = self.durability(source);
         match source.definition.schema() {
             Ok(schema) => {
                 self.schemas.insert(source.name.clone(), schema.clone());
@@ -211,13 +216,37 @@ impl<'a> Builder<'a> {
                     DeadLetter { name: name.to_owned(), meter }
                 });
                 let (name, definition) = (source.name.clone(), source.definition.clone());
-                Some(PlannedSource { name, definition, schema, dead_letter })
+                Some(PlannedSource { name, definition, schema, dead_letter, durability })
             }
             Err(error) => {
                 self.problem(Part::Source, &source.name, "schema", error.to_string(), error.hint());
                 None
             }
         }
+    }
+
+    /// What of the rows of a source a crash may lose.
+    fn durability(&mut self, source: &Source) -> Durability {
+        let settings = &self.job.settings;
+        let has_checkpoint = settings.checkpoint.is_some();
+        let is_lossless =
+            |durability: Option<Durability>| durability.filter(|durability| *durability != Durability::None);
+        if let Some(durability) = is_lossless(source.durability) {
+            if !source.definition.is_pushed_to() {
+                let message = format!("`{}` can be read again, and needs no `durability`", source.name);
+                self.problem(Part::Source, &source.name, "durability", message, Some("Leave it out.".into()));
+            } else if !has_checkpoint {
+                self.needs_checkpoint(Part::Source, &source.name, durability);
+            }
+        }
+        let default = if has_checkpoint { Durability::Row } else { Durability::None };
+        source.durability.or(settings.durability).unwrap_or(default)
+    }
+
+    fn needs_checkpoint(&mut self, part: Part, name: &str, durability: Durability) {
+        let message = format!("`durability = \"{}\"` needs a `checkpoint`", durability.name());
+        let hint = "Add `checkpoint` to `[job]`: without one a job starts anew each time. Or leave `durability` out.";
+        self.problem(part, name, "durability", message, Some(hint.into()));
     }
 
     fn plan_table(&mut self, table: &NamedTable) -> Option<Arc<LiveTable>> {

@@ -28,7 +28,7 @@ pub use describe::{PlanDescription, describe_schema};
 use crate::error::{Explain, Fault};
 use crate::event_time::EventTime;
 use crate::ids::StageId;
-use crate::job::{OnError, Settings};
+use crate::job::{Durability, OnError, Settings};
 use crate::metrics::StepMeter;
 use crate::operator::{Operator, StopFlag};
 use crate::shuffle::Partitioning;
@@ -64,6 +64,14 @@ pub struct Plan {
     pub stop: StopFlag,
 }
 
+impl Plan {
+    /// Whether all that was received, and is in no batch when the job ends, is there in its next run.
+    #[must_use]
+    pub fn keeps_received(&self) -> bool {
+        self.sources.iter().all(|source| source.durability != Durability::None || !source.definition.is_pushed_to())
+    }
+}
+
 /// A source of a plan.
 pub struct PlannedSource {
     /// Its name.
@@ -74,6 +82,8 @@ pub struct PlannedSource {
     pub schema: SchemaRef,
     /// The stream of its rejected rows, if it sets them aside.
     pub dead_letter: Option<DeadLetter>,
+    /// What of its rows a crash may lose, if it is a receiver.
+    pub durability: Durability,
 }
 
 impl PlannedSource {

@@ -6,6 +6,7 @@ use crate::block_store::BlockMeta;
 use crate::ids::{BatchId, BlockId};
 use crate::scheduler::listener::SourceRows;
 use crate::source::{OffsetRange, RangeReader};
+use crate::write_ahead_log::RECEIVED;
 
 /// A partition of received rows holds at least this, unless the batch has less: a smaller task costs more than it
 /// computes.
@@ -33,6 +34,8 @@ pub enum SourceInput {
         blocks: Vec<BlockId>,
         /// The slices of each partition.
         partitions: Vec<Vec<BlockSlice>>,
+        /// The number of the first row in the write-ahead log; `None`: the rows are in memory alone.
+        first_row: Option<u64>,
     },
     /// Offset ranges, one list a partition.
     Ranges {
@@ -52,16 +55,28 @@ impl SourceInput {
         }
     }
 
+    /// What can be read again: the ranges of each partition. `None`: the rows are in memory alone.
+    pub(crate) fn ranges(&self) -> Option<Vec<Vec<OffsetRange>>> {
+        match self {
+            SourceInput::Ranges { partitions, .. } => Some(partitions.clone()),
+            SourceInput::Blocks { partitions, first_row, .. } => {
+                let mut start = (*first_row)?;
+                // Slices are dealt out in the order of the rows.
+                let mut range = |slice: &BlockSlice| {
+                    let range =
+                        OffsetRange { object: RECEIVED.into(), start, end: start + slice.n_rows, identity: None };
+                    start = range.end;
+                    range
+                };
+                Some(partitions.iter().map(|slices| slices.iter().map(&mut range).collect()).collect())
+            }
+        }
+    }
+
     /// What listeners are told.
     pub(crate) fn describe(&self, source: &str) -> SourceRows {
-        let ranges = match self {
-            SourceInput::Blocks { .. } => Vec::new(),
-            SourceInput::Ranges { partitions, .. } => partitions
-                .iter()
-                .flatten()
-                .map(|range| format!("{} {}..{}", range.object, range.start, range.end))
-                .collect(),
-        };
+        let in_words = |range: &OffsetRange| format!("{} {}..{}", range.object, range.start, range.end);
+        let ranges = self.ranges().unwrap_or_default().iter().flatten().map(in_words).collect();
         SourceRows { source: source.to_owned(), partitions: self.n_partitions(), ranges }
     }
 }

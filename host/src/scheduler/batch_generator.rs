@@ -11,10 +11,13 @@ use crate::ids::BatchId;
 use crate::job::{MissedBatches, Settings, Trigger};
 use crate::operator::StopFlag;
 use crate::scheduler::batch::{Batch, SourceInput, deal_out};
+use crate::scheduler::received::ReceivedRows;
 use crate::scheduler::recover::offsets;
 use crate::scheduler::run::{Control, Stop};
 use crate::scheduler::ticks::{TickMessages, next_tick, time_of_now};
 use crate::source::{BatchLimit, ReceiverHandle, Replayable};
+use crate::task::pipeline::Cancelled;
+use crate::write_ahead_log::Halted;
 
 /// How often replayable sources are asked for more when no interval says it: as soon as the last batch has ended, but
 /// not more often than this while nothing is new.
@@ -36,8 +39,8 @@ const BATCH_SHARE_OF_STORE: u64 = 2;
 
 /// An open source, as the generator sees it.
 pub(crate) enum LiveSource {
-    /// Its rows wait in the block store, under its index.
-    Receiver(ReceiverHandle),
+    /// Its rows wait in the block store, under its index; those from before a crash come first.
+    Receiver(ReceiverHandle, ReceivedRows),
     /// Asked at each tick.
     Replayable {
         /// The source.
@@ -111,7 +114,7 @@ impl BatchGenerator {
             self.run_at_ticks(&mut submit)
         };
         for source in &mut self.sources {
-            if let LiveSource::Receiver(receiver) = source {
+            if let LiveSource::Receiver(receiver, _) = source {
                 receiver.stop();
             }
         }
@@ -137,7 +140,7 @@ impl BatchGenerator {
             outcome = self.submit_closing(&mut submit);
         }
         for (source, name) in self.sources.iter().zip(&self.names) {
-            if let LiveSource::Receiver(receiver) = source
+            if let LiveSource::Receiver(receiver, _) = source
                 && !receiver.join(RECEIVER_STOP_TIME_MAX)
             {
                 receiver.abandon();
@@ -148,8 +151,10 @@ impl BatchGenerator {
                 );
             }
         }
+        // What was received and is in no batch, because the job was stopped at once, is for its next run.
+        let outcome = outcome.and(self.sync_log());
         let failures = self.sources.iter().filter_map(|source| match source {
-            LiveSource::Receiver(receiver) => receiver.take_failure(),
+            LiveSource::Receiver(receiver, _) => receiver.take_failure(),
             LiveSource::Replayable { .. } => None,
         });
         outcome.and(failures.map(Err).next().unwrap_or(Ok(())))
@@ -219,7 +224,7 @@ impl BatchGenerator {
     /// Whether nothing will come any more but what is waiting now.
     fn have_ended(&self) -> bool {
         self.sources.iter().all(|source| match source {
-            LiveSource::Receiver(receiver) => receiver.is_finished(),
+            LiveSource::Receiver(receiver, _) => receiver.is_finished(),
             LiveSource::Replayable { source, drained } => {
                 source.has_ended() || (*drained && self.settings.trigger == Trigger::AvailableNow)
             }
@@ -235,14 +240,14 @@ impl BatchGenerator {
     /// Whether a source has failed for good: the job ends, with what was received until then.
     fn has_failed(&self) -> bool {
         self.sources.iter().any(|source| match source {
-            LiveSource::Receiver(receiver) => receiver.has_failed(),
+            LiveSource::Receiver(receiver, _) => receiver.has_failed(),
             LiveSource::Replayable { .. } => false,
         })
     }
 
     fn receivers_have_ended(&self) -> bool {
         self.sources.iter().all(|source| match source {
-            LiveSource::Receiver(receiver) => receiver.is_finished(),
+            LiveSource::Receiver(receiver, _) => receiver.is_finished(),
             LiveSource::Replayable { .. } => true,
         })
     }
@@ -259,18 +264,23 @@ impl BatchGenerator {
     }
 
     fn take_from(&mut self, also_replayable: bool) -> Result<(Vec<SourceInput>, bool), Error> {
-        let n_receivers = self.sources.iter().filter(|source| matches!(source, LiveSource::Receiver(_))).count();
+        let n_receivers = self.sources.iter().filter(|source| matches!(source, LiveSource::Receiver(..))).count();
         let bytes_max = self.settings.memory_bytes / BATCH_SHARE_OF_STORE / n_receivers.max(1) as u64;
         let partitions = self.settings.partitions;
         let mut has_rows = false;
         let mut inputs = Vec::new();
         for (index, source) in self.sources.iter_mut().enumerate() {
             let input = match source {
-                LiveSource::Receiver(_) => {
-                    let blocks = self.store.allocate(index, bytes_max);
-                    let partitions = deal_out(&blocks, partitions);
-                    SourceInput::Blocks { blocks: blocks.iter().map(|block| block.id).collect(), partitions }
-                }
+                LiveSource::Receiver(_, received) => match received.take_unread(bytes_max, partitions) {
+                    Some(unread) => unread,
+                    None => {
+                        let blocks = self.store.allocate(index, bytes_max);
+                        let first_row = received.number(blocks.iter().map(|block| block.n_rows).sum());
+                        let partitions = deal_out(&blocks, partitions);
+                        let blocks = blocks.iter().map(|block| block.id).collect();
+                        SourceInput::Blocks { blocks, partitions, first_row }
+                    }
+                },
                 LiveSource::Replayable { source, drained } => {
                     let mut dealt = Vec::new();
                     let goes_on = also_replayable && !(*drained && self.settings.trigger == Trigger::AvailableNow);
@@ -332,6 +342,24 @@ impl BatchGenerator {
         !self.has_ended && (self.checkpoint.is_none() || self.sources.iter().all(never_has_more))
     }
 
+    /// Brings the rows of a batch to the disk, before it is written that the batch has them.
+    fn sync_received(&self, batch: &Batch) -> Result<(), Error> {
+        let has_rows = |input: &SourceInput| matches!(input, SourceInput::Blocks { blocks, first_row: Some(_), .. } if !blocks.is_empty());
+        if batch.inputs.iter().any(has_rows) { self.sync_log() } else { Ok(()) }
+    }
+
+    fn sync_log(&self) -> Result<(), Error> {
+        let log = self.sources.iter().find_map(|source| match source {
+            LiveSource::Receiver(_, received) => received.log(),
+            LiveSource::Replayable { .. } => None,
+        });
+        match log.map(|log| log.sync(&|| self.stopped.is_set())) {
+            Some(Err(Halted::Failed(error))) => Err(error.into()),
+            Some(Err(Halted::Stopped)) => Err(Cancelled.into()),
+            Some(Ok(())) | None => Ok(()),
+        }
+    }
+
     fn submit(
         &mut self,
         batch_time_us: i64,
@@ -341,6 +369,7 @@ impl BatchGenerator {
     ) -> Result<(), Error> {
         let batch = Batch { batch_id: self.next_id, batch_time_us, inputs, closes, is_repeated: false };
         if let Some(checkpoint) = &self.checkpoint {
+            self.sync_received(&batch)?;
             let offsets = offsets(&self.names, &batch);
             persist(checkpoint, &self.stopped, |checkpoint| checkpoint.begin(&offsets))?;
         }

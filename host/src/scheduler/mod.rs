@@ -11,6 +11,7 @@ mod batch;
 mod batch_generator;
 mod export_state;
 mod listener;
+mod received;
 mod recover;
 mod reload;
 mod replay;

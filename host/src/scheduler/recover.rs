@@ -43,6 +43,13 @@ pub(crate) fn shape(plan: &Plan) -> JobShape {
         steps: plan.states.iter().map(step).collect(),
         sources: plan.sources.iter().map(|source| source.name.clone()).collect(),
         event_times: plan.event_times.iter().map(|time| time.column.clone()).collect(),
+        // Found in the checkpoint, or made with it.
+        log: String::new(),
+        log_directory: plan
+            .settings
+            .wal_directory
+            .as_ref()
+            .map(|path| std::path::absolute(path).unwrap_or_else(|_| path.clone()).display().to_string()),
     }
 }
 
@@ -66,13 +73,14 @@ fn ranges(of: &SourceOffsets) -> Vec<Vec<OffsetRange>> {
 /// What a batch reads.
 pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
     let of = |(source, input): (&String, &SourceInput)| {
-        let (partitions, rows_received) = match input {
-            SourceInput::Blocks { partitions, .. } => {
-                (Vec::new(), partitions.iter().flatten().map(|slice| slice.n_rows).sum())
-            }
-            SourceInput::Ranges { partitions, .. } => {
+        let (partitions, rows_received) = match (input.ranges(), input) {
+            (Some(partitions), _) => {
                 (partitions.iter().map(|ranges| ranges.iter().map(Range::from).collect()).collect(), 0)
             }
+            (None, SourceInput::Blocks { partitions, .. }) => {
+                (Vec::new(), partitions.iter().flatten().map(|slice| slice.n_rows).sum())
+            }
+            (None, SourceInput::Ranges { .. }) => unreachable!("ranges can be read again"),
         };
         SourceOffsets { source: source.clone(), partitions, rows_received }
     };
@@ -84,7 +92,7 @@ pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
     }
 }
 
-/// A batch that was begun, to be run again. `readers` are those of the job's sources, in their order; `None`: it is pushed to.
+/// A batch that was begun, to be run again. `readers` are those of the job's sources, in their order; `None`: its rows were in memory alone.
 /// Sinks may have published the batches up to `published_max`.
 pub(crate) fn begun(
     names: &[String],
@@ -95,10 +103,10 @@ pub(crate) fn begun(
     let input = |(name, reader): (&String, &Option<Arc<dyn RangeReader>>)| {
         let of = offsets.sources.iter().find(|of| of.source == *name);
         match reader {
-            Some(reader) => {
+            Some(reader) if of.is_none_or(|of| of.rows_received == 0) => {
                 SourceInput::Ranges { reader: reader.clone(), partitions: of.map(ranges).unwrap_or_default() }
             }
-            None => {
+            _ => {
                 if let Some(lost) = of.filter(|of| of.rows_received > 0) {
                     tracing::error!(
                         target: "tidemill::checkpoint",
@@ -106,7 +114,7 @@ pub(crate) fn begun(
                         "rows that were received before the crash are lost: they were in memory alone"
                     );
                 }
-                SourceInput::Blocks { blocks: Vec::new(), partitions: Vec::new() }
+                SourceInput::Blocks { blocks: Vec::new(), partitions: Vec::new(), first_row: None }
             }
         }
     };
@@ -124,7 +132,7 @@ pub(crate) fn begun(
 pub(crate) fn changes(plan: &Plan, batch: &Batch) -> Vec<Vec<u8>> {
     enum What<'a> {
         State(&'a StepState),
-        Source(&'a SourceInput),
+        Source(Vec<Vec<OffsetRange>>),
     }
     let of_state = |state: &'_ Arc<StepState>| {
         let partitions = (0..state.n_partitions()).filter(|&partition| state.has_changed(PartitionId(partition)));
@@ -135,8 +143,8 @@ pub(crate) fn changes(plan: &Plan, batch: &Batch) -> Vec<Vec<u8>> {
         tables.extend(of_state(state).into_iter().map(|(step, partition)| (step, partition, What::State(state))));
     }
     for (source, input) in plan.sources.iter().zip(&batch.inputs) {
-        if matches!(input, SourceInput::Ranges { partitions, .. } if !partitions.is_empty()) {
-            tables.push((source_table(&source.name).step, 0, What::Source(input)));
+        if let Some(partitions) = input.ranges().filter(|partitions| !partitions.is_empty()) {
+            tables.push((source_table(&source.name).step, 0, What::Source(partitions)));
         }
     }
     // Runs are merged table by table: they come in one order in all of them.
@@ -148,10 +156,9 @@ pub(crate) fn changes(plan: &Plan, batch: &Batch) -> Vec<Vec<u8>> {
             What::State(state) => state.for_each_change(PartitionId(partition), |index, changes| {
                 writer.changes(&table(index), changes);
             }),
-            What::Source(SourceInput::Ranges { partitions, .. }) => {
+            What::Source(partitions) => {
                 writer.changes(&table(0), &progress_changes(partitions.iter().flatten()));
             }
-            What::Source(SourceInput::Blocks { .. }) => {}
         }
     }
     writer.finish()

@@ -68,15 +68,15 @@ pub enum ReplayError {
         /// The job.
         job: String,
     },
-    /// Its rows are gone.
-    #[error("batch {batch_id} had {n_rows} rows of source `{source_name}`, which were received and are kept nowhere")]
-    RowsGone {
+    /// Its rows came once.
+    #[error(
+        "batch {batch_id} had rows that source `{source_name}` received, which cannot be read again beside the job"
+    )]
+    Received {
         /// The batch.
         batch_id: u64,
         /// The source.
         source_name: String,
-        /// Rows.
-        n_rows: u64,
     },
     /// A source or table cannot be opened.
     #[error("`{name}` could not be opened")]
@@ -95,7 +95,7 @@ pub enum ReplayError {
 impl Explain for ReplayError {
     fn fault(&self) -> Fault {
         match self {
-            Self::NoCheckpoint { .. } | Self::RowsGone { .. } => Fault::User,
+            Self::NoCheckpoint { .. } | Self::Received { .. } => Fault::User,
             Self::Open { source, .. } => source.fault(),
             Self::Thread(_) => Fault::External,
         }
@@ -106,7 +106,9 @@ impl Explain for ReplayError {
             Self::NoCheckpoint { .. } => {
                 Some("Only batches of jobs with `checkpoint` in `[job]` can be run again.".into())
             }
-            Self::RowsGone { .. } => Some("Only rows of sources that can be read again can be.".into()),
+            Self::Received { .. } => {
+                Some("Batches of files and of other sources that can be read again can be run again.".into())
+            }
             Self::Open { source, .. } => source.hint(),
             Self::Thread(_) => None,
         }
@@ -126,9 +128,8 @@ pub fn replay(plan: Plan, batch_id: BatchId) -> Result<Replayed, Error> {
         return Err(ReplayError::NoCheckpoint { job: plan.settings.name.clone() }.into());
     };
     let Kept { checkpoint, offsets, before } = old_batch(path, &shape(&plan), batch_id.0)?;
-    if let Some(of) = offsets.sources.iter().find(|of| of.rows_received > 0) {
-        let (source_name, n_rows) = (of.source.clone(), of.rows_received);
-        return Err(ReplayError::RowsGone { batch_id: batch_id.0, source_name, n_rows }.into());
+    if let Some(of) = offsets.sources.iter().find(|of| of.rows_received > 0 || of.received().is_some()) {
+        return Err(ReplayError::Received { batch_id: batch_id.0, source_name: of.source.clone() }.into());
     }
     for table in &plan.tables {
         table.open().map_err(|source| ReplayError::Open { name: table.name().to_owned(), source })?;

@@ -20,6 +20,7 @@ use crate::scheduler::listener::{
     BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, PluginsReloaded, ReloadUndone,
     RunEnded,
 };
+use crate::scheduler::received::{ReceivedRows, open_received, without_received};
 use crate::scheduler::recover::{begun, open_checkpoint, read_before};
 use crate::scheduler::reload::{Plans, Trial};
 use crate::scheduler::restore::restore;
@@ -50,7 +51,7 @@ const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
 pub enum StopMode {
     /// Receivers stop, what was received is processed, sinks flush.
     Graceful,
-    /// The running batch is given up; what was received and not published is lost.
+    /// The running batch is given up; what was received and not published is lost, but for what the write-ahead log keeps.
     AtOnce,
 }
 
@@ -112,7 +113,7 @@ pub enum RunOutcome {
     /// Everything that was received has been published.
     #[default]
     Completed,
-    /// It was stopped at once: what was received and not published is lost.
+    /// It was stopped at once: what was received and not published is lost, but for what the write-ahead log keeps.
     StoppedAtOnce,
 }
 
@@ -390,15 +391,19 @@ pub fn start(
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(StartError::Thread)?;
     let state = open_state(&plan).map_err(StartError::State)?;
     let mut watermarks = Watermarks::new(plan.event_times.clone(), plan.clocks.clone());
+    let mut received = None;
     if let Some(resumed) = &mut resumed {
         let progress = restore(&plan, resumed, state.as_ref(), pool.n_threads()).map_err(StartError::Checkpoint)?;
         resumed.clocks().into_iter().for_each(|clocks| watermarks.resume(clocks));
         for (source, open) in plan.sources.iter().zip(&mut opened) {
             if let OpenSource::Replayable(replayable) = open {
-                let read = read_before(&source.name, &progress, &resumed.pending);
+                let read = without_received(read_before(&source.name, &progress, &resumed.pending));
                 replayable.resume(read).map_err(StartError::Checkpoint)?;
             }
         }
+        let is_receiver = |open: &OpenSource| matches!(open, OpenSource::Receiver(_));
+        let receivers: Vec<bool> = opened.iter().map(is_receiver).collect();
+        received = open_received(&plan, resumed, &progress, &receivers).map_err(StartError::Checkpoint)?;
     }
     let control = Arc::new(Control {
         state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
@@ -417,12 +422,14 @@ pub fn start(
     for ((index, open), planned) in opened.into_iter().enumerate().zip(&plan.sources) {
         sources.push(match open {
             OpenSource::Receiver(receiver) => {
+                let rows = ReceivedRows::new(received.as_ref(), index, planned.durability);
                 let settings = ReceiverSettings {
                     job: plan.settings.name.clone(),
                     source: planned.name.clone(),
                     index,
                     schema: planned.physical_schema(),
                     store: store.clone(),
+                    log: rows.way_in(),
                     clock: clock.clone(),
                     observer: Some(tell_of(planned.name.clone(), listeners.clone())),
                 };
@@ -432,7 +439,7 @@ pub fn start(
                     source,
                 })?;
                 counters.push((planned.name.clone(), handle.counters().clone()));
-                LiveSource::Receiver(handle)
+                LiveSource::Receiver(handle, rows)
             }
             OpenSource::Replayable(source) => {
                 counters.extend(source.counters().map(|counters| (planned.name.clone(), counters)));
@@ -444,7 +451,7 @@ pub fn start(
     let readers: Vec<_> = sources
         .iter()
         .map(|source| match source {
-            LiveSource::Receiver(_) => None,
+            LiveSource::Receiver(_, received) => received.reader(),
             LiveSource::Replayable { source, .. } => Some(source.reader()),
         })
         .collect();
@@ -472,7 +479,7 @@ pub fn start(
         stopped: plan.stop.clone(),
     };
     let committer =
-        resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone()));
+        resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone(), received));
     let committer = committer.transpose().map_err(StartError::Thread)?;
     let (queue, batches) = unbounded::<(Batch, Duration)>();
     let runner = Runner {

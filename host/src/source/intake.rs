@@ -10,7 +10,8 @@ use arrow::datatypes::SchemaRef;
 use super::counters::{SourceCounters, SourceNote};
 use crate::block_store::{BlockStore, Stopped};
 use crate::clock::Clock;
-use crate::error::{Explain, Fault};
+use crate::error::{Explain, Fault, Internal};
+use crate::write_ahead_log::{LogError, ReceiveError, ReceivedLog};
 
 /// A receiver's way into the block store.
 ///
@@ -43,6 +44,8 @@ use crate::error::{Explain, Fault};
 #[derive(Debug)]
 pub struct Intake {
     store: Arc<BlockStore>,
+    /// Where rows are kept over a crash; `None`: they are in memory alone.
+    log: Option<Arc<ReceivedLog>>,
     /// The source's index in the job.
     source: usize,
     schema: SchemaRef,
@@ -66,16 +69,38 @@ pub enum PushError {
         /// That of the rows.
         found: String,
     },
+    /// The write-ahead log cannot be written: the job ends.
+    #[error(transparent)]
+    Log(LogError),
+    /// Arrow could not write the rows.
+    #[error(transparent)]
+    Internal(Internal),
+}
+
+impl From<ReceiveError> for PushError {
+    fn from(error: ReceiveError) -> Self {
+        match error {
+            ReceiveError::Stopped(stopped) => Self::Stopped(stopped),
+            ReceiveError::Log(error) => Self::Log(error),
+            ReceiveError::Encode(error) => Self::Internal(error),
+        }
+    }
 }
 
 impl Explain for PushError {
     fn fault(&self) -> Fault {
-        Fault::User
+        match self {
+            Self::Stopped(_) | Self::Schema { .. } => Fault::User,
+            Self::Log(error) => error.fault(),
+            Self::Internal(error) => error.fault(),
+        }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::Stopped(_) => None,
+            Self::Log(error) => error.hint(),
+            Self::Internal(error) => error.hint(),
             Self::Schema { .. } => {
                 Some("Mend the receiver: its rows and `SourceDefinition::schema` must agree.".into())
             }
@@ -87,13 +112,14 @@ impl Intake {
     /// A way into `store` for the source with this index in its job.
     pub(super) fn new(
         store: Arc<BlockStore>,
+        log: Option<Arc<ReceivedLog>>,
         source: usize,
         schema: SchemaRef,
         signal: Arc<StopSignal>,
         counters: Arc<SourceCounters>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { store, source, schema, signal, counters, clock }
+        Self { store, log, source, schema, signal, counters, clock }
     }
 
     /// Adds rows to those received so far; waits while the block store has no room, which is how a source that is
@@ -101,14 +127,18 @@ impl Intake {
     ///
     /// While the job stops gracefully rows are still taken: what was received is processed.
     ///
+    /// When it returns, the rows are as safe as the source's [`Durability`](crate::job::Durability) says: with `Row` they outlive the
+    /// machine's power, and may be acknowledged. It waits for a disk that is full.
+    ///
     /// # Cost
     ///
-    /// A microsecond or two, so that single rows may be pushed as they come; no copy, unless the rows are a small slice
-    /// of large buffers.
+    /// In memory a microsecond or two, so that single rows may be pushed as they come; no copy, unless the rows are a small slice
+    /// of large buffers. For the write-ahead log they are encoded, and copied twice; with `Row` a sync of the disk comes to that, which
+    /// all pushes that wait share, of other threads and sources too.
     ///
     /// # Errors
     ///
-    /// [`PushError`]. The rows were not taken.
+    /// [`PushError`]. The rows were not taken; where the log has them nevertheless, the next run of the job processes them.
     pub fn push(&self, rows: RecordBatch) -> Result<(), PushError> {
         // Equal pointers are the usual case; the metadata of a schema does not matter.
         if !Arc::ptr_eq(rows.schema_ref(), &self.schema) && rows.schema_ref().fields() != self.schema.fields() {
@@ -118,7 +148,11 @@ impl Intake {
         let n_rows = rows.num_rows() as u64;
         let n_bytes = shown_bytes(&rows);
         let started = self.clock.monotonic();
-        self.store.push(self.source, rows, &|| self.signal.is_abandoned())?;
+        let stop = || self.signal.is_abandoned();
+        match &self.log {
+            None => self.store.push(self.source, rows, &stop)?,
+            Some(log) => log.push(rows, |rows| self.store.push(self.source, rows, &stop), &stop)?,
+        }
         let waited = self.clock.monotonic().saturating_sub(started);
         if waited > NOT_A_WAIT {
             self.counters.add_wait(waited);
@@ -141,6 +175,11 @@ impl Intake {
     /// Counts something that is not a row.
     pub fn note(&self, note: SourceNote) {
         self.counters.note(note);
+    }
+
+    /// Whether rows can be kept no more: the source cannot go on.
+    pub(super) fn log_has_failed(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.has_failed())
     }
 
     /// The schema that rows must have.
@@ -242,7 +281,7 @@ pub(super) fn test_intake(schema: SchemaRef, budget_bytes: u64) -> (Arc<Intake>,
     let signal = Arc::new(StopSignal::default());
     let counters = Arc::new(SourceCounters::new("test"));
     let clock = Arc::new(crate::clock::SystemClock::new());
-    let intake = Intake::new(Arc::clone(&store), 0, schema, Arc::clone(&signal), counters, clock);
+    let intake = Intake::new(Arc::clone(&store), None, 0, schema, Arc::clone(&signal), counters, clock);
     (Arc::new(intake), store, signal)
 }
 

@@ -97,6 +97,12 @@ pub trait SourceDefinition: Send + Sync + fmt::Debug {
     /// more for ever is refused with that trigger.
     fn ends(&self) -> bool;
 
+    /// Whether it opens as a [`Receiver`], whose rows can be had once: then `durability` says what of them a crash may lose. Only
+    /// what a job file may say depends on it.
+    fn is_pushed_to(&self) -> bool {
+        true
+    }
+
     /// Opens the source. Called once, when the job starts.
     ///
     /// # Errors

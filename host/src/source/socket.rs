@@ -30,7 +30,7 @@ const STOP_POLL: Duration = Duration::from_millis(50);
 ///
 /// Each line is a row, of one column, `value: utf8`, or as `format` says. Lines end in `\n`; a `\r` before it is no part of them. When the
 /// server closes the connection, its last line counts even without a line end; when the connection breaks, that line
-/// is left out and counted. Nothing can be read again: lines received and not yet processed are lost in a crash.
+/// is left out and counted. Nothing can be read again: what a crash may lose, the job's [`Durability`](crate::job::Durability) says.
 ///
 /// # Examples
 ///

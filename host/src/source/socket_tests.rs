@@ -35,6 +35,7 @@ impl Running {
             index: 0,
             schema: source.schema().expect("text"),
             store: Arc::clone(&store),
+            log: None,
             clock: Arc::new(SystemClock::new()),
             observer: Some(Arc::new(move |event| heard.lock().expect("not poisoned").push(event.clone()))),
         };

@@ -23,6 +23,7 @@ use super::intake::{Intake, StopSignal};
 use crate::block_store::BlockStore;
 use crate::clock::Clock;
 use crate::error::Error;
+use crate::write_ahead_log::ReceivedLog;
 
 /// The pause after a first failure: short enough that a server that restarts is not noticed.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -62,6 +63,8 @@ pub struct ReceiverSettings {
     pub schema: SchemaRef,
     /// Where its rows go.
     pub store: Arc<BlockStore>,
+    /// Where they are kept over a crash; `None`: they are in memory alone.
+    pub log: Option<Arc<ReceivedLog>>,
     /// The job's clock.
     pub clock: Arc<dyn Clock>,
     /// Who is told what happens to it.
@@ -112,6 +115,7 @@ impl ReceiverHandle {
         let finished = Arc::new(Finished::default());
         let intake = Intake::new(
             Arc::clone(&settings.store),
+            settings.log.clone(),
             settings.index,
             Arc::clone(&settings.schema),
             Arc::clone(&signal),
@@ -234,7 +238,7 @@ fn supervise(settings: &ReceiverSettings, mut receiver: Box<dyn Receiver>, intak
         };
         let text = error.in_one_line();
         intake.note(SourceNote::Failed { error: text.clone() });
-        if !receiver.can_run_again() {
+        if !receiver.can_run_again() || intake.log_has_failed() {
             tracing::error!(target: "tidemill::source", job, source, error = text, "failed for good");
             return Some(error);
         }
@@ -324,6 +328,7 @@ mod tests {
             index: 0,
             schema: schema(),
             store: Arc::clone(&store),
+            log: None,
             clock: Arc::new(SystemClock::new()),
             observer: Some(Arc::new(move |event| sender.send(event.clone()).expect("the test listens"))),
         };

@@ -23,7 +23,7 @@ const BUDGET_MIB: f64 = 64.0;
 const BESIDE_MB: f64 = 200.0;
 
 /// Longer than the slowest machine needs for what is sent.
-const TIME_MAX: Duration = Duration::from_secs(600);
+pub(super) const TIME_MAX: Duration = Duration::from_secs(600);
 
 /// Measures a job with one worker against a sender that never waits.
 pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
@@ -73,7 +73,8 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     ])
 }
 
-fn chunk() -> String {
+/// Some megabytes of whole lines.
+pub(super) fn chunk() -> String {
     let (mut text, mut chunk) = (Text::new(), String::with_capacity(CHUNK_BYTES + 200));
     while chunk.len() < CHUNK_BYTES {
         text.push_line(&mut chunk);

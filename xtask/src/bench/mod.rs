@@ -9,6 +9,7 @@ mod live;
 mod measure;
 mod nexmark;
 mod spark;
+mod wal;
 mod word_count;
 
 use std::fs;
@@ -50,7 +51,7 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 13] = [
+const BENCHMARKS: [Benchmark; 14] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "windows", run: |options| program("windows", options) },
@@ -59,6 +60,7 @@ const BENCHMARKS: [Benchmark; 13] = [
     Benchmark { name: "word-count", run: word_count::run },
     Benchmark { name: "running-word-count", run: word_count::run_running },
     Benchmark { name: "checkpoint", run: checkpoint::run },
+    Benchmark { name: "wal", run: wal::run },
     Benchmark { name: "nexmark", run: nexmark::run },
     Benchmark { name: "latency", run: intervals::latency },
     Benchmark { name: "interval", run: intervals::held },

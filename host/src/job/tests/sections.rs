@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{check, job};
-use crate::job::{MissedBatches, Settings, Trigger};
+use crate::job::{Durability, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::state::{Backend, StateSettings};
 
@@ -73,11 +73,17 @@ checkpoint = 'kept'
 checkpoint-batches = 3
 attempts = 2
 missed-batches = 'run'
+durability = 'batch'
+wal-segment = '1MiB'
+wal-directory = 'rows'
 {PLAIN}"
     );
     let expected = Settings {
         checkpoint: None,
         checkpoint_batches: 3,
+        durability: Some(Durability::Batch),
+        wal_directory: None,
+        wal_segment_bytes: 1 << 20,
         attempts: 2,
         name: "word count".into(),
         batch_interval: Duration::from_millis(250),
@@ -95,12 +101,19 @@ missed-batches = 'run'
     };
     let found = job(&text, &[]).settings;
     assert!(found.checkpoint.as_ref().is_some_and(|path| path.ends_with("kept")), "{:?}", found.checkpoint);
-    assert_eq!(Settings { checkpoint: None, ..found }, expected);
+    assert!(found.wal_directory.as_ref().is_some_and(|path| path.ends_with("rows")), "{:?}", found.wal_directory);
+    assert_eq!(Settings { checkpoint: None, wal_directory: None, ..found }, expected);
     assert_eq!(job(PLAIN, &[]).settings, Settings::default());
 }
 
 #[test]
 fn job_keys_are_checked() {
+    check_before("job.durability = 'rows'", "1:18 `durability` cannot be `rows`; Did you mean `row`?\n");
+    check_before(
+        "job.wal-directory = 'rows'",
+        "1:21 `wal-directory` needs a `checkpoint`: its rows are those of its batches; Add `checkpoint` to `[job]`, or leave `wal-directory` out.\n",
+    );
+    check_before("job.wal-segment = '1KiB'", "1:19 `wal-segment` must be between 64KiB and 1TiB\n");
     let unit = "Durations are a number and `us`, `ms`, `s`, `m`, `h` or `d`.";
     check_before("[job]\nnmae = 'x'", "2:1 unknown key `nmae` in `[job]`; Did you mean `name`?\n");
     check_before("job.name = ''", "1:12 `name` is empty\n");

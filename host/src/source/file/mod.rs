@@ -320,6 +320,10 @@ impl SourceDefinition for FileSource {
         self.path.display().to_string()
     }
 
+    fn is_pushed_to(&self) -> bool {
+        false
+    }
+
     fn ends(&self) -> bool {
         true
     }

@@ -165,6 +165,10 @@ impl SourceDefinition for GeneratorSource {
         format!("{kind}{rate}{rows}")
     }
 
+    fn is_pushed_to(&self) -> bool {
+        !matches!(self.kind, GeneratorKind::Nexmark(_))
+    }
+
     fn ends(&self) -> bool {
         match &self.kind {
             GeneratorKind::Nexmark(options) => options.n_events.is_some(),
