@@ -384,7 +384,7 @@ impl<'a> Builder<'a> {
             Some(definition) => definition.plan(&context),
             None => kinds::plan(&step.kind, &context)?,
         };
-        let built = match planned {
+        let mut built = match planned {
             Ok(built) => built,
             Err(problems) => {
                 for problem in problems {
@@ -393,7 +393,8 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
-        let times = definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        let said = || definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        let times = built.times.take().unwrap_or_else(said);
         self.times.insert(step.name.clone(), times);
         let followed = match built.event_time {
             Some(event_time) => {

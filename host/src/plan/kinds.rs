@@ -6,7 +6,7 @@ use crate::job::{OperatorStep, StepKind};
 use crate::operator::Operator;
 use crate::plan::PlannedOperator;
 use crate::step::KeyedOpenError;
-use crate::step::aggregate::AggregateSpec;
+use crate::step::aggregate::{AggregateSpec, value_of};
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::count::gather_of;
 use crate::step::definition::{Built, PlanContext};
@@ -26,7 +26,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
                 let reads = spec.reads();
                 Ok((spec, reads))
             };
-            keyed("aggregate", operator, *partitions, context, open)
+            keyed("aggregate", by, operator, *partitions, context, open)
         }
         StepKind::Reduce { by, operator, partitions } => {
             let open = |loaded: Arc<dyn Operator>| {
@@ -35,7 +35,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
                 let reads = spec.reads();
                 Ok((spec, reads))
             };
-            keyed("reduce", operator, *partitions, context, open)
+            keyed("reduce", by, operator, *partitions, context, open)
         }
         StepKind::Union | StepKind::Repartition { .. } | StepKind::Built(_) => return None,
     })
@@ -50,7 +50,12 @@ fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Ve
     let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
     let output = opened.output_schema().clone();
     let planned = planned_operator(operator, runs, reads);
-    Ok(Built { operators: vec![planned], ..Built::narrow(output, Arc::new(opened)) })
+    // What is carried is the row's own; of what a plugin writes it says nothing.
+    let times = context.times().through(&output, |name| {
+        let is_written = opened.plan().writes.column_with_name(name).is_some();
+        (!is_written).then(|| name.to_owned())
+    });
+    Ok(Built { operators: vec![planned], times: Some(times), ..Built::narrow(output, Arc::new(opened)) })
 }
 
 fn aggregate(
@@ -62,12 +67,15 @@ fn aggregate(
     let spec = AggregateSpec::resolve(context.step, context.input(), by, select);
     let spec = spec.map_err(|problems| within("aggregate", problems))?;
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    Ok(Built::gather(spec.output_schema(), gather_of(&spec, n_partitions)))
+    let output = spec.output_schema();
+    let times = context.times().through(&output, |name| value_of(name, by, select));
+    Ok(Built { times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
 }
 
 /// A step by key that an operator computes; `open` gives it and the columns that it reads.
 fn keyed<S: KeyedStep>(
     kind: &str,
+    by: &[String],
     runs: &OperatorStep,
     partitions: Option<u32>,
     context: &PlanContext<'_>,
@@ -80,8 +88,9 @@ fn keyed<S: KeyedStep>(
     })?;
     let planned = planned_operator(operator, runs, reads);
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    let built = Built::gather(spec.output_schema(), gather_of(&spec, n_partitions));
-    Ok(Built { operators: vec![planned], ..built })
+    let output = spec.output_schema();
+    let times = context.times().through(&output, |name| value_of(name, by, &[]));
+    Ok(Built { operators: vec![planned], times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
 }
 
 /// Problems of a kind's own table.

@@ -23,6 +23,7 @@ mod aggregate_groups;
 mod expression;
 mod failure;
 mod function;
+mod lineage;
 mod mistake;
 mod query;
 mod refused;
@@ -35,7 +36,6 @@ mod time;
 mod types;
 
 pub use expression::Expression;
-pub(crate) use expression::column_of;
 pub(crate) use expression::describe_row;
 pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed};
 pub use function::{Function, FunctionDefinition};

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
-
 use crate::job::OnError;
 use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
 use crate::job::table::Table;
@@ -12,7 +10,6 @@ use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
-use crate::step::times::TimeColumns;
 use crate::step::with::computed;
 
 /// The step.
@@ -103,17 +100,6 @@ impl StepDefinition for SelectDefinition {
         "select"
     }
 
-    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        context.times().through(output, |name| match &self.columns {
-            Selected::Names(_) => Some(name.to_owned()),
-            // One that is computed is another, unless it is a column by itself.
-            Selected::Computed(columns) => columns
-                .iter()
-                .find(|(column, _)| column == name)
-                .map(|(_, expression)| crate::sql::column_of(expression)),
-        })
-    }
-
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let input = context.input();
         let functions = Function::load_all(&self.functions, context)?;
@@ -140,8 +126,9 @@ impl StepDefinition for SelectDefinition {
             }
         };
         let project = Project::new(context.step, columns);
+        let times = Some(project.times(context));
         let operators = Function::planned(&functions, &self.functions);
         let on_error = self.on_error;
-        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        Ok(Built { operators, on_error, times, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

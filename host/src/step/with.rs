@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, SchemaRef};
 
 use crate::job::OnError;
 use crate::job::steps::{read_on_error, refuse_plugin_keys_but};
@@ -12,7 +12,6 @@ use crate::sql::{Function, FunctionDefinition, Session};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::project::{Column, Project};
-use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone)]
@@ -91,13 +90,6 @@ impl StepDefinition for WithDefinition {
         "with"
     }
 
-    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        context.times().through(output, |name| match self.columns.iter().find(|(column, _)| column == name) {
-            Some((_, expression)) => Some(crate::sql::column_of(expression)),
-            None => Some(name.to_owned()),
-        })
-    }
-
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let functions = Function::load_all(&self.functions, context)?;
         let session = Session::new(&functions)?;
@@ -112,8 +104,9 @@ impl StepDefinition for WithDefinition {
         }
         columns.extend(added);
         let project = Project::new(context.step, columns);
+        let times = Some(project.times(context));
         let operators = Function::planned(&functions, &self.functions);
         let on_error = self.on_error;
-        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        Ok(Built { operators, on_error, times, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }
