@@ -126,7 +126,9 @@ pub(super) fn value_hint(reason: &str) -> Option<String> {
     if reason.contains("divide by zero") {
         return Some("`nullif(x, 0)` in the place of the divisor makes it null.".into());
     }
-    if reason.contains("cast") || reason.contains("parse") {
+    // What is no cast has nothing to be tried.
+    let is_cast = ["cannot cast ", "can't cast ", "unable to cast ", "error parsing ", "error while parsing"];
+    if is_cast.iter().any(|text| reason.contains(text)) {
         return Some("`try_cast(x AS …)` makes it null.".into());
     }
     None

@@ -269,10 +269,24 @@ fn clean(text: &str) -> String {
     if let Some((before, _)) = text.split_once("This issue was likely caused by a bug") {
         text = before.to_owned();
     }
+    if let Some(text) = of_pattern(&text) {
+        return text;
+    }
     let text = types(&text);
     let text = text.trim_end_matches(['.', ' ']);
     // "Divide by zero error" says twice that it is one.
     small(text.strip_suffix(" error").unwrap_or(text))
+}
+
+/// What is wrong with a regular expression, without the drawing of it.
+fn of_pattern(text: &str) -> Option<String> {
+    const DRAWN: &str = "regex parse error:";
+    let (_, drawn) = text.split_once(DRAWN)?;
+    let (pattern, wrong) = drawn.rsplit_once(" error: ")?;
+    // Below the pattern stands an arrow.
+    let pattern = pattern.trim_matches([' ', '^', '~']);
+    let wrong = wrong.trim_end_matches([' ', '~', ')', '.', ',']);
+    Some(format!("`{pattern}` is no regular expression: {wrong}"))
 }
 
 /// A text that starts small, unless its first word is all large.

@@ -1,5 +1,6 @@
 //! Steps of SQL, planned and run as in a job, held against DataFusion's own run over whole tables.
 
+mod edges;
 mod expressions;
 mod functions;
 mod queries;
