@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
+use crate::job::text_part::split_key;
 use crate::job::{Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::StopFlag;
@@ -84,7 +85,8 @@ struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     fn problem(&mut self, part: Part, name: &str, key: &str, message: impl Into<String>, hint: Option<String>) {
-        let place = Place { part, name: name.to_owned(), key: key.to_owned() };
+        let (key, part_of_text) = split_key(key).map_or((key, None), |(key, part_of_text)| (key, Some(part_of_text)));
+        let place = Place { part, name: name.to_owned(), key: key.to_owned(), part_of_text };
         self.problems.push(PlanProblem { place, message: message.into(), hint });
     }
 

@@ -63,7 +63,7 @@ impl Session {
     ///
     /// What is wrong with it.
     pub fn expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {
-        unbroken_plan(|| self.plan_expression(text, schema))
+        unbroken_plan(|| self.plan_expression(text, schema)).map_err(|mistake| mistake.in_text(text))
     }
 
     fn plan_expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {

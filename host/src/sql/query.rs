@@ -100,7 +100,7 @@ impl Session {
     ///
     /// What is wrong with it, a stream that it does not read among that.
     pub fn query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
-        unbroken_plan(|| self.plan_query(text, tables))
+        unbroken_plan(|| self.plan_query(text, tables)).map_err(|mistake| mistake.in_text(text))
     }
 
     fn plan_query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
@@ -191,7 +191,7 @@ fn table_names(statement: &Statement, tables: &[QueryTable]) -> Result<Vec<(Stri
             let written = if name.contains('-') { format!("\"{name}\"") } else { name.clone() };
             let hint = format!("Write `… FROM {written} …`, or leave `{name}` out of `from`.");
             let message = format!("the query does not read `{name}`");
-            return Err(Mistake { message, hint: Some(hint), key: Some("from".into()) });
+            return Err(Mistake { key: Some("from".into()), ..Mistake::new(message, Some(hint)) });
         }
     }
     Ok(names)
