@@ -74,6 +74,7 @@ enum Format {
 
 /// Runs the command line that the process was started with.
 pub(crate) fn main() -> ExitCode {
+    tidemill::sql::silence_guarded_panics();
     // clap writes its own message and ends with code 2 when the command line is wrong.
     let code = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),

@@ -37,7 +37,7 @@ mod types;
 
 pub use expression::Expression;
 pub(crate) use expression::describe_row;
-pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed};
+pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed, silence_guarded_panics};
 pub use function::{Function, FunctionDefinition};
 pub use mistake::Mistake;
 pub use query::{Query, QueryTable, RunBounds};
