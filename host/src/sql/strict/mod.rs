@@ -11,8 +11,8 @@
 //! | [`function`]: [`times`] | times before 1970 are cut as those after it, and those that there are not fail | cut upwards, or null |
 //! | [`frames`] | a bound of a frame outside of its type is where it is | takes in rows without a value |
 //!
-//! The first four are done to the logical plan, once types are known and before anything is simplified; `AND` and `OR` to the
-//! physical one.
+//! [`function`] says which functions have a rule. The rest is done to the logical plan, once types are known and before anything is
+//! simplified; `AND` and `OR` to the physical one.
 
 mod arithmetic;
 mod bounds;

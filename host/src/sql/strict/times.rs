@@ -12,6 +12,8 @@ use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF};
 
 use super::rounding::given;
 
+const MINUTE_NS: i128 = 60_000_000_000;
+
 /// Nanoseconds of the pieces of time that are all as long, and when the first begins after 1970-01-01: weeks begin on Monday.
 fn piece(unit: &str) -> Option<(i128, i128)> {
     const SECOND: i128 = 1_000_000_000;
@@ -19,7 +21,7 @@ fn piece(unit: &str) -> Option<(i128, i128)> {
         "microsecond" => (1_000, 0),
         "millisecond" => (1_000_000, 0),
         "second" => (SECOND, 0),
-        "minute" => (60 * SECOND, 0),
+        "minute" => (MINUTE_NS, 0),
         "hour" => (3_600 * SECOND, 0),
         "day" => (86_400 * SECOND, 0),
         "week" => (7 * 86_400 * SECOND, 4 * 86_400 * SECOND),
@@ -27,12 +29,14 @@ fn piece(unit: &str) -> Option<(i128, i128)> {
     })
 }
 
-/// `date_trunc` of times of UTC to a piece of one length; `None`: it is another.
+/// `date_trunc` to a piece of one length, in UTC if it is more than a minute; `None`: it is another.
 pub(super) fn cut(arguments: &ScalarFunctionArgs) -> Result<Option<ColumnarValue>> {
     let [ColumnarValue::Scalar(unit), times] = arguments.args.as_slice() else { return Ok(None) };
     let Some(piece) = unit.try_as_str().flatten().and_then(piece) else { return Ok(None) };
     let DataType::Timestamp(time_unit, zone) = times.data_type() else { return Ok(None) };
-    if zone.as_ref().is_some_and(|zone| !matches!(&**zone, "UTC" | "+00:00")) {
+    // Zones are apart by whole minutes, or were by whole seconds.
+    let is_utc = zone.as_ref().is_none_or(|zone| matches!(&**zone, "UTC" | "+00:00"));
+    if !is_utc && piece.0 > MINUTE_NS {
         return Ok(None);
     }
     let is_scalar = matches!(times, ColumnarValue::Scalar(_));
