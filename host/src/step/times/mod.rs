@@ -10,7 +10,7 @@
 //!  windows of 40 s behind            │ start     │ over before the row comes: late
 //! ```
 //!
-//! Columns that are computed are known by what they are computed of ([`origin`]): a time that is given on, cut, or an interval
+//! Columns that are computed are known by what they are computed of: a time that is given on, cut, or an interval
 //! later or earlier. Of any other nothing is known, and no step may follow it before a `watermark` step has said what it is.
 
 mod known;
