@@ -81,7 +81,7 @@ use crate::step::definition::StepDefinition;
 use crate::step::distinct::Distinct;
 use crate::step::filter::FilterDefinition;
 use crate::step::group::Group;
-use crate::step::join::{JoinDefinition, JoinOptions};
+use crate::step::join::{JoinDefinition, JoinOptions, LateForJoin};
 use crate::step::limit::Limit;
 use crate::step::sample::Sample;
 use crate::step::select::SelectDefinition;
@@ -416,6 +416,45 @@ impl<'a> Stream<'a> {
     /// ```
     pub fn join(&self, name: &str, options: JoinOptions) -> Stream<'a> {
         self.built(name, JoinDefinition(options))
+    }
+
+    /// The rows of this stream that are late for a join: as its left side, or where the join is `with` this stream, as its right one.
+    /// `other` is the other side, whose watermark counts as well.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidemill::context::Context;
+    /// use tidemill::event_time::EventTime;
+    /// use tidemill::job::Settings;
+    /// use tidemill::step::join::{JoinOptions, JoinScope};
+    ///
+    /// let context = Context::new(Settings::default())?;
+    /// let time = || EventTime { column: "at".into(), delay: Duration::from_secs(10), idle_timeout: None };
+    /// let lines = |name: &str, address| {
+    ///     let columns = [("user", "split_part(value, ' ', 1)"), ("at", "to_timestamp(split_part(value, ' ', 2))")];
+    ///     context.socket_text_stream(&format!("{name}-lines"), address).select(&format!("{name}-read"), columns).watermark(name, time())
+    /// };
+    /// let (clicks, views) = (lines("clicks", "127.0.0.1:9999"), lines("views", "127.0.0.1:9998"));
+    /// let options = JoinOptions {
+    ///     prefix: Some("view_".into()),
+    ///     scope: JoinScope::Interval {
+    ///         time: ("at".into(), "at".into()),
+    ///         before: Duration::from_secs(600),
+    ///         after: Duration::ZERO,
+    ///     },
+    ///     ..JoinOptions::new(views.name(), ["user"])
+    /// };
+    /// clicks.join("viewed", options.clone()).print();
+    /// clicks.late_for_join("late-clicks", options.clone(), &views).print();
+    /// views.late_for_join("late-views", options, &clicks).print();
+    /// context.check()?;
+    /// # Ok::<(), tidemill::error::Error>(())
+    /// ```
+    pub fn late_for_join(&self, name: &str, options: JoinOptions, other: &Stream<'a>) -> Stream<'a> {
+        let side = usize::from(options.with == self.name && other.name != self.name);
+        self.built(name, LateForJoin { options, other: vec![other.name.clone()], side })
     }
 
     /// Deals the rows out anew: in turn, or so that rows with equal values in `by` share a partition.

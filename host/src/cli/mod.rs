@@ -76,6 +76,7 @@ enum Format {
 
 /// Runs the command line that the process was started with.
 pub(crate) fn main() -> ExitCode {
+    tidemill::sql::silence_guarded_panics();
     // clap writes its own message and ends with code 2 when the command line is wrong.
     let code = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
@@ -118,7 +119,10 @@ fn print_plan_errors(file: &JobFile, errors: &PlanErrors, format: Format) {
             Part::Sink => file.sink_spans(&place.name),
             Part::Job => Some(&file.spans),
         };
-        let span = spans.and_then(|spans| spans.nearest(&place.key));
+        let span = spans.and_then(|spans| match &place.part_of_text {
+            Some(part) => spans.nearest_part(&place.key, part, &file.text),
+            None => spans.nearest(&place.key),
+        });
         Problem::new(problem.message.clone()).at(span).hint(problem.hint.clone())
     });
     let mut problems: Problems = problems.collect();

@@ -16,6 +16,7 @@ mod on_error;
 mod overrides;
 mod paths;
 pub(crate) mod steps;
+pub(crate) mod text_part;
 mod tree;
 
 #[cfg(test)]
@@ -181,6 +182,17 @@ pub struct Spans {
 }
 
 impl Spans {
+    /// The span of a part of the text at `path`, in bytes of the text; of `file`, the job file. Where that cannot be told, of the whole
+    /// value.
+    #[must_use]
+    pub fn nearest_part(&self, path: &str, part: &Range<usize>, file: &str) -> Option<Range<usize>> {
+        let found = self.values.get(path).and_then(|span| {
+            let found = text_part::find_part(file.get(span.clone())?, part)?;
+            Some(span.start + found.start..span.start + found.end)
+        });
+        found.or_else(|| self.nearest(path))
+    }
+
     /// The span of the value at `path`, or of the nearest thing around it.
     #[must_use]
     pub fn nearest(&self, path: &str) -> Option<Range<usize>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 
 use crate::event_time::{ClockId, EventTime};
+use crate::job::text_part::split_key;
 use crate::job::{Durability, Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
 use crate::operator::StopFlag;
@@ -113,7 +114,8 @@ impl<'a> Builder<'a> {
     }
 
     fn problem(&mut self, part: Part, name: &str, key: &str, message: impl Into<String>, hint: Option<String>) {
-        let place = Place { part, name: name.to_owned(), key: key.to_owned() };
+        let (key, part_of_text) = split_key(key).map_or((key, None), |(key, part_of_text)| (key, Some(part_of_text)));
+        let place = Place { part, name: name.to_owned(), key: key.to_owned(), part_of_text };
         self.problems.push(PlanProblem { place, message: message.into(), hint });
     }
 
@@ -451,7 +453,7 @@ impl<'a> Builder<'a> {
             Some(definition) => definition.plan(&context),
             None => kinds::plan(&step.kind, &context)?,
         };
-        let built = match planned {
+        let mut built = match planned {
             Ok(built) => built,
             Err(problems) => {
                 for problem in problems {
@@ -460,7 +462,8 @@ impl<'a> Builder<'a> {
                 return None;
             }
         };
-        let times = definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        let said = || definition.map(|definition| definition.times(&context, &built.output)).unwrap_or_default();
+        let times = built.times.take().unwrap_or_else(said);
         self.times.insert(step.name.clone(), times);
         let followed = match built.event_time {
             Some(event_time) => {

@@ -6,7 +6,7 @@ use crate::job::{OperatorStep, StepKind};
 use crate::operator::Operator;
 use crate::plan::PlannedOperator;
 use crate::step::KeyedOpenError;
-use crate::step::aggregate::AggregateSpec;
+use crate::step::aggregate::{AggregateSpec, value_of};
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::count::gather_of;
 use crate::step::dead_letters::{LetterBox, letters_of};
@@ -27,7 +27,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
                 let reads = spec.reads();
                 Ok((spec, reads))
             };
-            keyed("aggregate", operator, *partitions, context, open)
+            keyed("aggregate", by, operator, *partitions, context, open)
         }
         StepKind::Reduce { by, operator, partitions } => {
             let open = |loaded: Arc<dyn Operator>| {
@@ -36,7 +36,7 @@ pub(super) fn plan(kind: &StepKind, context: &PlanContext<'_>) -> Option<Result<
                 let reads = spec.reads();
                 Ok((spec, reads))
             };
-            keyed("reduce", operator, *partitions, context, open)
+            keyed("reduce", by, operator, *partitions, context, open)
         }
         StepKind::Union | StepKind::Repartition { .. } | StepKind::Built(_) => return None,
     })
@@ -51,9 +51,14 @@ fn transform(runs: &OperatorStep, context: &PlanContext<'_>) -> Result<Built, Ve
     let opened = opened.map_err(|error| vec![context.refused("transform", error)])?;
     let reads = opened.plan().reads.iter().map(|&index| input.field(index).name().clone()).collect();
     let output = opened.output_schema().clone();
+    // What is carried is the row's own; of what a plugin writes it says nothing.
+    let times = context.times().through(&output, |name| {
+        let is_written = opened.plan().writes.column_with_name(name).is_some();
+        (!is_written).then(|| name.to_owned())
+    });
     let operators = vec![planned_operator(operator, runs, reads)];
     let opened = opened.with_dead_letters(LetterBox::of_step(context, dead_letters, &operators));
-    Ok(Built { operators, ..Built::narrow(output, Arc::new(opened)) })
+    Ok(Built { operators, times: Some(times), ..Built::narrow(output, Arc::new(opened)) })
 }
 
 fn aggregate(
@@ -65,12 +70,15 @@ fn aggregate(
     let spec = AggregateSpec::resolve(context.step, context.input(), by, select);
     let spec = spec.map_err(|problems| within("aggregate", problems))?;
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    Ok(Built::gather(spec.output_schema(), gather_of(&spec, n_partitions)))
+    let output = spec.output_schema();
+    let times = context.times().through(&output, |name| value_of(name, by, select));
+    Ok(Built { times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
 }
 
 /// A step by key that an operator computes; `open` gives it and the columns that it reads.
 fn keyed<S: KeyedStep>(
     kind: &str,
+    by: &[String],
     runs: &OperatorStep,
     partitions: Option<u32>,
     context: &PlanContext<'_>,
@@ -83,8 +91,9 @@ fn keyed<S: KeyedStep>(
     })?;
     let planned = planned_operator(operator, runs, reads);
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    let built = Built::gather(spec.output_schema(), gather_of(&spec, n_partitions));
-    Ok(Built { operators: vec![planned], ..built })
+    let output = spec.output_schema();
+    let times = context.times().through(&output, |name| value_of(name, by, &[]));
+    Ok(Built { operators: vec![planned], times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
 }
 
 /// Problems of a kind's own table.

@@ -218,6 +218,8 @@ pub struct Place {
     pub name: String,
     /// The key whose value is wrong, by its dotted path, as in `aggregate.by`.
     pub key: String,
+    /// The part of its text that is wrong, in bytes; `None`: all of it.
+    pub part_of_text: Option<std::ops::Range<usize>>,
 }
 
 /// One thing that is wrong with a job, found when its parts were put together.

@@ -131,8 +131,8 @@ pub enum SourceError {
         reason: String,
     },
     /// The rows of a table are more than it may hold.
-    #[error("the rows of `{path}` take more than {}: {} after {n_files} of its {n_files_found} files",
-        format_size(*limit_bytes), format_size(*seen_bytes))]
+    #[error("the rows of the table `{path}` take {} after {n_files} of its {n_files_found} files, and its `memory` is {}",
+        format_size(*seen_bytes), format_size(*limit_bytes))]
     TableTooLarge {
         /// The path of the table.
         path: PathBuf,
@@ -248,7 +248,7 @@ impl Explain for SourceError {
                     .into(),
             ),
             Self::TableTooLarge { .. } => Some(
-                "Raise `memory` of the table, if the machine has it twice: the rows of before stay until new ones are read. Or \
+                "Raise `memory` of its `[[table]]`, if the machine has it twice: the rows of before stay until new ones are read. Or \
                  leave columns out of its `schema`, or join with a stream of the rows by `latest`, whose state may be on disk."
                     .into(),
             ),

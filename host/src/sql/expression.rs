@@ -15,12 +15,14 @@ use datafusion::physical_expr::utils::collect_columns;
 use datafusion::sql::planner::PlannerContext;
 
 use super::failure::{EvaluationFailed, Site, ValueFailed, unbroken, unbroken_plan, unwrap, value_hint};
+use super::lineage::time_origin;
 use super::mistake::{Mistake, reason};
 use super::scope::Scope;
 use super::session::Session;
 use super::strict::{careful, strict};
 use super::types::{plain_array, plain_type};
 use crate::error::Error;
+use crate::step::times::TimeOrigin;
 
 /// Letters of a value that a message shows.
 const VALUE_CHARS_MAX: usize = 60;
@@ -51,6 +53,7 @@ pub struct Expression {
     physical: Arc<dyn PhysicalExpr>,
     data_type: DataType,
     nullable: bool,
+    times: TimeOrigin,
 }
 
 impl Session {
@@ -60,7 +63,7 @@ impl Session {
     ///
     /// What is wrong with it.
     pub fn expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {
-        unbroken_plan(|| self.plan_expression(text, schema))
+        unbroken_plan(|| self.plan_expression(text, schema)).map_err(|mistake| mistake.in_text(text))
     }
 
     fn plan_expression(&self, text: &str, schema: &SchemaRef) -> Result<Expression, Mistake> {
@@ -89,6 +92,7 @@ impl Session {
     }
 
     fn planned(&self, text: &str, logical: Expr, columns: &DFSchema) -> Result<Expression, DataFusionError> {
+        let times = time_origin(&logical, columns, &|column| TimeOrigin::column(0, column));
         let context = SimplifyContext::builder()
             .with_schema(Arc::new(columns.clone()))
             .with_config_options(self.state.config_options().clone())
@@ -99,7 +103,7 @@ impl Session {
         let physical = careful(self.state.create_physical_expr(logical, columns)?)?;
         let data_type = plain_type(&physical.data_type(columns.as_arrow())?);
         let nullable = physical.nullable(columns.as_arrow())?;
-        Ok(Expression { text: text.to_owned(), physical, data_type, nullable })
+        Ok(Expression { text: text.to_owned(), physical, data_type, nullable, times })
     }
 }
 
@@ -142,6 +146,12 @@ impl Expression {
     #[must_use]
     pub fn data_type(&self) -> &DataType {
         &self.data_type
+    }
+
+    /// What its values are computed of, if they are times.
+    #[must_use]
+    pub fn time_origin(&self) -> &TimeOrigin {
+        &self.times
     }
 
     /// Whether a value may be null.
@@ -201,16 +211,6 @@ impl Expression {
         let mut columns: Vec<usize> = collect_columns(&self.physical).iter().map(|column| column.index()).collect();
         columns.sort_unstable();
         columns
-    }
-}
-
-/// What an expression is called that is a column by itself, in quotes or not; any other is no column's name.
-pub(crate) fn column_of(expression: &str) -> String {
-    let expression = expression.trim();
-    let quoted = expression.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-    match quoted {
-        Some(name) if !name.replace("\"\"", "").contains('"') => name.replace("\"\"", "\""),
-        _ => expression.to_owned(),
     }
 }
 

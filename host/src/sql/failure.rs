@@ -1,6 +1,8 @@
 //! What goes wrong while SQL runs: which step, which text, which row, and why.
 
+use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
+use std::sync::Once;
 
 use datafusion::common::{DataFusionError, exec_datafusion_err};
 
@@ -126,7 +128,9 @@ pub(super) fn value_hint(reason: &str) -> Option<String> {
     if reason.contains("divide by zero") {
         return Some("`nullif(x, 0)` in the place of the divisor makes it null.".into());
     }
-    if reason.contains("cast") || reason.contains("parse") {
+    // What is no cast has nothing to be tried.
+    let is_cast = ["cannot cast ", "can't cast ", "unable to cast ", "error parsing ", "error while parsing"];
+    if is_cast.iter().any(|text| reason.contains(text)) {
         return Some("`try_cast(x AS …)` makes it null.".into());
     }
     None
@@ -153,16 +157,46 @@ pub(super) fn unwrap(error: DataFusionError) -> Result<Error, DataFusionError> {
     }
 }
 
+thread_local! {
+    /// Whether what panics on this thread becomes an error.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Lets panics that become errors pass without a word: a function of SQL that breaks off at some value is told of by the error, with its
+/// row. All other panics are shown as before.
+///
+/// This sets the process's panic hook, once, in front of the one that is there. The command line does it at its start; a program that
+/// uses the library decides for itself.
+pub fn silence_guarded_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            // While a thread ends its cells are gone: nothing is guarded there.
+            if !IS_GUARDED.try_with(Cell::get).unwrap_or(false) {
+                before(panic);
+            }
+        }));
+    });
+}
+
+/// Does some work that may panic.
+fn guarded<T>(work: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let was_guarded = IS_GUARDED.replace(true);
+    // Nothing of what it worked on is used again.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(work));
+    IS_GUARDED.set(was_guarded);
+    outcome
+}
+
 /// What some work of DataFusion gives; when it panics, an error that says so: it is one row's value that made it.
 pub(super) fn unbroken<T>(work: impl FnOnce() -> Result<T, DataFusionError>) -> Result<T, DataFusionError> {
-    // Nothing of what it worked on is used again.
-    std::panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|panic| Err(exec_datafusion_err!("a function broke off: {}", text_of(&*panic))))
+    guarded(work).unwrap_or_else(|panic| Err(exec_datafusion_err!("a function broke off: {}", text_of(&*panic))))
 }
 
 /// The same for what is planned, where functions of constants are computed.
 pub(super) fn unbroken_plan<T>(work: impl FnOnce() -> Result<T, Mistake>) -> Result<T, Mistake> {
-    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+    guarded(work).unwrap_or_else(|panic| {
         let message = format!("a function of constants broke off: {}", text_of(&*panic));
         Err(Mistake::new(message, Some("Give it other arguments.".to_owned())))
     })
@@ -197,6 +231,8 @@ pub(super) fn cancelled() -> DataFusionError {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -205,6 +241,25 @@ mod tests {
         let error = unwrap(DataFusionError::Shared(std::sync::Arc::new(wrapped))).expect("ours");
         assert!(error.downcast_ref::<Cancelled>().is_some());
         assert!(unwrap(DataFusionError::Plan("x".into())).is_err());
+    }
+
+    #[test]
+    fn panics_that_become_errors_are_not_shown() {
+        static SHOWN: AtomicUsize = AtomicUsize::new(0);
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| match panic.payload().downcast_ref::<&str>() {
+            Some(&"shown or not") => drop(SHOWN.fetch_add(1, Ordering::Relaxed)),
+            _ => before(panic),
+        }));
+        silence_guarded_panics();
+        let error = unbroken::<()>(|| panic!("shown or not")).expect_err("a panic");
+        assert!(error.to_string().contains("a function broke off: shown or not"), "{error}");
+        assert_eq!(SHOWN.load(Ordering::Relaxed), 0);
+        // Within a guarded one, and behind it, others are as before.
+        let inner = unbroken(|| unbroken::<()>(|| panic!("shown or not")));
+        assert!(inner.is_err() && SHOWN.load(Ordering::Relaxed) == 0);
+        assert!(std::panic::catch_unwind(|| panic!("shown or not")).is_err());
+        assert_eq!(SHOWN.load(Ordering::Relaxed), 1);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! DataFusion's errors name its own parts, and its types. What a person can act on is taken out of them; the rest of a text
 //! that is not known here is cleaned of prefixes and shown as it is.
 
+use std::ops::Range;
+
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -10,6 +12,7 @@ use datafusion::sql::sqlparser::parser::ParserError;
 use super::failure::unwrap;
 use super::function::FunctionRefused;
 use crate::job::nearest::suggest;
+use crate::job::text_part::key_of_part;
 use crate::step::keyed::{SpecProblem, column_hint};
 
 /// Something wrong with an expression or a query.
@@ -21,19 +24,55 @@ pub struct Mistake {
     pub hint: Option<String>,
     /// The key of the step's table that it is about, when it is not the text's own.
     pub key: Option<String>,
+    /// The part of the text that is wrong, in bytes; `None`: all of it.
+    pub part: Option<Range<usize>>,
+    /// Where that is, as long as the text is not at hand: line and column of its begin, and of its end.
+    pub(super) place: Option<Box<[(u64, u64); 2]>>,
 }
 
 impl Mistake {
     /// A mistake of the text itself.
     pub(super) fn new(message: impl Into<String>, hint: impl Into<Option<String>>) -> Self {
-        Self { message: message.into(), hint: hint.into(), key: None }
+        Self { message: message.into(), hint: hint.into(), key: None, part: None, place: None }
+    }
+
+    /// The mistake, with the part of its text that is wrong.
+    pub(super) fn in_text(mut self, text: &str) -> Self {
+        if let Some(place) = self.place.take() {
+            let [start, end] = *place;
+            let start = offset_of(text, start);
+            // What is said to begin somewhere goes on to the end of the word.
+            let word = text[start..].find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len() - start);
+            let end = offset_of(text, end).max(start + word);
+            self.part = Some(start..end);
+        }
+        self
     }
 
     /// The mistake where it stands: at `key`, unless it is about another one.
     #[must_use]
     pub fn at(self, key: impl Into<String>) -> SpecProblem {
-        SpecProblem { key: self.key.unwrap_or_else(|| key.into()), message: self.message, hint: self.hint }
+        let key = match (self.key, &self.part) {
+            (Some(key), _) => key,
+            (None, Some(part)) => key_of_part(&key.into(), part),
+            (None, None) => key.into(),
+        };
+        SpecProblem { key, message: self.message, hint: self.hint }
     }
+}
+
+/// Where a line and a column of a text are, both from 1 and in characters; behind the text, its end.
+fn offset_of(text: &str, (line, column): (u64, u64)) -> usize {
+    let index = |number: u64| usize::try_from(number.saturating_sub(1)).unwrap_or(usize::MAX);
+    let Some(start) = text
+        .split_inclusive('\n')
+        .map(str::len)
+        .scan(0, |at, len| Some(std::mem::replace(at, *at + len)))
+        .nth(index(line))
+    else {
+        return text.len();
+    };
+    text[start..].char_indices().nth(index(column)).map_or(text.len(), |(at, _)| start + at)
 }
 
 /// Names that functions have in other systems, or that are not here on purpose.
@@ -65,7 +104,8 @@ pub(super) const UNREPEATABLE: &[&str] = &["random", "uuid"];
 
 /// Translates what was found while a text was parsed and planned. `functions` are the names of those there are.
 pub(super) fn translate(error: DataFusionError, functions: &[String]) -> Mistake {
-    let place = error.diagnostic().and_then(|diagnostic| diagnostic.span).map(|span| span.start);
+    let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
+    let place = span.map(|span| span.start);
     let error = match unwrap(error) {
         Ok(ours) => return of_plugin(&ours),
         Err(error) => error,
@@ -76,6 +116,8 @@ pub(super) fn translate(error: DataFusionError, functions: &[String]) -> Mistake
         DataFusionError::Plan(text) => plan(text, functions),
         _ => Mistake::new(reason(&error), None),
     };
+    let ends = span.map(|span| Box::new([(span.start.line, span.start.column), (span.end.line, span.end.column)]));
+    let mistake = Mistake { place: ends, ..mistake };
     match place {
         // In a text of one line it is seen at once.
         Some(at) if at.line > 1 => {
@@ -88,7 +130,7 @@ pub(super) fn translate(error: DataFusionError, functions: &[String]) -> Mistake
 
 fn of_plugin(error: &crate::error::Error) -> Mistake {
     let key = error.downcast_ref::<FunctionRefused>().map(FunctionRefused::key);
-    Mistake { message: error.in_one_line(), hint: error.hint(), key }
+    Mistake { key, ..Mistake::new(error.in_one_line(), error.hint()) }
 }
 
 fn syntax(error: &ParserError) -> Mistake {
@@ -105,18 +147,25 @@ fn syntax(error: &ParserError) -> Mistake {
         Some((text, place)) => (text, place.split_once(", Column: ")),
         None => (text.as_str(), None),
     };
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    let start = place.and_then(|(line, column)| Some((number(line)?, number(column)?)));
     let place = match place {
         Some(("1", column)) => format!(" at character {column}"),
         Some((line, column)) => format!(" at line {line}, character {column} of the text"),
         None => String::new(),
     };
-    match text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) {
+    // What ends too early is wrong at its end.
+    let is_at_end = text.ends_with(", found: EOF");
+    let start = if is_at_end { Some((u64::MAX, u64::MAX)) } else { start };
+    let ends = start.map(|start| Box::new([start; 2]));
+    let mistake = match text.strip_prefix("Expected: ").and_then(|text| text.rsplit_once(", found: ")) {
         Some((expected, "EOF")) => Mistake::new(format!("syntax error at the end: {expected} is expected"), None),
         Some((expected, found)) => {
             Mistake::new(format!("syntax error{place}: {expected} is expected, and `{found}` stands there"), None)
         }
         None => Mistake::new(format!("syntax error{place}: {}", small(text)), None),
-    }
+    };
+    Mistake { place: ends, ..mistake }
 }
 
 fn schema(error: &SchemaError) -> Mistake {
@@ -269,10 +318,24 @@ fn clean(text: &str) -> String {
     if let Some((before, _)) = text.split_once("This issue was likely caused by a bug") {
         text = before.to_owned();
     }
+    if let Some(text) = of_pattern(&text) {
+        return text;
+    }
     let text = types(&text);
     let text = text.trim_end_matches(['.', ' ']);
     // "Divide by zero error" says twice that it is one.
     small(text.strip_suffix(" error").unwrap_or(text))
+}
+
+/// What is wrong with a regular expression, without the drawing of it.
+fn of_pattern(text: &str) -> Option<String> {
+    const DRAWN: &str = "regex parse error:";
+    let (_, drawn) = text.split_once(DRAWN)?;
+    let (pattern, wrong) = drawn.rsplit_once(" error: ")?;
+    // Below the pattern stands an arrow.
+    let pattern = pattern.trim_matches([' ', '^', '~']);
+    let wrong = wrong.trim_end_matches([' ', '~', ')', '.', ',']);
+    Some(format!("`{pattern}` is no regular expression: {wrong}"))
 }
 
 /// A text that starts small, unless its first word is all large.

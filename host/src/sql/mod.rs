@@ -23,6 +23,7 @@ mod aggregate_groups;
 mod expression;
 mod failure;
 mod function;
+mod lineage;
 mod mistake;
 mod query;
 mod refused;
@@ -35,9 +36,8 @@ mod time;
 mod types;
 
 pub use expression::Expression;
-pub(crate) use expression::column_of;
 pub(crate) use expression::describe_row;
-pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed};
+pub use failure::{EvaluationFailed, OutOfMemory, QueryFailed, Site, ValueFailed, silence_guarded_panics};
 pub use function::{Function, FunctionDefinition};
 pub use mistake::Mistake;
 pub use query::{Query, QueryTable, RunBounds};

@@ -34,6 +34,7 @@ use futures::StreamExt;
 use tokio::runtime::{Handle, Runtime};
 
 use super::failure::{Site, cancelled, query_failed, unbroken, unbroken_plan, wrap};
+use super::lineage::time_origins;
 use super::mistake::{Mistake, twice};
 use super::refused::{not_a_query, refused};
 use super::scope::Scope;
@@ -46,6 +47,7 @@ use crate::ids::{BatchId, PartitionId};
 use crate::job::nearest::suggest;
 use crate::step::Emit;
 use crate::step::keyed::{batch_of, internal};
+use crate::step::times::TimeOrigin;
 use crate::task::TaskContext as Task;
 
 /// A stream that a query may read.
@@ -63,6 +65,8 @@ pub struct Query {
     logical: LogicalPlan,
     tables: Vec<SchemaRef>,
     output: SchemaRef,
+    /// What each column is computed of, if it is one of times.
+    times: Vec<TimeOrigin>,
     is_row_by_row: bool,
     gives_rows_of_nothing: bool,
     /// Physical plans that no run uses now: as many as have run at the same time.
@@ -96,7 +100,7 @@ impl Session {
     ///
     /// What is wrong with it, a stream that it does not read among that.
     pub fn query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
-        unbroken_plan(|| self.plan_query(text, tables))
+        unbroken_plan(|| self.plan_query(text, tables)).map_err(|mistake| mistake.in_text(text))
     }
 
     fn plan_query(&self, text: &str, tables: &[QueryTable]) -> Result<Query, Mistake> {
@@ -114,6 +118,7 @@ impl Session {
         let queries_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         queries_only.verify_plan(&plan).map_err(|_| not_a_query("this"))?;
         check_columns(&plan)?;
+        let times = time_origins(&plan);
         let logical = self.state.optimize(&plan).map_err(|error| self.translate(error))?;
         let query = Query {
             session: self.clone(),
@@ -121,6 +126,7 @@ impl Session {
             logical,
             tables: tables.iter().map(|table| table.schema.clone()).collect(),
             output: Arc::new(Schema::empty()),
+            times,
             gives_rows_of_nothing: false,
             idle: Mutex::default(),
         };
@@ -185,7 +191,7 @@ fn table_names(statement: &Statement, tables: &[QueryTable]) -> Result<Vec<(Stri
             let written = if name.contains('-') { format!("\"{name}\"") } else { name.clone() };
             let hint = format!("Write `… FROM {written} …`, or leave `{name}` out of `from`.");
             let message = format!("the query does not read `{name}`");
-            return Err(Mistake { message, hint: Some(hint), key: Some("from".into()) });
+            return Err(Mistake { key: Some("from".into()), ..Mistake::new(message, Some(hint)) });
         }
     }
     Ok(names)
@@ -253,6 +259,13 @@ impl Query {
     #[must_use]
     pub fn output_schema(&self) -> &SchemaRef {
         &self.output
+    }
+
+    /// What a column of its rows is computed of, if it is one of times.
+    #[must_use]
+    pub fn time_origin(&self, column: &str) -> TimeOrigin {
+        let index = self.output.index_of(column).ok();
+        index.and_then(|index| self.times.get(index)).cloned().unwrap_or(TimeOrigin::Unknown)
     }
 
     /// Whether it makes of each row, for itself, some rows: then it may run on any part of the rows.

@@ -19,7 +19,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 
 use super::function::Function;
 use super::mistake::{Mistake, UNREPEATABLE, translate};
-use super::strict::{StrictRule, bounded, checked_sum};
+use super::strict::{StrictRule, checked_sum, strict_function};
 use super::time;
 use crate::step::keyed::SpecProblem;
 
@@ -121,7 +121,7 @@ fn base() -> &'static SessionState {
         };
         let mut scalar = SessionStateDefaults::default_scalar_functions();
         scalar.retain(|function| !is_told_by_batch(function.name()) && !UNREPEATABLE.contains(&function.name()));
-        let mut scalar: Vec<_> = scalar.into_iter().map(bounded).collect();
+        let mut scalar: Vec<_> = scalar.into_iter().map(strict_function).collect();
         scalar.extend(time.iter().cloned());
         let mut aggregates = SessionStateDefaults::default_aggregate_functions();
         let sum = checked_sum();

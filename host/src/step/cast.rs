@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use arrow::compute::can_cast_types;
 
-use arrow::datatypes::Schema;
-
 use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
 use crate::plan::describe_type;
@@ -13,7 +11,6 @@ use crate::source::schema::parse_type;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
-use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,11 +37,6 @@ impl CastDefinition {
 impl StepDefinition for CastDefinition {
     fn kind(&self) -> &'static str {
         "cast"
-    }
-
-    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        let is_cast = |name: &str| self.types.iter().any(|(column, _)| column == name);
-        context.times().through(output, |name| (!is_cast(name)).then(|| name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
@@ -79,6 +71,7 @@ impl StepDefinition for CastDefinition {
             return Err(problems);
         }
         let project = Project::new(context.step, columns);
-        Ok(Built::narrow(project.output_schema().clone(), Arc::new(project)))
+        let times = Some(project.times(context));
+        Ok(Built { times, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

@@ -1,10 +1,13 @@
 //! `count = true` and `count-by-value = true`: how many rows a batch has, and how many of each.
 
+use arrow::datatypes::Schema;
+
 use crate::job::table::Table;
 use crate::shuffle::Partitioning;
 use crate::step::aggregate::AggregateSpec;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyedStep, SpecProblem};
+use crate::step::times::TimeColumns;
 
 /// The column of counts.
 const COUNT: &str = "count";
@@ -36,6 +39,10 @@ impl StepDefinition for Count {
             Count::Rows => "count",
             Count::ByValue => "count-by-value",
         }
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        context.times().through(output, |name| matches!(self, Count::ByValue).then(|| name.to_owned()))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

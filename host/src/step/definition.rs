@@ -48,7 +48,8 @@ pub trait StepDefinition: Send + Sync + fmt::Debug {
         None
     }
 
-    /// What is known of the times in the columns of its output, when it has been planned; nothing where it is not said.
+    /// What is known of the times in the columns of its output, when it has been planned without [`Built::times`]; nothing where it is
+    /// not said.
     fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
         let _ = (context, output);
         TimeColumns::default()
@@ -202,6 +203,9 @@ pub struct Built {
     pub body: Body,
     /// The event time that its rows have from here on, when it says so: then it follows [`PlanContext::new_watermark`].
     pub event_time: Option<EventTime>,
+    /// What is known of the times in the columns of its output, when planning it has shown that; otherwise
+    /// [`StepDefinition::times`] says it.
+    pub times: Option<TimeColumns>,
 }
 
 /// What runs a step.
@@ -238,12 +242,16 @@ impl Built {
     /// A step that works on rows as they come.
     #[must_use]
     pub fn narrow(output: SchemaRef, factory: Arc<dyn StepFactory>) -> Self {
-        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Narrow(factory), event_time: None }
+        Self::new(output, Body::Narrow(factory))
     }
 
     /// A step behind a shuffle.
     #[must_use]
     pub fn gather(output: SchemaRef, gather: Gather) -> Self {
-        Self { output, operators: Vec::new(), on_error: OnError::Fail, body: Body::Gather(gather), event_time: None }
+        Self::new(output, Body::Gather(gather))
+    }
+
+    fn new(output: SchemaRef, body: Body) -> Self {
+        Self { output, operators: Vec::new(), on_error: OnError::Fail, body, event_time: None, times: None }
     }
 }

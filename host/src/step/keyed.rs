@@ -58,7 +58,7 @@ pub trait KeyedStep: Send + Sync + fmt::Debug {
 /// One mistake in how a step by key is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpecProblem {
-    /// The key of the step's table it stands at, as in `by` or `select.count`.
+    /// The key of the step's table it stands at, as in `by` or `select.count`; of a part of its text, in bytes, as in `select.count[4..9]`.
     pub key: String,
     /// What is wrong.
     pub message: String,

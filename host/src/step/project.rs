@@ -9,7 +9,9 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use crate::error::Error;
 use crate::sql::{EvaluationFailed, Expression, Scope, Site, ValueFailed, describe_row, plain_array};
 use crate::step::dead_letters::{LetterBox, Letters, compute_by_pieces};
+use crate::step::definition::PlanContext;
 use crate::step::keyed::{batch_of, internal};
+use crate::step::times::{TimeColumns, TimeOrigin};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -53,6 +55,19 @@ impl Project {
     /// The schema of its rows.
     pub(crate) fn output_schema(&self) -> &SchemaRef {
         &self.output
+    }
+
+    /// What is known of the times in its columns.
+    pub(crate) fn times(&self, context: &PlanContext<'_>) -> TimeColumns {
+        let given = |index: usize| TimeOrigin::column(0, context.input().field(index).name());
+        TimeColumns::computed(&[context.times()], &self.output, |name| {
+            let Some((index, field)) = self.output.column_with_name(name) else { return TimeOrigin::Unknown };
+            match &self.columns[index] {
+                Column::Of(index) => given(*index),
+                Column::Cast { index, .. } => given(*index).cast(field.data_type()),
+                Column::Computed(expression) => expression.time_origin().clone(),
+            }
+        })
     }
 
     fn apply(&self, rows: &RecordBatch, scope: &Arc<Scope>) -> Result<RecordBatch, Error> {

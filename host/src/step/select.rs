@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::Schema;
-
 use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
 use crate::job::{DeadLetters, ON_ERROR_KEYS, OnError, read_on_error};
@@ -13,7 +11,6 @@ use crate::step::dead_letters::LetterBox;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
 use crate::step::project::{Column, Project};
-use crate::step::times::TimeColumns;
 use crate::step::with::computed;
 
 /// The step.
@@ -108,17 +105,6 @@ impl StepDefinition for SelectDefinition {
         self.on_error.dead_letters()
     }
 
-    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        context.times().through(output, |name| match &self.columns {
-            Selected::Names(_) => Some(name.to_owned()),
-            // One that is computed is another, unless it is a column by itself.
-            Selected::Computed(columns) => columns
-                .iter()
-                .find(|(column, _)| column == name)
-                .map(|(_, expression)| crate::sql::column_of(expression)),
-        })
-    }
-
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let input = context.input();
         let functions = Function::load_all(&self.functions, context)?;
@@ -148,6 +134,7 @@ impl StepDefinition for SelectDefinition {
         let on_error = self.on_error.clone();
         let letter_box = LetterBox::of_step(context, on_error.dead_letters(), &operators);
         let project = Project::new(context.step, columns).with_dead_letters(letter_box);
-        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        let times = Some(project.times(context));
+        Ok(Built { operators, on_error, times, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

@@ -17,8 +17,9 @@ use crate::operator::Limits;
 use crate::shuffle::Partitioning;
 use crate::shuffle::key_encoding::plain_type;
 use crate::sql::{Function, FunctionDefinition, Query, QueryTable, RunBounds, Scope, Session};
-use crate::step::definition::{Body, Built, Gather, GatherSide, PlanContext, StepDefinition};
+use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyColumns, SpecProblem};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -176,6 +177,8 @@ impl StepDefinition for SqlDefinition {
         let operators = Function::planned(&functions, &self.functions);
         let on_error = self.on_error.clone();
         let is_narrow = query.is_row_by_row() && self.by.is_empty();
+        let sides: Vec<&TimeColumns> = context.sides.iter().map(|side| &side.times).collect();
+        let times = Some(TimeColumns::computed(&sides, &output, |column| query.time_origin(column)));
         let runs_when_empty = query.gives_rows_of_nothing();
         let factory = Arc::new(SqlStep {
             step: context.step.to_owned(),
@@ -185,7 +188,7 @@ impl StepDefinition for SqlDefinition {
             is_narrow,
         });
         if is_narrow {
-            return Ok(Built { operators, on_error, ..Built::narrow(output, factory) });
+            return Ok(Built { operators, on_error, times, ..Built::narrow(output, factory) });
         }
         let n_partitions = match self.by.is_empty() {
             true => 1,
@@ -195,7 +198,7 @@ impl StepDefinition for SqlDefinition {
             .into_iter()
             .map(|columns| GatherSide { prepare: None, partitioning: Partitioning::Hash { columns } });
         let gather = Gather { sides: sides.collect(), n_partitions, runs_when_empty, state: None, factory };
-        Ok(Built { output, operators, on_error, body: Body::Gather(gather), event_time: None })
+        Ok(Built { operators, on_error, times, ..Built::gather(output, gather) })
     }
 }
 

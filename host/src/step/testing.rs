@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRe
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::error::Error;
-use crate::event_time::{BatchTimes, ClockId, Watermark};
+use crate::event_time::{BatchTimes, ClockId, Watermark, is_time_type};
 use crate::ids::{BatchId, PartitionId};
 use crate::job::Settings;
 use crate::metrics::{LateRows, StepMeter};
@@ -22,6 +22,7 @@ use crate::shuffle::{Partitioning, Shuffle};
 use crate::step::StepFactory;
 use crate::step::definition::{Body, Built, PlanContext, Side, StepDefinition};
 use crate::step::keyed::{KeyedStep, SpecProblem};
+use crate::step::times::TimeColumns;
 use crate::step::transform::CallBounds;
 use crate::task::TaskContext;
 
@@ -157,11 +158,16 @@ impl DefinitionRun {
         static RUNTIME: std::sync::LazyLock<Runtime> =
             std::sync::LazyLock::new(|| Runtime::new(RuntimeConfig::default()).expect("a runtime"));
         let clock = clock.then_some(ClockId(0));
+        // The watermark is of the first column of times.
+        let times = |schema: &SchemaRef| {
+            let mut fields = schema.fields().iter().filter(|field| clock.is_some() && is_time_type(field.data_type()));
+            fields.next().map(|field| TimeColumns::of_event_time(schema, field.name())).unwrap_or_default()
+        };
         let side = |(index, schema): (usize, &SchemaRef)| Side {
             names: vec![format!("side-{index}")],
             schema: schema.clone(),
             clock,
-            times: Default::default(),
+            times: times(schema),
             table: None,
         };
         let sides: Vec<_> = sides.iter().enumerate().map(side).collect();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, SchemaRef};
 
 use crate::job::steps::refuse_plugin_keys_but;
 use crate::job::table::Table;
@@ -13,7 +13,6 @@ use crate::step::dead_letters::LetterBox;
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::SpecProblem;
 use crate::step::project::{Column, Project};
-use crate::step::times::TimeColumns;
 
 /// The step.
 #[derive(Debug, Clone)]
@@ -96,13 +95,6 @@ impl StepDefinition for WithDefinition {
         self.on_error.dead_letters()
     }
 
-    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
-        context.times().through(output, |name| match self.columns.iter().find(|(column, _)| column == name) {
-            Some((_, expression)) => Some(crate::sql::column_of(expression)),
-            None => Some(name.to_owned()),
-        })
-    }
-
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let functions = Function::load_all(&self.functions, context)?;
         let session = Session::new(&functions)?;
@@ -120,6 +112,7 @@ impl StepDefinition for WithDefinition {
         let on_error = self.on_error.clone();
         let letter_box = LetterBox::of_step(context, on_error.dead_letters(), &operators);
         let project = Project::new(context.step, columns).with_dead_letters(letter_box);
-        Ok(Built { operators, on_error, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
+        let times = Some(project.times(context));
+        Ok(Built { operators, on_error, times, ..Built::narrow(project.output_schema().clone(), Arc::new(project)) })
     }
 }

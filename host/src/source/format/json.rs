@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::json::ReaderBuilder;
 use arrow::json::reader::Decoder;
-use memchr::{memchr_iter, memchr2_iter};
+use memchr::{memchr_iter, memchr2, memchr2_iter};
 
 use super::values::{Kinds, find_mistake, may_have_fraction, may_not_have_fitted, with_texts};
 use crate::error::{Error, Internal};
@@ -141,6 +141,13 @@ impl JsonRows {
         let mut decoder: Decoder = builder.with_coerce_primitive(true).build_decoder()?;
         for index in start..end {
             let mut line = Cow::Borrowed(self.line(index));
+            // As texts they would be taken as they are written.
+            if self.kinds.text
+                && let Some(number) = wrong_number(&line)
+            {
+                let reason = format!("`{}` is no number of JSON", String::from_utf8_lossy(number));
+                return Ok(Err(Failure::Line { index, reason }));
+            }
             if texts == Texts::Written
                 && let Some(written) = with_texts(&line, self.schema.fields())
             {
@@ -203,6 +210,67 @@ fn is_too_deep(line: &[u8]) -> bool {
         }
     }
     false
+}
+
+/// The first thing in a line that looks like a number and is none, as `01` or `1.`.
+fn wrong_number(line: &[u8]) -> Option<&[u8]> {
+    let mut at = 0;
+    while let Some(&byte) = line.get(at) {
+        match byte {
+            b'"' => {
+                // Behind the text, over quotes that a backslash stands before.
+                at += 1;
+                loop {
+                    at += memchr2(b'"', b'\\', line.get(at..)?)?;
+                    if line[at] == b'"' {
+                        break;
+                    }
+                    at += 2;
+                }
+                at += 1;
+            }
+            b'0'..=b'9' | b'-' | b'+' | b'.' => {
+                let is_part = |byte: &u8| matches!(byte, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E');
+                let length = line[at..].iter().take_while(|byte| is_part(byte)).count();
+                let number = &line[at..at + length];
+                if !is_number(number) {
+                    return Some(number);
+                }
+                at += length;
+            }
+            _ => at += 1,
+        }
+    }
+    None
+}
+
+/// Whether this is a number as JSON has them: `-1.5e+3`.
+fn is_number(text: &[u8]) -> bool {
+    fn digits(text: &[u8]) -> (usize, &[u8]) {
+        let n = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        (n, &text[n..])
+    }
+    let text = text.strip_prefix(b"-").unwrap_or(text);
+    let (n_whole, mut rest) = digits(text);
+    if n_whole == 0 || (n_whole > 1 && text[0] == b'0') {
+        return false;
+    }
+    if let Some(fraction) = rest.strip_prefix(b".") {
+        let (n, behind) = digits(fraction);
+        if n == 0 {
+            return false;
+        }
+        rest = behind;
+    }
+    if let Some(exponent) = rest.strip_prefix(b"e").or_else(|| rest.strip_prefix(b"E")) {
+        let exponent = exponent.strip_prefix(b"-").or_else(|| exponent.strip_prefix(b"+")).unwrap_or(exponent);
+        let (n, behind) = digits(exponent);
+        if n == 0 {
+            return false;
+        }
+        rest = behind;
+    }
+    rest.is_empty()
 }
 
 /// What arrow says, without the name of its error type.
@@ -287,6 +355,21 @@ mod tests {
     #[track_caller]
     fn check(line: &str, expected: bool) {
         assert_eq!(is_too_deep(line.as_bytes()), expected, "{line}");
+    }
+
+    #[test]
+    fn numbers_are_those_of_json() {
+        for right in ["0", "-0", "10", "0.5", "-1.50", "1e5", "1E-05", "1.0e+10"] {
+            assert!(is_number(right.as_bytes()), "{right}");
+        }
+        for wrong in ["", "-", "01", "-01", "00", "1.", ".5", "+1", "1e", "1e+", "1.e5", "1-2", "1.2.3", "0x"] {
+            assert!(!is_number(wrong.as_bytes()), "{wrong}");
+        }
+        let wrong =
+            |line: &str| wrong_number(line.as_bytes()).map(|number| String::from_utf8_lossy(number).into_owned());
+        assert_eq!(wrong(r#"{"a":"01","b":[1,-2.5e3,true,null],"c\"1.":0}"#), None);
+        assert_eq!(wrong(r#"{"a":"x\\","b":{"c":[1,01]}}"#), Some("01".to_owned()));
+        assert_eq!(wrong(r#"{"a":1,"b":"not ended 01"#), None);
     }
 
     #[test]

@@ -264,6 +264,22 @@ fn options_are_read_and_mistakes_are_named() {
     check_mistakes("format = 'csv'\nschema = { a = 'list<utf8>' }", &["column `a` cannot be read from CSV"]);
 }
 
+#[test]
+fn numbers_of_json_that_are_none_are_rejected_where_texts_are_wanted() {
+    let format = LineFormat::Json(schema(&[("n", "int64"), ("s", "utf8")]));
+    let input = "{\"n\":1,\"s\":01}\n{\"n\":2,\"s\":\"01\"}\n{\"n\":3,\"s\":1.50}\n{\"n\":4,\"s\":1.}\n";
+    let wrong = ["{\"n\":1,\"s\":01}", "{\"n\":4,\"s\":1.}"];
+    check(
+        &format,
+        input,
+        &["2|01", "3|1.50"],
+        &[
+            (0, "`01` is no number of JSON", Some(wrong[0])),
+            (input.find(wrong[1]).expect("a line") as i64, "`1.` is no number of JSON", Some(wrong[1])),
+        ],
+    );
+}
+
 proptest! {
     /// However CSV is written and cut into pieces, each record is one row.
     #[test]

@@ -14,6 +14,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{checked, checked_negative, fitting};
+use super::frames::fitting_frame;
 
 /// Makes the expressions of a plan strict. It comes after the rule that makes their types fit.
 #[derive(Debug)]
@@ -60,6 +61,9 @@ fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 if may_change(expr, field.data_type(), schema) =>
             {
                 Some(kept(part.clone()))
+            }
+            Expr::WindowFunction(function) => {
+                fitting_frame(function, schema)?.map(|function| Expr::WindowFunction(Box::new(function)))
             }
             Expr::Case(case) if is_of(&part, schema, |data_type| data_type == &DataType::Boolean) => guarding(case),
             _ => None,

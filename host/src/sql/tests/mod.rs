@@ -1,5 +1,6 @@
 //! Steps of SQL, planned and run as in a job, held against DataFusion's own run over whole tables.
 
+mod edges;
 mod expressions;
 mod functions;
 mod queries;
@@ -140,11 +141,12 @@ fn schema() -> SchemaRef {
 /// The mistakes of a step over one stream, `t`, as `key: message | hint`.
 fn mistakes(definition: &dyn StepDefinition) -> Vec<String> {
     let problems = plan(definition, &[("t", schema())]).err().unwrap_or_default();
+    let key_of = |problem: &SpecProblem| problem.key.split('[').next().unwrap_or_default().to_owned();
     problems
         .into_iter()
-        .map(|problem| match problem.hint {
-            Some(hint) => format!("{}: {} | {hint}", problem.key, problem.message),
-            None => format!("{}: {}", problem.key, problem.message),
+        .map(|problem| match &problem.hint {
+            Some(hint) => format!("{}: {} | {hint}", key_of(&problem), problem.message),
+            None => format!("{}: {}", key_of(&problem), problem.message),
         })
         .collect()
 }

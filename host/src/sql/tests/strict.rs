@@ -6,7 +6,7 @@ use crate::step::sql::SqlDefinition;
 use crate::step::with::WithDefinition;
 
 /// A row whose `a` is the largest number, one whose `a` is the smallest, and small ones.
-fn extremes() -> RecordBatch {
+pub(super) fn extremes() -> RecordBatch {
     table(&[
         (Some(4), Some(0), Some("x".into())),
         (Some(i64::MAX), Some(2), Some("7".into())),
@@ -15,13 +15,13 @@ fn extremes() -> RecordBatch {
     ])
 }
 
-fn query(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn query(text: &str) -> Result<Vec<String>, String> {
     let built = plan(&SqlDefinition::new(text), &[("t", schema())]).expect("a query");
     run(&built, &[vec![extremes()]]).map(|rows| texts(&rows)).map_err(|error| error.report())
 }
 
 /// The expression as a column of a `with` step and of a query, for every row.
-fn value(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn value(text: &str) -> Result<Vec<String>, String> {
     let built = plan(&WithDefinition::new([("x", text)]), &[("t", schema())]).expect("an expression");
     let with = run(&built, &[vec![extremes()]]).map_err(|error| error.report()).map(|rows| {
         let last = |line: String| line.rsplit('|').next().unwrap_or_default().to_owned();

@@ -136,6 +136,16 @@ pub(crate) struct Expression {
     pub(crate) fractions: Fractions,
 }
 
+/// Of which column of the input a column of the output has values of single rows, when it is made by these keys and aggregates.
+pub(crate) fn value_of(name: &str, by: &[String], select: &[(String, String)]) -> Option<String> {
+    let Some((_, text)) = select.iter().find(|(column, _)| column == name) else {
+        return by.iter().find(|key| *key == name).cloned();
+    };
+    let Expression { function, column, .. } = parse(text).ok()?;
+    use Function::{AnyValue, First, Last, Max, MaxBy, Min, MinBy};
+    matches!(function, Min | Max | First | Last | AnyValue | MinBy | MaxBy).then_some(column).flatten()
+}
+
 /// What is wrong with an expression: message and hint.
 pub(crate) type ExpressionProblem = (String, Option<String>);
 

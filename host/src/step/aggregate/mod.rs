@@ -63,6 +63,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 
 pub use expression::Function;
+pub(crate) use expression::value_of;
 
 use crate::error::{Error, Explain, Fault};
 use crate::plan::describe_type;

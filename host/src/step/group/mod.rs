@@ -23,6 +23,7 @@ use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefini
 use crate::step::fold::{keyed_schema, value_columns};
 use crate::step::keyed::{KeyColumns, SpecProblem};
 use crate::step::kinds::Parsed;
+use crate::step::times::{TimeColumns, TimeOrigin};
 use crate::step::transform::CallBounds;
 
 /// The step, with one input or several.
@@ -79,6 +80,15 @@ impl StepDefinition for Group {
 
     fn other_inputs(&self) -> Vec<String> {
         self.with.clone()
+    }
+
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
+        let sides: Vec<&TimeColumns> = context.sides.iter().map(|side| &side.times).collect();
+        // A key is that of a row of either side. Of what a plugin writes it says nothing.
+        TimeColumns::computed(&sides, output, |name| match self.by.iter().any(|key| key == name) {
+            true => TimeOrigin::OneOf((0..sides.len()).map(|side| TimeOrigin::column(side, name)).collect()),
+            false => TimeOrigin::Unknown,
+        })
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

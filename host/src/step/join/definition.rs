@@ -3,15 +3,13 @@
 use std::sync::{Arc, Mutex};
 
 use super::bucket;
-use super::columns::{ColumnOptions, JoinColumns};
+use super::columns::{Column, ColumnOptions, JoinColumns};
 use super::in_batch::InBatch;
 use super::latest::Latest;
 use super::over_time::OverTime;
 use super::reach::{Reach, as_us};
 use super::with_table::WithTable;
 use super::{JoinOptions, JoinScope, JoinType, WINDOW_COLUMNS};
-use arrow::datatypes::Schema;
-
 use crate::event_time::is_time_type;
 use crate::job::units::format_duration;
 use crate::plan::{describe_schema, describe_type};
@@ -20,8 +18,7 @@ use crate::source::table::LiveTable;
 use crate::state::{RowCodec, Slots, StepState, TableLayout};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, Side, StepDefinition};
 use crate::step::keyed::{SpecProblem, column_hint};
-use crate::step::times::{TimeColumn, TimeColumns, TimeUse, WindowsBefore};
-use crate::step::windowed::{Panes, TimeShape};
+use crate::step::times::{TimeColumn, TimeColumns, TimeOrigin, TimeUse, WindowTime, WindowsBefore};
 
 /// A step that joins.
 #[derive(Debug, Clone)]
@@ -40,14 +37,6 @@ impl StepDefinition for JoinDefinition {
         true
     }
 
-    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
-        let JoinScope::Window { size, slide, .. } = self.0.scope else { return TimeColumns::default() };
-        let [size, slide] = [size, slide].map(|length| as_us(length).max(1));
-        let shape = TimeShape::Panes(Panes::new(size, slide, 0));
-        let windows = WindowsBefore { step: context.step.to_owned(), shape, lateness_us: 0 };
-        TimeColumns::default().with_windows(WINDOW_COLUMNS, Some(windows))
-    }
-
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
         let mut problems = Vec::new();
         let [left, right] = context.sides else {
@@ -56,9 +45,12 @@ impl StepDefinition for JoinDefinition {
         let planning = Planning { options: &self.0, context, left, right };
         planning.check_scope(&mut problems);
         let columns = planning.columns(&mut problems);
-        let built = columns.and_then(|columns| planning.build(Arc::new(columns), &mut problems));
+        let built = columns.and_then(|columns| {
+            let times = planning.times_of(&columns);
+            Some((planning.build(Arc::new(columns), &mut problems)?, times))
+        });
         match built {
-            Some(built) if problems.is_empty() => Ok(built),
+            Some((built, times)) if problems.is_empty() => Ok(Built { times: Some(times), ..built }),
             _ => Err(problems),
         }
     }
@@ -158,7 +150,7 @@ impl Planning<'_> {
                 }
                 Some((column, _)) => {
                     // Without a clock there is nothing to follow: that is told elsewhere.
-                    let refused = side.clock.and_then(|_| side.times.refusal(name, self.time_use()));
+                    let refused = side.clock.and_then(|_| side.times.refusal(name, self.options.scope.time_use()));
                     // A right row may come late for the latest one.
                     let is_late_here = index == 0 || !matches!(self.options.scope, JoinScope::Latest { .. });
                     let is_other = side.times.get(name).iter().any(|known| matches!(known, TimeColumn::Other { .. }));
@@ -172,14 +164,64 @@ impl Planning<'_> {
         Some([found[0]?, found[1]?])
     }
 
-    /// What it does with the times of rows.
-    fn time_use(&self) -> TimeUse {
-        match self.options.scope {
-            JoinScope::Window { size, slide, .. } => {
-                let [size, slide] = [size, slide].map(|length| as_us(length).max(1));
-                TimeUse::Windows(TimeShape::Panes(Panes::new(size, slide, 0)), 0)
+    /// What is known of the times in its rows.
+    fn times_of(&self, columns: &JoinColumns) -> TimeColumns {
+        let sides = [self.left, self.right];
+        let JoinOptions { scope, join_type, .. } = self.options;
+        // Rows of the side that wait, as what is known of their times then says.
+        let waiting = |side: usize, known: TimeColumn| {
+            let time = scope.times().map(|times| times[side]).unwrap_or_default();
+            sides[side].times.waiting(time, &known)
+        };
+        let of_sides = match scope {
+            JoinScope::Batch => sides.map(|side| side.times.clone()),
+            JoinScope::Interval { before, after, .. } => {
+                let reach = scope.reach();
+                [(0, after), (1, before)].map(|(side, reaches)| {
+                    // A pair comes when the later of both has come, a row without a match when its slot is over.
+                    let is_alone = join_type.gives_unmatched(side);
+                    let waits_us = reach.filter(|_| is_alone).map_or(0, Reach::slot_us);
+                    waiting(side, TimeColumn::Behind(as_us(*reaches).saturating_add(waits_us)))
+                })
             }
-            _ => TimeUse::Instant,
+            JoinScope::Window { .. } => {
+                let windows = self.windows();
+                [0, 1].map(|side| match &windows {
+                    Some(windows) => waiting(side, TimeColumn::OfWindow(WindowTime::Within, windows.clone())),
+                    None => TimeColumns::default(),
+                })
+            }
+            // Left rows wait until the watermark has come up to them; right rows are as old as they may be.
+            JoinScope::Latest { time: Some(_), .. } => [waiting(0, TimeColumn::Behind(0)), TimeColumns::default()],
+            JoinScope::Latest { time: None, .. } => [self.left.times.clone(), TimeColumns::default()],
+        };
+        let sides = [&of_sides[0], &of_sides[1]];
+        let of = |side: usize, index: usize| TimeOrigin::column(side, columns.sides[side].field(index).name());
+        let times = TimeColumns::computed(&sides, &columns.schema, |name| {
+            let Some((index, _)) = columns.schema.column_with_name(name) else { return TimeOrigin::Unknown };
+            match columns.columns[index] {
+                Column::Left(index) => of(0, index),
+                Column::Right(index) => of(1, index),
+                Column::Either(left, right) if join_type.gives_unmatched(1) => {
+                    TimeOrigin::OneOf(vec![of(0, left), of(1, right)])
+                }
+                Column::Either(left, _) => of(0, left),
+                Column::WindowStart | Column::WindowEnd => TimeOrigin::Unknown,
+            }
+        });
+        match self.windows() {
+            Some(windows) => times.with_windows(WINDOW_COLUMNS, Some(windows)),
+            None => times,
+        }
+    }
+
+    /// The windows in which it joins.
+    fn windows(&self) -> Option<WindowsBefore> {
+        match self.options.scope.time_use() {
+            TimeUse::Windows(shape, lateness_us) => {
+                Some(WindowsBefore { step: self.context.step.to_owned(), shape, lateness_us })
+            }
+            TimeUse::Instant => None,
         }
     }
 

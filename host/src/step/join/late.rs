@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
 
 use super::reach::Reach;
 use super::{JoinOptions, JoinScope};
@@ -11,6 +12,7 @@ use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, is_time_type, times_us};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
+use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -55,14 +57,20 @@ impl StepDefinition for LateForJoin {
         self.other.clone()
     }
 
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let usage = self.options.scope.time_use();
+        let time = self.options.scope.times().map(|times| times[self.side]);
+        time.map(|time| context.times().late(time, usage)).unwrap_or_default()
+    }
+
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
-        let (time, when) = match &self.options.scope {
-            JoinScope::Interval { time, .. } => (Some(time), self.options.scope.reach().map(LateWhen::OutOf)),
-            JoinScope::Window { time, .. } => (Some(time), self.options.scope.reach().map(LateWhen::OutOf)),
-            JoinScope::Latest { time, .. } => (time.as_ref(), Some(LateWhen::Passed)),
-            JoinScope::Batch => (None, None),
+        let scope = &self.options.scope;
+        let when = match scope {
+            JoinScope::Interval { .. } | JoinScope::Window { .. } => scope.reach().map(LateWhen::OutOf),
+            JoinScope::Latest { .. } => Some(LateWhen::Passed),
+            JoinScope::Batch => None,
         };
-        let name = time.map(|(left, right)| if self.side == 0 { left } else { right });
+        let name = scope.times().map(|times| times[self.side]);
         let found = name.and_then(|name| context.input().column_with_name(name));
         // What is wrong is told of the join itself.
         let (Some((time, field)), Some(when)) = (found, when) else { return Err(Vec::new()) };

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 
 use super::JoinType;
+use super::arrivals::{Arrival, Arrivals};
 use super::bucket::{self, BUCKET_DAMAGED, Bucket, Entry, write_entry};
 use super::columns::JoinColumns;
 use super::pairs::Pairs;
@@ -29,7 +30,6 @@ use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, times_us};
 use crate::metrics::{LateRows, StepMeter};
 use crate::operator::StopFlag;
-use crate::shuffle::sort_by_group;
 use crate::state::{EncodedRows, Placement, RowCodec, Slots, StateError, StateTask, StepState, TableLayout};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::internal;
@@ -102,28 +102,6 @@ impl StepFactory for Arc<Latest> {
     }
 }
 
-/// A row of the batch.
-#[derive(Debug, Clone, Copy)]
-struct Arrival {
-    /// By arrival the time of the batch.
-    time_us: i64,
-    row: RowRef,
-}
-
-/// The rows of the batch of one side, key by key.
-struct Arrivals {
-    all: Vec<Arrival>,
-    order: Vec<u32>,
-    ends: Vec<u32>,
-}
-
-impl Arrivals {
-    fn of_key(&self, group: usize) -> Vec<Arrival> {
-        let start = if group == 0 { 0 } else { self.ends[group - 1] };
-        self.order[start as usize..self.ends[group] as usize].iter().map(|&index| self.all[index as usize]).collect()
-    }
-}
-
 struct Joining {
     join: Arc<Latest>,
     clock: Watermark,
@@ -152,14 +130,11 @@ impl PipelineStep for Joining {
         let Some(mut state) = self.state.take() else { return Ok(()) };
         let mut keys = KeyTable::new(&self.join.columns.key_types());
         let arrivals = [self.arrivals(0, &mut keys, emit)?, self.arrivals(1, &mut keys, emit)?];
-        let [lefts, rights] = arrivals.map(|(all, groups)| {
-            let (order, ends) = sort_by_group(&groups, keys.len());
-            Arrivals { all, order, ends }
-        });
+        let [lefts, rights] = arrivals.map(|(all, groups)| Arrivals::new(all, &groups, keys.len()));
         let columns = keys.keys().map_err(internal("reading join keys"))?;
         let encoded = self.join.keys.encode_keys(&columns, keys.len()).map_err(internal("encoding join keys"))?;
         for group in 0..keys.len() {
-            self.update(&mut state, encoded.row(group), &rights.of_key(group))?;
+            self.update(&mut state, encoded.row(group), &rights.of_key(group).collect::<Vec<_>>())?;
             if self.sides[1].kept_bytes() > KEPT_BYTES_MAX {
                 self.let_go(emit)?;
             }
@@ -400,7 +375,7 @@ impl Joining {
     ) -> Result<(), Error> {
         let border_slot = self.border_slot();
         for group in 0..keys.len() {
-            let arrivals = lefts.of_key(group);
+            let arrivals: Vec<Arrival> = lefts.of_key(group).collect();
             if arrivals.is_empty() {
                 continue;
             }

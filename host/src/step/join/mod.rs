@@ -15,6 +15,7 @@
 //! The law: what comes out of a batch depends on the rows of the batch, what was published before, and the number of
 //! partitions; not on how rows were cut into pushes, nor on batches that failed.
 
+mod arrivals;
 mod bucket;
 mod columns;
 mod definition;

@@ -9,6 +9,8 @@ use super::reach::{Reach, WINDOWS_PER_ROW_MAX, as_us};
 use crate::job::steps::{read_partitions, refuse_plugin_keys};
 use crate::job::table::Table;
 use crate::step::kinds::SideStream;
+use crate::step::times::TimeUse;
+use crate::step::windowed::{Panes, TimeShape};
 
 /// What a job says of a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +63,27 @@ pub enum JoinScope {
 }
 
 impl JoinScope {
+    /// The time columns of both sides, where rows are joined by them.
+    pub(crate) fn times(&self) -> Option<[&str; 2]> {
+        match self {
+            JoinScope::Interval { time, .. } | JoinScope::Window { time, .. } => Some(time),
+            JoinScope::Latest { time, .. } => time.as_ref(),
+            JoinScope::Batch => None,
+        }
+        .map(|(left, right)| [left.as_str(), right.as_str()])
+    }
+
+    /// What is done with the times of rows.
+    pub(crate) fn time_use(&self) -> TimeUse {
+        match self {
+            JoinScope::Window { size, slide, .. } => {
+                let [size, slide] = [size, slide].map(|length| as_us(*length).max(1));
+                TimeUse::Windows(TimeShape::Panes(Panes::new(size, slide, 0)), 0)
+            }
+            _ => TimeUse::Instant,
+        }
+    }
+
     /// How far rows reach; `None`: that is no matter of their times.
     pub(crate) fn reach(&self) -> Option<Reach> {
         match self {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 
 use super::JoinType;
+use super::arrivals::{Arrival, Arrivals};
 use super::bucket::{BUCKET_DAMAGED, Bucket, Entry, write_entry};
 use super::columns::JoinColumns;
 use super::pairs::Pairs;
@@ -26,7 +27,6 @@ use crate::error::Error;
 use crate::event_time::{ClockId, Watermark, times_us};
 use crate::metrics::{LateRows, StepMeter};
 use crate::operator::StopFlag;
-use crate::shuffle::sort_by_group;
 use crate::state::{RowCodec, StateError, StateTask, StepState};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::internal;
@@ -72,27 +72,6 @@ impl StepFactory for Arc<OverTime> {
     }
 }
 
-/// A row of the batch that takes part.
-#[derive(Debug, Clone, Copy)]
-struct Arrival {
-    time_us: i64,
-    row: RowRef,
-}
-
-/// The rows of the batch of one side, key by key.
-struct Arrivals {
-    all: Vec<Arrival>,
-    order: Vec<u32>,
-    ends: Vec<u32>,
-}
-
-impl Arrivals {
-    fn of_key(&self, group: usize) -> impl Iterator<Item = Arrival> + Clone {
-        let start = if group == 0 { 0 } else { self.ends[group - 1] };
-        self.order[start as usize..self.ends[group] as usize].iter().map(|&index| self.all[index as usize])
-    }
-}
-
 struct Joining {
     join: Arc<OverTime>,
     clock: Watermark,
@@ -120,10 +99,7 @@ impl PipelineStep for Joining {
         let Some(mut state) = self.state.take() else { return Ok(()) };
         let mut keys = KeyTable::new(&self.join.columns.key_types());
         let arrivals = [self.arrivals(0, &mut keys, emit)?, self.arrivals(1, &mut keys, emit)?];
-        let arrivals = arrivals.map(|(all, groups)| {
-            let (order, ends) = sort_by_group(&groups, keys.len());
-            Arrivals { all, order, ends }
-        });
+        let arrivals = arrivals.map(|(all, groups)| Arrivals::new(all, &groups, keys.len()));
         let columns = keys.keys().map_err(internal("reading join keys"))?;
         let encoded = self.join.keys.encode_keys(&columns, keys.len()).map_err(internal("encoding join keys"))?;
         for group in 0..keys.len() {

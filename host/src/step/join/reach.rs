@@ -42,7 +42,7 @@ fn clamp(number: i128) -> i64 {
 
 impl Reach {
     /// The length of a slot.
-    fn slot_us(self) -> i64 {
+    pub(crate) fn slot_us(self) -> i64 {
         match self {
             Reach::Interval { before_us, after_us } => {
                 clamp((i128::from(before_us) + i128::from(after_us)) / i128::from(SLOTS_PER_INTERVAL)).max(SLOT_US_MIN)

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Schema;
 
 use super::{Spans, Window};
 use crate::error::Error;
@@ -11,6 +12,8 @@ use crate::event_time::{Watermark, times_us};
 use crate::metrics::{self, StepMeter};
 use crate::step::definition::{Built, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, internal};
+use crate::step::times::{TimeColumns, TimeUse};
+use crate::step::windowed::micros;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
 
@@ -21,6 +24,11 @@ pub(super) struct LateRows(pub(super) Window);
 impl StepDefinition for LateRows {
     fn kind(&self) -> &'static str {
         "window"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        let usage = TimeUse::Windows(self.0.shape(), micros(self.0.lateness));
+        self.0.time.as_ref().map(|time| context.times().late(time, usage)).unwrap_or_default()
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

@@ -149,7 +149,8 @@ impl Window {
                         );
                     }
                     let usage = TimeUse::Windows(self.shape(), micros(self.lateness));
-                    if let Some((message, hint)) = context.times().refusal(name, usage) {
+                    let refused = context.clock.and_then(|_| context.times().refusal(name, usage));
+                    if let Some((message, hint)) = refused {
                         problem("time", message, Some(hint));
                     }
                 }
@@ -285,13 +286,13 @@ impl StepDefinition for Window {
     }
 
     fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
-        let Some(_) = &self.time else {
+        let Some(time) = &self.time else {
             // Rows come again and again: they follow no watermark.
             return TimeColumns::default().with_windows(WINDOW_COLUMNS, None);
         };
         let lateness_us = micros(self.lateness);
         let windows = WindowsBefore { step: context.step.to_owned(), shape: self.shape(), lateness_us };
-        context.times().held_by(&windows).with_windows(WINDOW_COLUMNS, Some(windows))
+        context.times().held_by(&windows, time).with_windows(WINDOW_COLUMNS, Some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {

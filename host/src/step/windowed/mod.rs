@@ -49,7 +49,7 @@ use crate::plan::describe_type;
 use crate::plan::{PlannedOperator, describe_schema};
 use crate::shuffle::Partitioning;
 use crate::step::StepFactory;
-use crate::step::aggregate::AggregateSpec;
+use crate::step::aggregate::{AggregateSpec, value_of};
 use crate::step::aggregate_with::AggregateWithSpec;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::KeyedOpenError;
@@ -269,12 +269,23 @@ impl StepDefinition for WindowedDefinition {
         self.computes.table()
     }
 
-    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+    fn times(&self, context: &PlanContext<'_>, output: &Schema) -> TimeColumns {
         let Over::Window(window) = &self.over else { return TimeColumns::default() };
         let Some(shape) = time_shape(window.shape, window.time.is_none()) else { return TimeColumns::default() };
         let lateness_us = micros(window.lateness);
         let windows = WindowsBefore { step: context.step.to_owned(), shape, lateness_us };
-        TimeColumns::default().with_windows(WINDOW_COLUMNS, window.time.is_some().then_some(windows))
+        let select: &[(String, String)] = match &self.computes {
+            Computes::Select(select) => select,
+            Computes::Aggregator(_) | Computes::Reducer(_) => &[],
+        };
+        let times = match &window.time {
+            Some(time) => {
+                context.times().held_by(&windows, time).through(output, |name| value_of(name, &self.by, select))
+            }
+            // Rows come again and again: they follow no watermark.
+            None => TimeColumns::default(),
+        };
+        times.with_windows(WINDOW_COLUMNS, window.time.is_some().then_some(windows))
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
@@ -481,6 +492,15 @@ impl WindowedDefinition {
 impl StepDefinition for LateDefinition {
     fn kind(&self) -> &'static str {
         "late"
+    }
+
+    fn times(&self, context: &PlanContext<'_>, _: &Schema) -> TimeColumns {
+        match (&self.window.time, time_shape(self.window.shape, false)) {
+            (Some(time), Some(shape)) => {
+                context.times().late(time, TimeUse::Windows(shape, micros(self.window.lateness)))
+            }
+            _ => TimeColumns::default(),
+        }
     }
 
     fn plan(&self, context: &PlanContext<'_>) -> Result<Built, Vec<SpecProblem>> {
