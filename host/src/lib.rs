@@ -7,6 +7,7 @@ pub mod error;
 pub mod event_time;
 mod fail_point;
 pub mod ids;
+mod job_folder;
 mod manifest;
 pub mod metrics;
 mod type_name;
@@ -25,6 +26,7 @@ pub mod sink;
 pub mod source;
 
 pub mod shuffle;
+pub mod spill;
 pub mod sql;
 pub mod state;
 pub mod step;

@@ -11,4 +11,5 @@ mod library;
 mod nexmark;
 mod recovery;
 mod socket;
+mod spill;
 mod stop;

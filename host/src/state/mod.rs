@@ -26,7 +26,6 @@
 mod auto;
 mod changes;
 mod error;
-mod folder;
 mod lsm;
 mod memory;
 mod row_codec;

@@ -17,6 +17,8 @@ use crate::job::table::Table;
 use crate::operator::{Grouper, Limits};
 use crate::plan::{PlannedOperator, describe_type};
 use crate::shuffle::Partitioning;
+use crate::step::StepFactory;
+use crate::step::by_key::ByKey;
 use crate::step::caller::{Callee, same_plan};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::fold::{keyed_schema, value_columns};
@@ -114,6 +116,7 @@ impl StepDefinition for Group {
             partitioning: Partitioning::Hash { columns: keys.indices.clone() },
         });
         let sides = sides.collect();
+        let key_columns = keys.iter().map(|keys| keys.indices.clone()).collect();
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
         let grouping = Grouping {
             operator: operator.name().to_owned(),
@@ -132,7 +135,12 @@ impl StepDefinition for Group {
             bounds: context.bounds(&self.operator),
             callee,
         };
-        let factory = Arc::new(calls::GroupFactory(Arc::new(grouping)));
+        let factory: Arc<dyn StepFactory> = Arc::new(calls::GroupFactory(Arc::new(grouping)));
+        // An operator that wants its partition in one call is not to get parts of it.
+        let factory = match self.operator.whole_partition {
+            true => factory,
+            false => ByKey::factory(context.step, factory, key_columns, (0..self.by.len()).collect(), &output),
+        };
         let planned = PlannedOperator {
             sha256: operator.sha256(),
             operator,
