@@ -308,7 +308,8 @@ impl BlockStore {
     }
 
     /// Gives the oldest waiting blocks of a source to a batch: as many as `max_bytes` allows, and at least one if any
-    /// waits. They stay charged until they are released.
+    /// waits. They stay charged until they are released. With a disk, batches that have not been released have no more than three quarters of the
+    /// memory together, but for that one.
     #[must_use]
     pub fn allocate(&self, source: usize, max_bytes: u64) -> Vec<BlockMeta> {
         let mut state = self.lock();

@@ -62,7 +62,7 @@ fn aggregate(
     let spec = AggregateSpec::resolve(context.step, context.input(), by, select);
     let spec = spec.map_err(|problems| within("aggregate", problems))?;
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    Ok(Built::gather(spec.output_schema(), gather_of(context.step, &spec, n_partitions)))
+    Ok(Built::gather(spec.output_schema(), gather_of(context, &spec, n_partitions)))
 }
 
 /// A step by key that an operator computes; `open` gives it and the columns that it reads.
@@ -80,7 +80,7 @@ fn keyed<S: KeyedStep>(
     })?;
     let planned = planned_operator(operator, runs, reads);
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
-    let built = Built::gather(spec.output_schema(), gather_of(context.step, &spec, n_partitions));
+    let built = Built::gather(spec.output_schema(), gather_of(context, &spec, n_partitions));
     Ok(Built { operators: vec![planned], ..built })
 }
 

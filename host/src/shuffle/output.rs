@@ -114,7 +114,12 @@ impl MapOutput {
 
     /// All has been added: what is in memory stays there until the shuffle has been read.
     pub(super) fn finish(&mut self) -> Result<(), Error> {
-        if self.share.fits_finished(self.memory_bytes) { Ok(()) } else { self.spill() }
+        if !self.share.fits_finished(self.memory_bytes) {
+            self.spill()?;
+        }
+        // Not kept open until the shuffle has been read: there may be thousands of map tasks.
+        self.file = None;
+        Ok(())
     }
 
     /// Moves all that is in memory to disk.

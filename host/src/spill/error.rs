@@ -40,7 +40,7 @@ pub enum SpillError {
     Quota {
         /// The folder in which the job's folder is.
         path: PathBuf,
-        /// Whose rows were to be written.
+        /// Of whose rows there are too many: of blocks in their half, or of all.
         used_for: SpillUse,
         /// Bytes that may be on disk.
         quota_bytes: u64,

@@ -189,14 +189,16 @@ impl Spill {
             SpillUse::Blocks => (used.block_bytes, self.quota_bytes / 2),
             SpillUse::Batch => (used.counts.disk_bytes, self.quota_bytes),
         };
-        if disk_bytes > self.quota_bytes || held.saturating_add(n_bytes) > limit {
-            return Err(SpillError::Quota {
-                path: self.parent.clone(),
-                used_for,
-                quota_bytes: self.quota_bytes,
-                held_bytes: held,
-                n_bytes,
-            });
+        let quota = |used_for, held_bytes| {
+            let (path, quota_bytes) = (self.parent.clone(), self.quota_bytes);
+            Err(SpillError::Quota { path, used_for, quota_bytes, held_bytes, n_bytes })
+        };
+        if held.saturating_add(n_bytes) > limit {
+            return quota(used_for, held);
+        }
+        // Blocks may be in the way of their own half that a batch has taken.
+        if disk_bytes > self.quota_bytes {
+            return quota(SpillUse::Batch, used.counts.disk_bytes);
         }
         if used_for == SpillUse::Blocks {
             used.block_bytes += n_bytes;

@@ -21,31 +21,40 @@ use arrow::row::{RowConverter, SortField};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::error::Error;
+use crate::operator::StopFlag;
 use crate::shuffle::key_encoding::plain_type;
 use crate::shuffle::partitioner::hash_keys;
 use crate::shuffle::sort_by_group;
 use crate::spill::{Spill, SpillFile, SpillUse, Spilled, Tracked, spill_all};
 use crate::step::chunks::batch_bytes;
+use crate::step::definition::PlanContext;
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{batch_of, internal};
 use crate::step::runs::{Run, RunWriter, merge_runs, rows_within};
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
+use crate::task::pipeline::Cancelled;
 
 /// What a step takes in memory for the rows of a part, in their bytes: the rows, a table of their keys, what comes out.
 const COPIES: u64 = 3;
 
 /// Parts of a partition, at most: each has a run that is merged in the end. What is larger is parted again.
-const PARTS_MAX: u64 = 64;
+const PARTS_MAX: u64 = 128;
 
-/// How often rows are parted, at most: 64 parts, three times, are a quarter of a million.
-const LEVELS_MAX: u64 = 3;
+/// Bytes that are gathered for each part before they go to disk, at least, unless there were fewer than four parts then: a record of less is
+/// mostly its schema.
+const PART_BYTES_MIN: u64 = 16 << 10;
+
+/// How often rows are parted, at most: 128 parts, four times, are more than there can be.
+const LEVELS_MAX: u64 = 4;
 
 /// A step behind a shuffle by key that parts what memory has no room for.
 pub(crate) struct ByKey(Arc<Spec>);
 
 struct Spec {
     step: String,
+    /// Set when the job is stopped at once.
+    stop: StopFlag,
     /// The step, which starts anew for every part. It keeps nothing from batch to batch.
     inner: Arc<dyn StepFactory>,
     /// For each side, which columns the key is.
@@ -56,9 +65,9 @@ struct Spec {
 }
 
 impl ByKey {
-    /// `step`, whose rows of each side have the key in `keys`, and whose output, of `schema`, has it in `output_keys`.
+    /// The step `inner`, whose rows of each side have the key in `keys`, and whose output, of `schema`, has it in `output_keys`.
     pub(crate) fn factory(
-        step: &str,
+        context: &PlanContext<'_>,
         inner: Arc<dyn StepFactory>,
         keys: Vec<Vec<usize>>,
         output_keys: Vec<usize>,
@@ -69,7 +78,8 @@ impl ByKey {
             return inner;
         }
         let types = output_keys.iter().map(|&column| plain_type(schema.field(column).data_type()).clone()).collect();
-        Arc::new(Self(Arc::new(Spec { step: step.to_owned(), inner, keys, output_keys, types })))
+        let (step, stop) = (context.step.to_owned(), context.stop.clone());
+        Arc::new(Self(Arc::new(Spec { step, stop, inner, keys, output_keys, types })))
     }
 }
 
@@ -97,6 +107,11 @@ struct Shared {
 }
 
 impl Shared {
+    /// An error when the batch is given up, or the job stopped at once.
+    fn go_on(&self) -> Result<(), Error> {
+        if self.task.is_cancelled() || self.spec.stop.is_set() { Err(Cancelled.into()) } else { Ok(()) }
+    }
+
     fn internal(&self) -> impl FnOnce(ArrowError) -> Error {
         internal(format!("parting the rows of step `{}` by key", self.spec.step))
     }
@@ -125,7 +140,8 @@ impl Parting {
     /// Into as many parts as rows that take `bytes` at work need.
     fn new(shared: &Arc<Shared>, level: u64, bytes: u64) -> Self {
         // Half as many again: hashes do not deal out evenly.
-        let n_parts = (bytes + bytes / 2).div_ceil(shared.step_bytes.max(1)).clamp(2, PARTS_MAX) as usize;
+        let n_parts_max = (shared.step_bytes / 2 / PART_BYTES_MIN).clamp(4, PARTS_MAX);
+        let n_parts = (bytes + bytes / 2).div_ceil(shared.step_bytes.max(1)).clamp(2, n_parts_max) as usize;
         let n_sides = shared.spec.keys.len();
         let part = || Part { sides: std::iter::repeat_with(Vec::new).take(n_sides).collect(), bytes: 0 };
         Self {
@@ -198,12 +214,14 @@ impl Parting {
                 continue;
             }
             let bytes = part.bytes.saturating_mul(COPIES);
-            // A part that is nearly the whole holds one large key: another hash would not help.
+            // A part that is nearly the whole holds one large key: another hash would not help. And what is only a little too
+            // large is not worth another pass: what it takes is an estimate, and rather a high one.
             let can_be_parted = level + 1 < LEVELS_MAX && part.bytes < whole / 10 * 9;
-            if bytes > shared.step_bytes && can_be_parted {
+            if bytes / 2 > shared.step_bytes && can_be_parted {
                 let mut again = Parting::new(&shared, level + 1, bytes);
                 for (side, records) in part.sides.into_iter().enumerate() {
                     for record in records {
+                        shared.go_on()?;
                         record.read()?.iter().try_for_each(|rows| again.push(side, rows))?;
                     }
                 }
@@ -226,6 +244,7 @@ fn run_part(shared: &Shared, part: Part) -> Result<Run, Error> {
     let mut held = shared.task.memory.track();
     for (side, records) in part.sides.into_iter().enumerate() {
         for record in records {
+            shared.go_on()?;
             for rows in record.read()? {
                 let (rows, row_numbers) = without_number(&rows).map_err(shared.internal())?;
                 numbers.note(&rows, &spec.keys[side], &row_numbers).map_err(shared.internal())?;
@@ -323,6 +342,7 @@ impl PipelineStep for Running {
         let converter = RowConverter::new(vec![SortField::new(DataType::UInt64)]).map_err(shared.internal())?;
         let encode = |rows: &RecordBatch| converter.convert_columns(&rows.columns()[rows.num_columns() - 1..]);
         merge_runs(&shared.spec.step, runs, &encode, &mut |rows| {
+            shared.go_on()?;
             let (rows, _) = without_number(&rows).map_err(shared.internal())?;
             emit(rows)
         })

@@ -49,16 +49,16 @@ impl StepDefinition for Count {
             problems.iter_mut().for_each(|problem| problem.key = self.kind().into());
             problems
         })?;
-        Ok(Built::gather(spec.output_schema(), gather_of(context.step, &spec, context.settings.partitions)))
+        Ok(Built::gather(spec.output_schema(), gather_of(context, &spec, context.settings.partitions)))
     }
 }
 
 /// A keyed step as it is planned.
-pub(crate) fn gather_of(step: &str, keyed: &dyn KeyedStep, n_partitions: u32) -> Gather {
+pub(crate) fn gather_of(context: &PlanContext<'_>, keyed: &dyn KeyedStep, n_partitions: u32) -> Gather {
     let columns = keyed.partial_key_columns();
     let factory = match keyed.needs_whole_partitions() {
         true => keyed.merge(),
-        false => ByKey::factory(step, keyed.merge(), vec![columns.clone()], columns.clone(), &keyed.output_schema()),
+        false => ByKey::factory(context, keyed.merge(), vec![columns.clone()], columns.clone(), &keyed.output_schema()),
     };
     Gather {
         sides: vec![GatherSide { prepare: Some(keyed.combine()), partitioning: Partitioning::Hash { columns } }],

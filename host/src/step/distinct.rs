@@ -75,7 +75,7 @@ impl StepDefinition for Distinct {
             prepare: Some(firsts(TABLE_BYTES_MAX)),
             partitioning: Partitioning::Hash { columns: columns.clone() },
         };
-        let factory = ByKey::factory(context.step, firsts(usize::MAX), vec![columns.clone()], columns, &input);
+        let factory = ByKey::factory(context, firsts(usize::MAX), vec![columns.clone()], columns, &input);
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
     }

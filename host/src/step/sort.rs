@@ -16,6 +16,7 @@ use arrow::error::ArrowError;
 
 use crate::error::Error;
 use crate::job::table::Table;
+use crate::operator::StopFlag;
 use crate::shuffle::Partitioning;
 use crate::spill::{Spill, SpillUse, TaskMemory, Tracked};
 use crate::step::chunks::batch_bytes;
@@ -26,6 +27,7 @@ use crate::step::runs::{Run, RunPiece, RunWriter, merge_runs, rows_within};
 use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
+use crate::task::pipeline::Cancelled;
 
 /// Runs that are merged at once, at most: each has a record in memory then.
 const RUNS_MAX: usize = 64;
@@ -92,7 +94,8 @@ impl StepDefinition for Sort {
         }
         let n_partitions = self.partitions.unwrap_or(1);
         let partitioning = Partitioning::Range { order: order.clone() };
-        let factory = Arc::new(Sorter { step: context.step.to_owned(), schema: input.clone(), order });
+        let (step, stop) = (context.step.to_owned(), context.stop.clone());
+        let factory = Arc::new(Sorter { step, stop, schema: input.clone(), order });
         let side = GatherSide { prepare: None, partitioning };
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
@@ -102,6 +105,8 @@ impl StepDefinition for Sort {
 #[derive(Clone)]
 struct Sorter {
     step: String,
+    /// Set when the job is stopped at once.
+    stop: StopFlag,
     schema: SchemaRef,
     order: Order,
 }
@@ -160,7 +165,9 @@ impl Sorting {
     fn merge(&self, runs: Vec<Run>, emit: &mut Emit<'_>) -> Result<(), Error> {
         let Sorter { step, order, .. } = &self.sorter;
         let converter = order.converter().map_err(internal(format!("sorting the rows of step `{step}`")))?;
-        merge_runs(step, runs, &|rows| order.encode(&converter, rows), emit)
+        merge_runs(step, runs, &|rows| order.encode(&converter, rows), &mut |rows| {
+            if self.sorter.stop.is_set() { Err(Cancelled.into()) } else { emit(rows) }
+        })
     }
 }
 

@@ -83,7 +83,7 @@ impl StepDefinition for TopK {
             prepare: Some(factory.clone()),
             partitioning: Partitioning::Hash { columns: columns.clone() },
         };
-        let factory = ByKey::factory(context.step, factory, vec![columns.clone()], columns, &input);
+        let factory = ByKey::factory(context, factory, vec![columns.clone()], columns, &input);
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
     }

@@ -50,9 +50,10 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 13] = [
+const BENCHMARKS: [Benchmark; 14] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "spill", run: |options| program("spill", options) },
     Benchmark { name: "windows", run: |options| program("windows", options) },
     Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "join", run: |options| program("join", options) },

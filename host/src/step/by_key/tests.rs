@@ -70,7 +70,7 @@ proptest! {
 fn parts_that_are_too_large_are_parted_again() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let spill = spill_in(folder.path(), 1 << 30);
-    // 250 bytes for the step: 64 parts are not enough for 30,000 rows.
+    // 250 bytes for the step: four parts are not enough for 30,000 rows.
     let memory = BatchMemory::new(Some(spill.clone()), 1_000, 1, 1);
     let step = Distinct { by: None };
     let plan = || DefinitionRun::plan(&step, &[schema()], &settings(1), false).expect("it fits");

@@ -139,7 +139,7 @@ impl StepDefinition for Group {
         // An operator that wants its partition in one call is not to get parts of it.
         let factory = match self.operator.whole_partition {
             true => factory,
-            false => ByKey::factory(context.step, factory, key_columns, (0..self.by.len()).collect(), &output),
+            false => ByKey::factory(context, factory, key_columns, (0..self.by.len()).collect(), &output),
         };
         let planned = PlannedOperator {
             sha256: operator.sha256(),
