@@ -188,6 +188,7 @@ impl Step {
             times: Arc::default(),
             cancelled: Arc::default(),
             late: Default::default(),
+            memory: Default::default(),
         };
         Ok(Self { step, task, input: input.clone() })
     }

@@ -107,6 +107,7 @@ fn run(interval_s: u64, n_rows: i64) -> anyhow::Result<Measured> {
             times: Arc::new(BatchTimes::new(vec![clock], 0, false)),
             cancelled: Arc::new(AtomicBool::new(false)),
             late: Default::default(),
+            memory: Default::default(),
         };
         // Payments keep the times of their orders' seconds plus the wait, so that neither side is late.
         let payments = shifted(&sides[1])?;

@@ -61,7 +61,9 @@ fn shuffle(partitioning: &Partitioning, pushes: &[RecordBatch]) -> anyhow::Resul
         writer.finish().map_err(|error| anyhow!("{}", error.report()))?;
     }
     let partitions = (0..PARTITIONS).flat_map(|partition| shuffle.read(PartitionId(partition)));
-    let n_rows: usize = partitions.map(|rows| std::hint::black_box(rows).num_rows()).sum();
+    let n_rows =
+        partitions.map(|rows| rows.map(|rows| std::hint::black_box(rows).num_rows())).sum::<Result<usize, _>>();
+    let n_rows = n_rows.map_err(|error| anyhow!("{}", error.report()))?;
     ensure!(n_rows == MAP_TASKS * PUSHES * ROWS, "{n_rows} rows came back");
     Ok(())
 }

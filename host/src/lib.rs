@@ -7,6 +7,7 @@ pub mod error;
 pub mod event_time;
 mod fail_point;
 pub mod ids;
+mod job_folder;
 mod json_lines;
 mod manifest;
 pub mod metrics;
@@ -27,6 +28,7 @@ pub mod source;
 pub mod write_ahead_log;
 
 pub mod shuffle;
+pub mod spill;
 pub mod sql;
 pub mod state;
 pub mod step;

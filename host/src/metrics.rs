@@ -12,6 +12,10 @@
 //! | `tidemill_step_crossed_out_bytes_total` | bytes | job, step | lifted out of a plugin |
 //! | `tidemill_step_busy_seconds_total` | seconds | job, step | time at work, the steps after it left out |
 //! | `tidemill_step_errors_total` | errors | job, step | calls that failed |
+//! | `tidemill_spill_rows` | rows | job | rows on disk now, because memory had no room: [`SpillCounts`](crate::spill::SpillCounts) |
+//! | `tidemill_spill_disk_bytes` | bytes | job | bytes of files that they are in |
+//! | `tidemill_spill_rows_total` | rows | job | rows that were ever spilled |
+//! | `tidemill_spill_disk_bytes_total` | bytes | job | bytes that were ever written for them |
 //!
 //! What is counted is work: that of a batch that failed, or of a task that is run again, too. Rows that came too late,
 //! and those that were set aside, are no work but what became of rows: each is counted once, when its batch is published.

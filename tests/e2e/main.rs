@@ -17,4 +17,5 @@ mod reload;
 mod replay;
 mod rescale;
 mod socket;
+mod spill;
 mod stop;

@@ -115,7 +115,7 @@ fn a_sender_faster_than_the_job_is_slowed_and_every_line_is_counted_once() {
     let place = folder();
     let sender = Sender::listen();
     // The store holds a fraction of what is sent: without waiting, the rest would have nowhere to go.
-    let text = job(&sender.address(), "reconnect = false", "memory = \"2MiB\"");
+    let text = job(&sender.address(), "reconnect = false", "memory = \"2MiB\"\n[spill]\nblocks = false");
     std::fs::write(place.path().join("job.toml"), text).expect("a new file");
     let running = Running::start(place.path(), &["run", "job.toml"]);
     let mut stream = sender.accept();

@@ -1,8 +1,9 @@
-//! Station 2: rows that were received and not yet processed, in memory, within a budget.
+//! Station 2: rows that were received and not yet processed: in memory within a budget, beyond it on disk within a quota.
 //!
 //! ```text
 //!  Intake ── push ──▶ waiting blocks of a source ── allocate ──▶ blocks of a batch ── get, in its tasks ──▶ rows
-//!            │ waits while the budget is spent                        │
+//!            │ spills the newest that wait, or waits, while the       │
+//!            │ budget is spent                                        │
 //!            └──────────────────◀── release, when the batch has ended ┘
 //! ```
 //!
@@ -17,8 +18,15 @@
 //! **Small pushes** of one source are gathered in one open block and become one batch of rows when a task first asks for
 //! them, so that ten thousand pushes a second of one line each cost neither ten thousand blocks nor a copy under the
 //! lock.
+//!
+//! **On disk** go the newest blocks that wait, which are needed last, when there is no room for a push: written by whoever
+//! pushes, first in line, outside of the lock. A block on disk is charged nothing, and is read each time it is asked for; what is
+//! read is the task's. When the disk has no room either the push waits, and says so. So that small pushes do not each go to
+//! disk by themselves, what belongs to batches leaves a quarter of the budget to what waits.
 
-use std::collections::{HashMap, VecDeque};
+mod spilling;
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +36,8 @@ use arrow::error::ArrowError;
 
 use crate::error::{Error, Explain, Fault, Internal};
 use crate::ids::BlockId;
+use crate::spill::{Spill, Spilled};
+use spilling::{BlocksOnDisk, Spilling};
 
 #[cfg(test)]
 mod tests;
@@ -44,6 +54,9 @@ pub const OPEN_BLOCK_BYTES_MAX: u64 = 256 << 10;
 
 /// What is charged for a push beside its columns: the list entry, the shared pointers, the allocator's rounding.
 const PUSH_OVERHEAD_BYTES: u64 = 128;
+
+/// Of so many of the newest blocks one that is worth a write is looked for.
+const NEWEST_MAX: usize = 16;
 
 /// A slice is copied when it keeps alive more than this many times the bytes it shows.
 const SLICE_WASTE_FACTOR: u64 = 2;
@@ -67,12 +80,16 @@ pub struct BlockStore {
     /// Signalled when rows came or somebody called `wake`. The flag it goes with is kept in `State` until a waiter
     /// has seen it, so that a wake before the wait is not lost.
     rows: Condvar,
+    /// Where blocks go that there is no room for; `None`: pushes wait.
+    on_disk: Option<BlocksOnDisk>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Bytes held by waiting and allocated blocks.
+    /// Bytes held in memory by waiting and allocated blocks.
     charged_bytes: u64,
+    /// Those of allocated blocks.
+    allocated_bytes: u64,
     /// The most that was ever charged.
     peak_bytes: u64,
     /// The next block's number.
@@ -86,6 +103,10 @@ struct State {
     sources: Vec<Queue>,
     /// Rows that wait to be allocated, of all sources.
     waiting_rows: u64,
+    /// The waiting blocks that are in memory, with their sources: the newest goes to disk first.
+    in_memory: BTreeSet<(BlockId, usize)>,
+    /// What is known of the disk.
+    spilling: Spilling,
     /// Whether `wake` was called since a waiter last looked.
     woken: bool,
     /// What belongs to batches.
@@ -102,7 +123,8 @@ struct Queue {
 
 #[derive(Debug)]
 struct WaitingBlock {
-    pieces: Vec<RecordBatch>,
+    id: BlockId,
+    contents: Contents,
     n_rows: u64,
     n_bytes: u64,
     /// Whether small pushes may still join it.
@@ -111,7 +133,7 @@ struct WaitingBlock {
 
 #[derive(Debug)]
 struct Allocated {
-    /// What is given back by `release`.
+    /// What is given back by `release`; nothing for what is on disk.
     charged_bytes: u64,
     /// Locked by tasks that want the rows, for as long as merging takes; the store's lock is not held meanwhile.
     contents: Arc<Mutex<Contents>>,
@@ -123,6 +145,8 @@ enum Contents {
     Pieces(Vec<RecordBatch>),
     /// As it is read.
     Merged(RecordBatch),
+    /// On disk; shared with a task that reads it while it is released.
+    Spilled(Arc<Spilled>),
 }
 
 /// A block that belongs to a batch.
@@ -132,7 +156,7 @@ pub struct BlockMeta {
     pub id: BlockId,
     /// Its rows, at least one.
     pub n_rows: u64,
-    /// The bytes it is charged with.
+    /// The bytes it is charged with, or was before it went to disk.
     pub n_bytes: u64,
 }
 
@@ -143,7 +167,7 @@ pub struct Waiting {
     pub blocks: u64,
     /// Rows.
     pub rows: u64,
-    /// Bytes they are charged with.
+    /// Bytes they are charged with, or were before they went to disk.
     pub bytes: u64,
 }
 
@@ -152,7 +176,7 @@ pub struct Waiting {
 pub struct Held {
     /// Bytes that may be held.
     pub budget_bytes: u64,
-    /// Bytes that are held, waiting or allocated.
+    /// Bytes that are held in memory, waiting or allocated.
     pub bytes: u64,
     /// The most bytes that were ever held.
     pub peak_bytes: u64,
@@ -186,13 +210,19 @@ impl Explain for UnknownBlock {
 }
 
 impl BlockStore {
-    /// A store that holds up to `budget_bytes`.
+    /// A store that holds up to `budget_bytes`; who pushes more waits.
     #[must_use]
     pub fn new(budget_bytes: u64) -> Self {
-        Self { budget_bytes, state: Mutex::default(), room: Condvar::new(), rows: Condvar::new() }
+        Self { budget_bytes, state: Mutex::default(), room: Condvar::new(), rows: Condvar::new(), on_disk: None }
     }
 
-    /// Adds rows of a source, after those it has already; waits while there is no room.
+    /// A store that holds up to `budget_bytes` in memory, and more on disk; who pushes what neither has room for waits.
+    #[must_use]
+    pub fn spilling(budget_bytes: u64, spill: &Arc<Spill>) -> Self {
+        Self { on_disk: Some(BlocksOnDisk::new(spill)), ..Self::new(budget_bytes) }
+    }
+
+    /// Adds rows of a source, after those it has already; while there is no room, moves others to disk, or waits.
     ///
     /// Pushes that wait are let in in the order they came. `stop` is asked every few milliseconds while waiting; when
     /// there is room at once it is not asked.
@@ -207,11 +237,15 @@ impl BlockStore {
         let rows = copy_if_wasteful(rows);
         let n_bytes = memory_bytes(&rows) + PUSH_OVERHEAD_BYTES;
         let mut state = self.lock();
+        let mut record = None;
         if !state.line.is_empty() || !state.fits(n_bytes, self.budget_bytes) {
-            state = self.wait_for_room(state, n_bytes, stop)?;
+            (state, record) = self.wait_for_room(state, &rows, n_bytes, stop)?;
         }
         let was_empty = state.waiting_rows == 0;
-        state.add(source, rows, n_bytes);
+        match record {
+            Some(record) => state.add_spilled(source, record, n_bytes),
+            None => state.add(source, rows, n_bytes),
+        }
         drop(state);
         if was_empty {
             self.rows.notify_all();
@@ -219,21 +253,50 @@ impl BlockStore {
         Ok(())
     }
 
+    /// Waits until there is room for rows, and makes room on disk. Gives the rows as they are on disk when they went there
+    /// themselves, because all that is in memory belongs to batches.
     fn wait_for_room<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
+        rows: &RecordBatch,
         n_bytes: u64,
         stop: &dyn Fn() -> bool,
-    ) -> Result<MutexGuard<'a, State>, Stopped> {
+    ) -> Result<(MutexGuard<'a, State>, Option<Spilled>), Stopped> {
         let ticket = state.next_ticket;
         state.next_ticket += 1;
         state.line.push_back(ticket);
+        let mut record = None;
         loop {
-            if state.line.front() == Some(&ticket) && state.fits(n_bytes, self.budget_bytes) {
-                state.line.pop_front();
-                // The next in line may fit as well.
-                self.room.notify_all();
-                return Ok(state);
+            if state.line.front() == Some(&ticket) {
+                if record.is_some() || state.fits(n_bytes, self.budget_bytes) {
+                    state.line.pop_front();
+                    // The next in line may fit as well.
+                    self.room.notify_all();
+                    return Ok((state, record));
+                }
+                if let Some(on_disk) = &self.on_disk
+                    && state.spilling.may_try()
+                {
+                    let newest = state.newest_in_memory();
+                    drop(state);
+                    let written = match &newest {
+                        Some((.., pieces)) => on_disk.write(pieces),
+                        None => on_disk.write(std::slice::from_ref(rows)),
+                    };
+                    state = self.lock();
+                    match (written, newest) {
+                        (Ok(written), Some((id, source, _))) => {
+                            state.spilling.went_well();
+                            state.move_to_disk(id, source, written);
+                        }
+                        (Ok(written), None) => {
+                            state.spilling.went_well();
+                            record = Some(written);
+                        }
+                        (Err(error), _) => state.spilling.failed(&error),
+                    }
+                    continue;
+                }
             }
             if stop() {
                 state.line.retain(|other| *other != ticket);
@@ -245,28 +308,34 @@ impl BlockStore {
     }
 
     /// Gives the oldest waiting blocks of a source to a batch: as many as `max_bytes` allows, and at least one if any
-    /// waits. They stay charged until they are released.
+    /// waits. They stay charged until they are released. With a disk, batches that have not been released have no more than three quarters of the
+    /// memory together, but for that one.
     #[must_use]
     pub fn allocate(&self, source: usize, max_bytes: u64) -> Vec<BlockMeta> {
         let mut state = self.lock();
         let mut metas = Vec::new();
         let mut total_bytes = 0_u64;
-        while let Some(block) = state.take_oldest(source, max_bytes.saturating_sub(total_bytes), metas.is_empty()) {
+        // With a disk, something is always left to what waits: to be gathered, and to go there.
+        let memory_max = if self.on_disk.is_some() { self.budget_bytes / 4 * 3 } else { u64::MAX };
+        while let Some(block) =
+            state.take_oldest(source, max_bytes.saturating_sub(total_bytes), memory_max, metas.is_empty())
+        {
             total_bytes += block.n_bytes;
-            let id = BlockId(state.next_block);
-            state.next_block += 1;
-            metas.push(BlockMeta { id, n_rows: block.n_rows, n_bytes: block.n_bytes });
-            let contents = Arc::new(Mutex::new(Contents::Pieces(block.pieces)));
-            state.allocated.insert(id, Allocated { charged_bytes: block.n_bytes, contents });
+            metas.push(BlockMeta { id: block.id, n_rows: block.n_rows, n_bytes: block.n_bytes });
+            let charged_bytes = if block.is_in_memory() { block.n_bytes } else { 0 };
+            state.allocated_bytes += charged_bytes;
+            let contents = Arc::new(Mutex::new(block.contents));
+            state.allocated.insert(block.id, Allocated { charged_bytes, contents });
         }
         metas
     }
 
-    /// The rows of an allocated block. Costs a copy the first time, if the block was gathered from small pushes.
+    /// The rows of an allocated block. Costs a copy the first time, if the block was gathered from small pushes; and is read
+    /// each time, if it is on disk.
     ///
     /// # Errors
     ///
-    /// [`UnknownBlock`] when it was released.
+    /// [`UnknownBlock`] when it was released; [`SpillError`](crate::spill::SpillError) when it cannot be read back.
     pub fn get(&self, id: BlockId) -> Result<RecordBatch, Error> {
         let contents = match self.lock().allocated.get(&id) {
             Some(block) => Arc::clone(&block.contents),
@@ -276,6 +345,12 @@ impl BlockStore {
         let merged = match &*contents {
             Contents::Merged(rows) => return Ok(rows.clone()),
             Contents::Pieces(pieces) => merge(pieces)?,
+            Contents::Spilled(record) => {
+                let record = Arc::clone(record);
+                // Tasks that read slices of it do not wait for each other.
+                drop(contents);
+                return spilling::read(&record);
+            }
         };
         let n_bytes = memory_bytes(&merged) + PUSH_OVERHEAD_BYTES;
         // The pieces are freed here, before their charge is given back.
@@ -290,10 +365,15 @@ impl BlockStore {
     pub fn release(&self, ids: &[BlockId]) {
         let mut state = self.lock();
         let freed: Vec<Allocated> = ids.iter().filter_map(|id| state.allocated.remove(id)).collect();
-        state.charged_bytes -= freed.iter().map(|block| block.charged_bytes).sum::<u64>();
+        let n_bytes = freed.iter().map(|block| block.charged_bytes).sum::<u64>();
+        state.charged_bytes -= n_bytes;
+        state.allocated_bytes -= n_bytes;
         drop(state);
-        // Freed outside the lock: it may be hundreds of megabytes.
+        // Freed outside the lock: it may be hundreds of megabytes, or files.
         drop(freed);
+        if let Some(on_disk) = &self.on_disk {
+            on_disk.tidy();
+        }
         self.room.notify_all();
     }
 
@@ -346,6 +426,7 @@ impl BlockStore {
         let saved_bytes = block.charged_bytes.saturating_sub(n_bytes);
         block.charged_bytes -= saved_bytes;
         state.charged_bytes -= saved_bytes;
+        state.allocated_bytes -= saved_bytes;
         drop(state);
         if saved_bytes > 0 {
             self.room.notify_all();
@@ -375,30 +456,93 @@ impl State {
         queue.n_rows += n_rows;
         queue.n_bytes += n_bytes;
         let small = n_bytes <= SMALL_PUSH_BYTES_MAX;
-        match queue.blocks.back_mut() {
+        if small
+            && let Some(open) = queue.blocks.back_mut()
+            && open.open
+            && open.n_bytes + n_bytes <= OPEN_BLOCK_BYTES_MAX
+            && let Contents::Pieces(pieces) = &mut open.contents
             // A change of schema metadata would be lost in a merge: such rows are not gathered.
-            Some(open)
-                if small
-                    && open.open
-                    && open.n_bytes + n_bytes <= OPEN_BLOCK_BYTES_MAX
-                    && open.pieces[0].schema_ref() == rows.schema_ref() =>
-            {
-                open.pieces.push(rows);
-                open.n_rows += n_rows;
-                open.n_bytes += n_bytes;
-            }
-            _ => queue.blocks.push_back(WaitingBlock { pieces: vec![rows], n_rows, n_bytes, open: small }),
+            && pieces[0].schema_ref() == rows.schema_ref()
+        {
+            pieces.push(rows);
+            open.n_rows += n_rows;
+            open.n_bytes += n_bytes;
+            return;
+        }
+        let id = BlockId(self.next_block);
+        self.next_block += 1;
+        self.in_memory.insert((id, source));
+        let contents = Contents::Pieces(vec![rows]);
+        queue.blocks.push_back(WaitingBlock { id, contents, n_rows, n_bytes, open: small });
+    }
+
+    /// Adds rows that are on disk already, and would be charged with `n_bytes` in memory.
+    fn add_spilled(&mut self, source: usize, record: Spilled, n_bytes: u64) {
+        let n_rows = record.n_rows();
+        self.waiting_rows += n_rows;
+        if self.sources.len() <= source {
+            self.sources.resize_with(source + 1, Queue::default);
+        }
+        let queue = &mut self.sources[source];
+        queue.n_rows += n_rows;
+        queue.n_bytes += n_bytes;
+        let id = BlockId(self.next_block);
+        self.next_block += 1;
+        let contents = Contents::Spilled(Arc::new(record));
+        queue.blocks.push_back(WaitingBlock { id, contents, n_rows, n_bytes, open: false });
+    }
+
+    /// The newest waiting block that is worth a write, or the newest at all: its number, source and rows. It takes no more
+    /// rows.
+    fn newest_in_memory(&mut self) -> Option<(BlockId, usize, Vec<RecordBatch>)> {
+        let Self { in_memory, sources, .. } = self;
+        let find = |id: BlockId, source: usize| {
+            let index = sources[source].blocks.binary_search_by_key(&id, |block| block.id).ok()?;
+            Some((source, index))
+        };
+        let newest = in_memory.iter().rev().take(NEWEST_MAX).filter_map(|&(id, source)| find(id, source));
+        let newest: Vec<(usize, usize)> = newest.collect();
+        let is_worth =
+            |&&(source, index): &&(usize, usize)| sources[source].blocks[index].n_bytes >= SMALL_PUSH_BYTES_MAX;
+        let &(source, index) = newest.iter().find(is_worth).or(newest.first())?;
+        let block = &mut sources[source].blocks[index];
+        block.open = false;
+        match &block.contents {
+            Contents::Pieces(pieces) => Some((block.id, source, pieces.clone())),
+            Contents::Merged(_) | Contents::Spilled(_) => None,
         }
     }
 
-    /// The oldest block of a source, if it has no more than `max_bytes` or `any_size`.
-    fn take_oldest(&mut self, source: usize, max_bytes: u64, any_size: bool) -> Option<WaitingBlock> {
+    /// Puts what was written in the place of a block's rows, unless it belongs to a batch by now.
+    fn move_to_disk(&mut self, id: BlockId, source: usize, record: Spilled) {
+        let queue = &mut self.sources[source];
+        if let Ok(index) = queue.blocks.binary_search_by_key(&id, |block| block.id) {
+            let block = &mut queue.blocks[index];
+            block.contents = Contents::Spilled(Arc::new(record));
+            self.charged_bytes -= block.n_bytes;
+            self.in_memory.remove(&(id, source));
+        }
+    }
+
+    /// The oldest block of a source, if it has no more than `max_bytes` and all of batches no more than `memory_max` in memory;
+    /// or `any_size`.
+    fn take_oldest(&mut self, source: usize, max_bytes: u64, memory_max: u64, any_size: bool) -> Option<WaitingBlock> {
+        let room = memory_max.saturating_sub(self.allocated_bytes);
         let queue = self.sources.get_mut(source)?;
-        let block = queue.blocks.pop_front_if(|block| any_size || block.n_bytes <= max_bytes)?;
+        let block = queue.blocks.pop_front_if(|block| {
+            any_size || block.n_bytes <= max_bytes && (!block.is_in_memory() || block.n_bytes <= room)
+        })?;
         queue.n_rows -= block.n_rows;
         queue.n_bytes -= block.n_bytes;
         self.waiting_rows -= block.n_rows;
+        self.in_memory.remove(&(block.id, source));
         Some(block)
+    }
+}
+
+impl WaitingBlock {
+    fn is_in_memory(&self) -> bool {
+        !matches!(self.contents, Contents::Spilled(_))
     }
 }
 

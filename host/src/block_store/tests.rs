@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use proptest::prelude::*;
 
 use super::*;
+use crate::spill::testing::{failing_spill_in, files, spill_in};
 
 /// Long enough that only a lost wake-up reaches it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -295,16 +296,40 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
+/// What a store of the law's test has beside its memory.
+#[derive(Debug, Clone, Copy)]
+enum Disk {
+    None,
+    /// With room for all.
+    Large,
+    /// With room for some.
+    Small,
+    /// That is full now and then.
+    Failing,
+}
+
 proptest! {
     #[test]
-    fn law_nothing_lost_order_kept_budget_held(actions in prop::collection::vec(action(), 1..60)) {
+    fn law_nothing_lost_order_kept_budget_held(
+        actions in prop::collection::vec(action(), 1..60),
+        disk in prop::sample::select(vec![Disk::None, Disk::Large, Disk::Small, Disk::Failing]),
+    ) {
         let budget_bytes = 150_000;
-        let store = BlockStore::new(budget_bytes);
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let fails = Arc::new(AtomicBool::new(false));
+        let spill = match disk {
+            Disk::None => None,
+            Disk::Large => Some(spill_in(folder.path(), 1 << 30)),
+            Disk::Small => Some(spill_in(folder.path(), 200_000)),
+            Disk::Failing => Some(failing_spill_in(folder.path(), 1 << 30, &fails)),
+        };
+        let store = spill.as_ref().map_or_else(|| BlockStore::new(budget_bytes), |spill| BlockStore::spilling(budget_bytes, spill));
         let mut next = [0_i64; 3];
         let mut expected: [Vec<i64>; 3] = Default::default();
         let mut seen: [Vec<i64>; 3] = Default::default();
         let mut batches: VecDeque<Vec<BlockMeta>> = VecDeque::new();
-        for action in actions {
+        for (number, action) in actions.into_iter().enumerate() {
+            fails.store(number % 3 == 0, Ordering::Relaxed);
             match action {
                 Action::Push { source, n_rows } => {
                     let rows = next[source]..next[source] + n_rows;
@@ -316,7 +341,10 @@ proptest! {
                             let held = store.held().bytes;
                             prop_assert!(held <= budget_bytes || before == 0, "{before} then {held}");
                         }
-                        Err(Stopped) => prop_assert!(before > 0, "there was room"),
+                        Err(Stopped) => {
+                            prop_assert!(before > 0, "there was room");
+                            prop_assert!(!matches!(disk, Disk::Large), "there was room on disk");
+                        }
                     }
                 }
                 Action::Allocate { source, max_bytes } => {
@@ -338,12 +366,148 @@ proptest! {
             }
         }
         for source in 0..3 {
-            let metas = store.allocate(source, u64::MAX);
-            seen[source].extend(read(&store, &metas));
-            batches.push_back(metas);
+            while store.waiting(source).rows > 0 {
+                let metas = store.allocate(source, u64::MAX);
+                seen[source].extend(read(&store, &metas));
+                batches.push_back(metas);
+            }
             prop_assert_eq!(&seen[source], &expected[source]);
         }
         batches.iter().for_each(|metas| store.release(&ids(metas)));
         prop_assert_eq!(store.held().bytes, 0);
+        if let Some(spill) = spill {
+            prop_assert_eq!((spill.counts().rows, spill.counts().disk_bytes), (0, 0));
+            prop_assert_eq!(files(folder.path()).len(), 0);
+        }
     }
+}
+
+/// Numbers that take as much on disk as in memory.
+fn noise(seed: i64, n: i64) -> RecordBatch {
+    numbers((seed * n..seed * n + n).map(|n| xxhash_rust::xxh3::xxh3_64(&n.to_le_bytes()) as i64))
+}
+
+#[test]
+fn the_newest_that_wait_go_to_disk_and_come_back_in_order() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let spill = spill_in(folder.path(), 1 << 30);
+    let store = BlockStore::spilling(1 << 20, &spill);
+    for block in 0..40 {
+        push(&store, 0, numbers(block * 10_000..(block + 1) * 10_000));
+    }
+    assert_eq!(store.waiting(0).rows, 400_000);
+    assert!(store.held().peak_bytes <= 1 << 20);
+    assert_eq!(spill.counts().rows, 270_000, "what does not fit, in whole blocks");
+    // The oldest are in memory still.
+    let metas = store.allocate(0, 300_000);
+    assert_eq!((metas.len(), spill.counts().rows), (3, 270_000));
+    let rest = store.allocate(0, u64::MAX);
+    assert_eq!(rest.len(), 6, "a quarter of the memory is left to what waits");
+    let mut seen = read(&store, &metas);
+    seen.extend(read(&store, &rest));
+    store.release(&ids(&metas));
+    store.release(&ids(&rest));
+    while seen.len() < 400_000 {
+        let metas = store.allocate(0, u64::MAX);
+        seen.extend(read(&store, &metas));
+        // Again, as another attempt does.
+        assert_eq!(values(&store.get(metas[0].id).expect("allocated")).len(), 10_000);
+        store.release(&ids(&metas));
+    }
+    assert_eq!(seen, (0..400_000).collect::<Vec<_>>());
+    assert_eq!((spill.counts().disk_bytes, files(folder.path()).len()), (0, 0));
+}
+
+#[test]
+fn single_lines_are_gathered_before_they_go_to_disk() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let spill = spill_in(folder.path(), 1 << 30);
+    let store = BlockStore::spilling(1 << 20, &spill);
+    (0..2_000).for_each(|value| push(&store, 0, numbers([value])));
+    let first = store.allocate(0, u64::MAX);
+    // All that waited belongs to a batch now, as far as it may.
+    (2_000..20_000).for_each(|value| push(&store, 0, numbers([value])));
+    let rest = store.waiting(0);
+    assert!(rest.blocks < 60, "{rest:?}");
+    let mut seen = read(&store, &first);
+    while seen.len() < 20_000 {
+        seen.extend(read(&store, &store.allocate(0, u64::MAX)));
+    }
+    assert_eq!(seen, (0..20_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_push_waits_for_the_disk_when_the_quota_is_spent_and_goes_on_when_blocks_go() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let spill = spill_in(folder.path(), 1 << 20);
+    let store = Arc::new(BlockStore::spilling(1 << 20, &spill));
+    let pusher = {
+        let store = Arc::clone(&store);
+        thread::spawn(move || (0..40).for_each(|block| push(&store, 0, noise(block, 10_000))))
+    };
+    // A megabyte in memory, half of one on disk.
+    wait_until(|| !store.lock().line.is_empty() && store.lock().spilling.has_failed());
+    assert!(store.waiting(0).rows < 200_000);
+    let mut seen = Vec::new();
+    while seen.len() < 400_000 {
+        assert!(store.wait_for_rows(PATIENCE));
+        let metas = store.allocate(0, 400_000);
+        seen.extend(read(&store, &metas));
+        store.release(&ids(&metas));
+        assert!(store.held().bytes <= 1 << 20 && spill.counts().disk_bytes <= 512 << 10);
+    }
+    pusher.join().expect("does not panic");
+    assert_eq!(seen, (0..40).flat_map(|block| values(&noise(block, 10_000))).collect::<Vec<_>>());
+    assert_eq!(spill.counts().disk_bytes, 0);
+}
+
+#[test]
+fn a_push_waits_for_a_full_disk_and_goes_on_when_there_is_room() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let fails = Arc::new(AtomicBool::new(true));
+    let spill = failing_spill_in(folder.path(), 1 << 30, &fails);
+    let store = Arc::new(BlockStore::spilling(100_000, &spill));
+    push(&store, 0, numbers(0..10_000));
+    let pusher = {
+        let store = Arc::clone(&store);
+        thread::spawn(move || push(&store, 0, numbers(10_000..20_000)))
+    };
+    wait_until(|| store.lock().spilling.has_failed());
+    assert_eq!((store.waiting(0).rows, spill.counts().rows), (10_000, 0));
+    fails.store(false, Ordering::Relaxed);
+    pusher.join().expect("does not panic");
+    assert!(!store.lock().spilling.has_failed());
+    let metas = [store.allocate(0, u64::MAX), store.allocate(0, u64::MAX)].concat();
+    assert_eq!(read(&store, &metas), (0..20_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn rows_go_to_disk_themselves_when_all_that_is_in_memory_belongs_to_a_batch() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let spill = spill_in(folder.path(), 1 << 30);
+    let store = BlockStore::spilling(100_000, &spill);
+    push(&store, 0, numbers(0..10_000));
+    let batch = store.allocate(0, u64::MAX);
+    push(&store, 0, numbers(10_000..20_000));
+    push(&store, 1, numbers([7]));
+    assert_eq!(spill.counts().rows, 10_000);
+    assert_eq!(read(&store, &store.allocate(0, u64::MAX)), (10_000..20_000).collect::<Vec<_>>());
+    assert_eq!(read(&store, &batch), (0..10_000).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_block_that_was_damaged_on_disk_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let spill = spill_in(folder.path(), 1 << 30);
+    let store = BlockStore::spilling(100_000, &spill);
+    push(&store, 0, numbers(0..10_000));
+    push(&store, 0, numbers(10_000..20_000));
+    for path in files(folder.path()) {
+        std::fs::write(&path, vec![7; std::fs::metadata(&path).expect("a file").len() as usize]).expect("it is ours");
+    }
+    let metas = [store.allocate(0, u64::MAX), store.allocate(0, u64::MAX)].concat();
+    let results: Vec<_> = metas.iter().map(|meta| store.get(meta.id)).collect();
+    assert!(results.iter().any(Result::is_ok));
+    let error = results.into_iter().find_map(Result::err).expect("one is damaged");
+    assert!(error.downcast_ref::<crate::spill::SpillError>().is_some(), "{error}");
 }

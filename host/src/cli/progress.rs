@@ -241,6 +241,7 @@ mod tests {
             n_tasks: 1,
             scheduling_delay: Duration::from_millis(2),
             processing_time: Duration::from_millis(35),
+            spill: tidemill::spill::SpillCounts::default(),
         }
     }
 

@@ -112,6 +112,16 @@ fn in_words(summary: &Summary) -> String {
         let _ = write!(text, ", peak memory {}", human_bytes(bytes));
     }
     text.push('\n');
+    if summary.spill.rows_total > 0 {
+        let spill = &summary.spill;
+        let (peak, total) = (human_bytes(spill.disk_bytes_peak), human_bytes(spill.disk_bytes_total));
+        let _ = writeln!(
+            text,
+            "{} rows were spilled: {total} to disk, at most {peak} at once; rows of batches took {} of memory",
+            spill.rows_total,
+            human_bytes(spill.memory_bytes_peak)
+        );
+    }
     if summary.batches_skipped > 0 {
         let _ = writeln!(text, "{} batches were skipped: none of their rows reached a sink", summary.batches_skipped);
     }

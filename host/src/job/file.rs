@@ -223,7 +223,7 @@ pub(super) fn parse_with(
 }
 
 /// The sections of a job file.
-const SECTIONS: [&str; 7] = ["job", "limits", "state", "source", "table", "step", "sink"];
+const SECTIONS: [&str; 8] = ["job", "limits", "state", "spill", "source", "table", "step", "sink"];
 
 fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, Spans) {
     let section = |name: &str| entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node);
@@ -260,6 +260,9 @@ fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, S
     }
     if let Some(table) = table("state") {
         settings::read_state(table, &mut job.settings.state);
+    }
+    if let Some(table) = table("spill") {
+        settings::read_spill(table, &mut job.settings.spill);
     }
     let mut spans = Spans::default();
     if let Some(table) = table("job") {

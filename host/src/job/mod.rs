@@ -36,6 +36,7 @@ use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
 use crate::source::table::TableSource;
+use crate::spill::SpillSettings;
 use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
 
@@ -69,7 +70,7 @@ pub struct Settings {
     pub partitions: u32,
     /// Threads that run tasks; 0: one a core.
     pub worker_threads: u32,
-    /// Bytes of received rows the block store holds; a receiver that has more waits.
+    /// Bytes of received rows that are held in memory; what exceeds them goes to disk, or the receiver waits.
     pub memory_bytes: u64,
     /// Rows one call of an operator gets at most.
     pub rows_per_call: u32,
@@ -81,6 +82,8 @@ pub struct Settings {
     pub attempts: u32,
     /// Where state is kept.
     pub state: StateSettings,
+    /// Where rows go that memory has no room for.
+    pub spill: SpillSettings,
     /// The folder from which a job goes on when it is started again; `None`: it starts anew each time.
     pub checkpoint: Option<PathBuf>,
     /// The last batches of which a checkpoint keeps what they read and what the state was.
@@ -115,6 +118,7 @@ impl Default for Settings {
             // As many as Spark gives a task.
             attempts: 4,
             state: StateSettings::default(),
+            spill: SpillSettings::default(),
             checkpoint: None,
             checkpoint_batches: 10,
             durability: None,

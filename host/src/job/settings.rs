@@ -1,4 +1,4 @@
-//! The `[job]`, `[limits]` and `[state]` tables.
+//! The `[job]`, `[limits]`, `[state]` and `[spill]` tables.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use super::nearest::suggest;
 use super::table::Table;
 use super::{Durability, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
+use crate::spill::{self, SpillSettings};
 use crate::state::{self, Backend, StateSettings};
 
 /// More partitions than this are a mistake: each costs a task a batch.
@@ -131,6 +132,28 @@ pub(super) fn read_state(mut table: Table<'_>, settings: &mut StateSettings) {
     let backends = [("auto", Backend::Auto), ("memory", Backend::Memory), ("lsm", Backend::Lsm)];
     set(&mut settings.backend, table.choice("backend", &backends));
     set(&mut settings.memory_bytes, size_within(&mut table, "memory", state::MEMORY_BYTES_MIN, u64::MAX));
+    if let Some(path) = table.path("path") {
+        // It is made when the job starts, if it is not there.
+        if path.exists() && !path.is_dir() {
+            table.problem("path", format!("`path` must be a folder, and `{}` is a file", path.display()), None);
+        }
+        settings.path = Some(path);
+    }
+    table.finish();
+}
+
+/// Reads `[spill]` over `settings`.
+pub(super) fn read_spill(mut table: Table<'_>, settings: &mut SpillSettings) {
+    if let Some(quota) = table.size("quota") {
+        if (1..spill::QUOTA_BYTES_MIN).contains(&quota) {
+            let hint = "Write \"0\" to spill nothing: a receiver that has more than `job.memory` waits, and rows of a batch are \
+                        in memory however many they are.";
+            table.problem("quota", "`quota` must be \"0\" or at least 1MiB", Some(hint.into()));
+        }
+        settings.quota_bytes = quota;
+    }
+    set(&mut settings.memory_bytes, size_within(&mut table, "memory", spill::MEMORY_BYTES_MIN, u64::MAX));
+    set(&mut settings.blocks, table.boolean("blocks"));
     if let Some(path) = table.path("path") {
         // It is made when the job starts, if it is not there.
         if path.exists() && !path.is_dir() {

@@ -1,10 +1,12 @@
 //! A plan in words, for `tidemill check`.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use arrow::datatypes::Schema;
 use serde::Serialize;
 
+use crate::job::units::format_size;
 use crate::plan::{Entry, Plan, PlannedOperator};
 use crate::source::dead_letter_schema;
 use crate::step::dead_letters::letter_schema;
@@ -25,6 +27,9 @@ pub fn describe_schema(schema: &Schema) -> String {
 pub struct PlanDescription {
     /// The job's name.
     pub job: String,
+    /// Where rows go that memory has no room for; nothing when they go nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub spill: Option<SpillDescription>,
     /// The sources.
     pub sources: Vec<EndDescription>,
     /// The steps, in the order of the flow.
@@ -33,6 +38,20 @@ pub struct PlanDescription {
     pub sinks: Vec<EndDescription>,
     /// The stages.
     pub stages: Vec<StageDescription>,
+}
+
+/// Where rows go that memory has no room for.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpillDescription {
+    /// The folder in which the job's own folder is made.
+    pub folder: PathBuf,
+    /// Bytes that may be there.
+    pub quota_bytes: u64,
+    /// Bytes of rows of a batch that stay in memory.
+    pub memory_bytes: u64,
+    /// Bytes of received rows that stay in memory; nothing when receivers wait instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub blocks_memory_bytes: Option<u64>,
 }
 
 /// A source or sink.
@@ -152,8 +171,15 @@ impl Plan {
             },
             nodes: stage.nodes.clone(),
         });
+        let spill = &self.settings.spill;
         PlanDescription {
             job: self.settings.name.clone(),
+            spill: (spill.quota_bytes > 0).then(|| SpillDescription {
+                folder: spill.folder(),
+                quota_bytes: spill.quota_bytes,
+                memory_bytes: spill.memory_bytes,
+                blocks_memory_bytes: spill.blocks.then_some(self.settings.memory_bytes),
+            }),
             sources: sources.collect(),
             steps: steps.collect(),
             sinks: sinks.collect(),
@@ -165,6 +191,14 @@ impl Plan {
 impl fmt::Display for PlanDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "job {}", self.job)?;
+        if let Some(spill) = &self.spill {
+            let (quota, memory) = (format_size(spill.quota_bytes), format_size(spill.memory_bytes));
+            write!(f, "  spills up to {quota} to {}: rows of a batch beyond {memory}", spill.folder.display())?;
+            if let Some(bytes) = spill.blocks_memory_bytes {
+                write!(f, ", received rows beyond {}", format_size(bytes))?;
+            }
+            writeln!(f)?;
+        }
         for source in &self.sources {
             writeln!(f, "  source {}: {} {} {}", source.name, source.type_name, source.what, source.schema)?;
             if let Some(dead_letter) = &source.dead_letter {

@@ -72,7 +72,7 @@ fn aggregate(
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
     let output = spec.output_schema();
     let times = context.times().through(&output, |name| value_of(name, by, select));
-    Ok(Built { times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
+    Ok(Built { times: Some(times), ..Built::gather(output, gather_of(context, &spec, n_partitions)) })
 }
 
 /// A step by key that an operator computes; `open` gives it and the columns that it reads.
@@ -93,7 +93,11 @@ fn keyed<S: KeyedStep>(
     let n_partitions = partitions.unwrap_or(context.settings.partitions);
     let output = spec.output_schema();
     let times = context.times().through(&output, |name| value_of(name, by, &[]));
-    Ok(Built { operators: vec![planned], times: Some(times), ..Built::gather(output, gather_of(&spec, n_partitions)) })
+    Ok(Built {
+        operators: vec![planned],
+        times: Some(times),
+        ..Built::gather(output, gather_of(context, &spec, n_partitions))
+    })
 }
 
 /// Problems of a kind's own table.

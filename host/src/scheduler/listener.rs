@@ -6,6 +6,7 @@ use crate::ids::BatchId;
 use crate::plan::ChangedPlugin;
 use crate::scheduler::Summary;
 use crate::source::SourceEvent;
+use crate::spill::SpillCounts;
 
 /// Rows of one source in one batch.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -63,6 +64,8 @@ pub struct BatchCompleted {
     /// How long it ran.
     #[serde(serialize_with = "as_seconds")]
     pub processing_time: Duration,
+    /// What is on disk, because memory had no room for it, and what was.
+    pub spill: SpillCounts,
 }
 
 /// A batch has failed. Nothing of it was published.

@@ -18,6 +18,7 @@ use crate::scheduler::run_batch::BatchRunner;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::{Collect, Sink, SinkDefinition};
 use crate::source::OpenSource;
+use crate::spill::{BatchMemory, Spill};
 use crate::step::keyed::internal;
 use crate::task::pool::WorkerPool;
 
@@ -117,7 +118,7 @@ impl Explain for ReplayError {
 
 /// Runs an old batch of a job again: over the rows that it read, from the state before it. Tables and files are read as they are now.
 ///
-/// Nothing is written but in memory, or where `[state]` says: neither sinks nor the checkpoint change, and the job may run meanwhile.
+/// Nothing is written but in memory, or where `[state]` and `[spill]` say: neither sinks nor the checkpoint change, and the job may run meanwhile.
 ///
 /// # Errors
 ///
@@ -158,6 +159,8 @@ pub fn replay(plan: Plan, batch_id: BatchId) -> Result<Replayed, Error> {
         sinks.push((sink.name.clone(), collect.open(&sink.schema)?));
         collected.push((sink.name.clone(), collect));
     }
+    let spill = Spill::open(&plan.settings.spill)?;
+    let memory = BatchMemory::new(spill, plan.settings.spill.memory_bytes, pool.n_threads(), plan.shuffles.len());
     let names: Vec<String> = plan.sources.iter().map(|source| source.name.clone()).collect();
     let batch = begun(&names, &readers, &offsets, 0);
     let runner = BatchRunner {
@@ -168,6 +171,7 @@ pub fn replay(plan: Plan, batch_id: BatchId) -> Result<Replayed, Error> {
         sinks,
         stopped: plan.stop.clone(),
         committer: None,
+        memory,
         plan,
     };
     let outcome = runner.run(&batch, 0)?;

@@ -29,6 +29,7 @@ use crate::scheduler::ticks::TickMessages;
 use crate::scheduler::watermarks::Watermarks;
 use crate::sink::Sink;
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
+use crate::spill::{BatchMemory, Spill, SpillCounts, SpillError};
 use crate::sql::{EvaluationFailed, OutOfMemory, QueryFailed};
 use crate::state::{StateError, StateStore};
 use crate::task::pipeline::Cancelled;
@@ -83,6 +84,9 @@ pub enum StartError {
     /// The place for the steps' state could not be opened.
     #[error("the state of the job could not be opened")]
     State(#[source] StateError),
+    /// The place for rows that memory has no room for could not be prepared.
+    #[error("the place for spilled rows could not be prepared")]
+    Spill(#[source] SpillError),
     /// The system gave no thread.
     #[error("a thread could not be started")]
     Thread(#[source] std::io::Error),
@@ -93,6 +97,7 @@ impl Explain for StartError {
         match self {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.fault(),
             StartError::State(source) => source.fault(),
+            StartError::Spill(source) => source.fault(),
             StartError::Thread(_) => Fault::External,
         }
     }
@@ -101,6 +106,7 @@ impl Explain for StartError {
         match self {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.hint(),
             StartError::State(source) => source.hint(),
+            StartError::Spill(source) => source.hint(),
             StartError::Thread(_) => None,
         }
     }
@@ -138,6 +144,8 @@ pub struct Summary {
     pub batch_seconds_p99: f64,
     /// The most memory the process had, in bytes, where the system tells.
     pub peak_memory_bytes: Option<u64>,
+    /// What was spilled.
+    pub spill: SpillCounts,
     /// What was counted of each step.
     pub steps: Vec<StepCounts>,
     /// What was counted of each receiver.
@@ -361,7 +369,11 @@ pub fn start(
 ) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
     let plans = Arc::new(Plans::new(plan.clone(), Box::new(again)));
-    let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
+    let spill = Spill::open(&plan.settings.spill).map_err(StartError::Spill)?;
+    let store = Arc::new(match &spill {
+        Some(spill) if plan.settings.spill.blocks => BlockStore::spilling(plan.settings.memory_bytes, spill),
+        _ => BlockStore::new(plan.settings.memory_bytes),
+    });
     let mut resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
     let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
@@ -482,6 +494,8 @@ pub fn start(
         resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone(), received));
     let committer = committer.transpose().map_err(StartError::Thread)?;
     let (queue, batches) = unbounded::<(Batch, Duration)>();
+    let memory_bytes = plan.settings.spill.memory_bytes;
+    let memory = BatchMemory::new(spill.clone(), memory_bytes, pool.n_threads(), plan.shuffles.len());
     let runner = Runner {
         batches: BatchRunner {
             watermarks: Mutex::new(watermarks),
@@ -489,6 +503,7 @@ pub fn start(
             plan: plan.clone(),
             pool,
             store,
+            memory,
             sinks,
             stopped: plan.stop.clone(),
             committer,
@@ -502,6 +517,7 @@ pub fn start(
         skipped_in_a_row: 0,
         plans,
         trial: None,
+        spill,
     };
     let generate = move || {
         generator.run(|batch| {
@@ -549,6 +565,8 @@ struct Runner {
     plans: Arc<Plans>,
     /// Plugins that were loaded anew and have not proved themselves.
     trial: Option<Trial>,
+    /// Where rows go that memory has no room for; `None`: nowhere.
+    spill: Option<Arc<Spill>>,
 }
 
 fn new_histogram() -> hdrhistogram::Histogram<u64> {
@@ -590,7 +608,17 @@ impl Runner {
         self.summary.batch_seconds_p99 = self.times_us.value_at_quantile(0.99) as f64 / 1e6;
         self.summary.peak_memory_bytes = peak_memory_bytes();
         self.summary.steps = step_counts(&self.batches.plan);
+        self.summary.spill = self.spilled();
+        if let Some(spill) = &self.spill {
+            // A receiver that was abandoned may live on, and hold what it was to push into.
+            spill.close();
+        }
         (self.summary, failure, self.listeners)
+    }
+
+    fn spilled(&self) -> SpillCounts {
+        let counts = self.spill.as_ref().map(|spill| spill.counts()).unwrap_or_default();
+        SpillCounts { memory_bytes_peak: self.batches.memory.peak_bytes(), ..counts }
     }
 
     fn run_one(&mut self, batch: &Batch, submitted: Duration) -> Result<(), Error> {
@@ -620,6 +648,7 @@ impl Runner {
                     n_tasks: outcome.n_tasks,
                     scheduling_delay,
                     processing_time,
+                    spill: self.spilled(),
                 };
                 self.listeners.iter().for_each(|listener| listener.on_batch_completed(&event));
                 return Ok(());

@@ -27,6 +27,7 @@ use crate::scheduler::watermarks::Watermarks;
 use crate::shuffle::Shuffle;
 use crate::sink::{Prepared, Sink, SinkBatch};
 use crate::source::{OffsetRange, RangeReader};
+use crate::spill::{BatchMemory, TaskMemory};
 use crate::state::StateStore;
 use crate::task::pipeline::{Cancelled, Outputs, Pipeline, RunningPipeline, TaskOutput};
 use crate::task::pool::WorkerPool;
@@ -40,6 +41,8 @@ pub(crate) struct BatchRunner {
     pub(crate) state: Option<StateStore>,
     pub(crate) pool: WorkerPool,
     pub(crate) store: Arc<BlockStore>,
+    /// What rows of a batch may take between stages and in steps.
+    pub(crate) memory: Arc<BatchMemory>,
     /// The open sinks with their names.
     pub(crate) sinks: Vec<(String, Arc<dyn Sink>)>,
     /// Set when the job is stopped at once.
@@ -167,8 +170,8 @@ impl BatchRunner {
         let plan = &self.plan;
         let shuffles = plan.shuffles.iter();
         let shuffles =
-            shuffles.map(|shuffle| Arc::new(Shuffle::new(shuffle.partitioning.clone(), shuffle.n_partitions)));
-        let outputs = Outputs { shuffles: shuffles.collect(), sinks: self.sinks.clone() };
+            shuffles.map(|planned| Shuffle::within(planned.partitioning.clone(), planned.n_partitions, &self.memory));
+        let outputs = Outputs { shuffles: shuffles.map(Arc::new).collect(), sinks: self.sinks.clone() };
         let bases = partition_bases(plan, batch);
         let cancelled = Arc::new(AtomicBool::new(false));
         let mut outcome = BatchOutcome::default();
@@ -200,6 +203,7 @@ impl BatchRunner {
                         times: times.clone(),
                         cancelled: cancelled.clone(),
                         late: Arc::default(),
+                        memory: TaskMemory::new(&self.memory, input_bytes(&input)),
                     };
                     from_source.push(matches!(stage.entry, Entry::Source(_)));
                     tasks.push(self.task(stage.pipeline.clone(), outputs.clone(), task, input));
@@ -354,11 +358,21 @@ fn run_task(
         }
         TaskInput::Shuffles(shuffles, partition) => {
             for (side, shuffle) in shuffles.iter().enumerate() {
-                shuffle.read(PartitionId(partition)).into_iter().try_for_each(|rows| push_side(side, rows))?;
+                shuffle.read(PartitionId(partition)).try_for_each(|rows| push_side(side, rows?))?;
             }
         }
     }
     running.finish()
+}
+
+/// Bytes of rows that a task gets out of shuffles.
+fn input_bytes(input: &TaskInput) -> u64 {
+    match input {
+        TaskInput::Blocks(_) | TaskInput::Ranges(..) => 0,
+        TaskInput::Shuffles(shuffles, partition) => {
+            shuffles.iter().map(|shuffle| shuffle.bytes_of(PartitionId(*partition))).sum()
+        }
+    }
 }
 
 /// The number of each stage's first partition: stages that share a node are numbered through, those after a shuffle

@@ -1,7 +1,8 @@
 //! Station 5: moves rows from the tasks of one stage to the tasks of the next, so that equal keys meet.
 //!
-//! One shuffle serves one batch, in memory. Map tasks write, each into every partition; when all have finished, reduce
-//! tasks read one partition each. By range, rows are dealt out only then, by [`Shuffle::deal`].
+//! One shuffle serves one batch. Map tasks write, each into every partition; when all have finished, reduce tasks read one
+//! partition each. By range, rows are dealt out only then, by [`Shuffle::deal`]. Rows are in memory as long as the job's
+//! [`BatchMemory`] has room; then what a map task holds goes to disk, partition by partition, and is read back as it was.
 //!
 //! ```text
 //!  map task 0 ── ShuffleWriter ── push… ── finish ──┐            ┌── read(0) ── reduce task 0
@@ -13,24 +14,31 @@
 //! one map task and one partition rows keep their order. What is read depends on the rows alone, not on timing.
 
 pub mod key_encoding;
+mod output;
 pub mod partitioner;
 mod range;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 use arrow::error::ArrowError;
 
-use crate::error::{Error, Internal};
+use crate::error::Error;
 use crate::ids::PartitionId;
+use crate::spill::BatchMemory;
 use crate::step::chunks::{batch_bytes, concat_pushes};
+use crate::step::keyed::internal;
 use crate::step::order::Order;
+use output::{MapOutput, Piece};
 use partitioner::{hash_keys, partition_of};
 
 /// Rows that are dealt out at once, at least: smaller pushes wait for others, so that partitions do not get crumbs.
 const ROWS_DEALT_MIN: usize = 8_192;
+
+/// Bytes of rows that do not wait for others: there may be thousands of large rows.
+const BYTES_DEALT_MIN: u64 = 4 << 20;
 
 /// How rows find their partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +75,7 @@ pub enum Partitioning {
 /// writer.push(RecordBatch::try_from_iter([("n", numbers)])?)?;
 /// writer.finish()?;
 ///
-/// let rows = |partition| shuffle.read(PartitionId(partition)).iter().map(|rows| rows.num_rows()).sum::<usize>();
+/// let rows = |partition| shuffle.read(PartitionId(partition)).map(|rows| rows.map_or(0, |rows| rows.num_rows())).sum::<usize>();
 /// assert_eq!((rows(0), rows(1)), (2, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -77,22 +85,21 @@ pub struct Shuffle {
     n_partitions: u32,
     /// What finished map tasks wrote, in the order of the tasks. A mutex: it is taken once a task.
     outputs: Mutex<BTreeMap<usize, MapOutput>>,
-}
-
-/// What one map task wrote.
-#[derive(Debug, Default)]
-struct MapOutput {
-    /// For each partition its rows, in the order they were pushed.
-    partitions: Vec<Vec<RecordBatch>>,
-    rows: u64,
-    bytes: u64,
+    memory: Arc<BatchMemory>,
 }
 
 impl Shuffle {
-    /// An empty shuffle into `n_partitions`; 0 counts as 1.
+    /// An empty shuffle into `n_partitions`, in memory; 0 counts as 1.
     #[must_use]
     pub fn new(partitioning: Partitioning, n_partitions: u32) -> Self {
-        Self { partitioning, n_partitions: n_partitions.max(1), outputs: Mutex::default() }
+        Self::within(partitioning, n_partitions, &Arc::default())
+    }
+
+    /// An empty shuffle into `n_partitions` whose rows go to disk when `memory` has no room for them.
+    #[must_use]
+    pub fn within(partitioning: Partitioning, n_partitions: u32, memory: &Arc<BatchMemory>) -> Self {
+        let memory = memory.clone();
+        Self { partitioning, n_partitions: n_partitions.max(1), outputs: Mutex::default(), memory }
     }
 
     /// How many partitions are read.
@@ -106,29 +113,38 @@ impl Shuffle {
     ///
     /// # Cost
     ///
-    /// Every row is encoded and looked up among the bounds, and copied once: `O(n log p)` for `n` rows and `p` partitions.
+    /// Every row is encoded and looked up among the bounds, and copied once: `O(n log p)` for `n` rows and `p` partitions. Rows
+    /// that were spilled are read twice, and spilled again.
     ///
     /// # Errors
     ///
-    /// When a column has a type without an order, which a plan has ruled out.
+    /// When a column has a type without an order, which a plan has ruled out; or when rows cannot be spilled or read back. The
+    /// shuffle is then spent.
     pub fn deal(&self) -> Result<(), Error> {
         let Some(order) = self.range() else { return Ok(()) };
         let mut outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        let doing = |source| Internal { doing: "dealing rows out by range".into(), source };
+        let doing = || internal("dealing rows out by range");
         let n_partitions = self.n_partitions as usize;
         // What is dealt already has a list for each partition.
-        let waiting = outputs.values().filter(|output| output.partitions.len() == 1);
-        let n_batches: Vec<usize> = waiting.clone().map(|output| output.partitions[0].len()).collect();
-        let encoded = range::encode(order, waiting.flat_map(|output| &output.partitions[0])).map_err(doing)?;
-        let bounds = range::bounds(&encoded, self.n_partitions);
-        let dealt = encoded.iter().map(|batch| range::deal(batch, &bounds, n_partitions));
-        let mut dealt = dealt.collect::<Result<Vec<_>, _>>().map_err(doing)?.into_iter();
-        drop(encoded);
-        for (output, n) in outputs.values_mut().filter(|output| output.partitions.len() == 1).zip(n_batches) {
-            output.partitions = vec![Vec::new(); n_partitions];
-            for batch in dealt.by_ref().take(n) {
-                output.partitions.iter_mut().zip(batch).for_each(|(partition, rows)| partition.extend(rows));
+        let waiting = || outputs.values().filter(|output| output.n_partitions() == 1);
+        let n_rows = waiting().map(|output| output.rows).sum();
+        let mut sample = range::Sample::new(order, n_rows, self.n_partitions).map_err(doing())?;
+        for rows in waiting().flat_map(|output| output.read(0)) {
+            sample.add(&rows?).map_err(doing())?;
+        }
+        let bounds = sample.bounds(self.n_partitions);
+        let dealer = range::Dealer::new(order, &bounds).map_err(doing())?;
+        for output in outputs.values_mut().filter(|output| output.n_partitions() == 1) {
+            let mut dealt = MapOutput::new(n_partitions, &self.memory);
+            while let Some(rows) = output.take_first()? {
+                for rows in rows {
+                    let bytes = batch_bytes(&rows);
+                    let (sorted, ends) = dealer.deal(&rows, n_partitions).map_err(doing())?;
+                    dealt.add_sorted(&sorted, &ends, bytes)?;
+                }
             }
+            dealt.finish()?;
+            *output = dealt;
         }
         Ok(())
     }
@@ -158,23 +174,32 @@ impl Shuffle {
             next_in_turn: (map_task % self.n_partitions as usize) as u32,
             waiting: Vec::new(),
             waiting_rows: 0,
-            output: MapOutput { partitions: vec![Vec::new(); n_lists], ..MapOutput::default() },
+            waiting_bytes: 0,
+            output: MapOutput::new(n_lists, &self.memory),
         }
     }
 
-    /// The rows of a partition, in the order of map tasks, then of pushes. May be read again, by another attempt.
+    /// The rows of a partition, in the order of map tasks, then of pushes. May be read again, by another attempt. What was
+    /// spilled is read as it is asked for.
     #[must_use]
-    pub fn read(&self, partition: PartitionId) -> Vec<RecordBatch> {
+    pub fn read(&self, partition: PartitionId) -> ShuffleRows {
         let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten().cloned().collect()
+        let pieces = outputs.values().flat_map(|output| output.pieces(partition.index())).cloned().collect();
+        ShuffleRows { pieces, ahead: VecDeque::new() }
     }
 
     /// How many rows finished map tasks wrote into a partition.
     #[must_use]
     pub fn rows_of(&self, partition: PartitionId) -> u64 {
         let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        let batches = outputs.values().filter_map(|output| output.partitions.get(partition.index())).flatten();
-        batches.map(|rows| rows.num_rows() as u64).sum()
+        outputs.values().flat_map(|output| output.pieces(partition.index())).map(Piece::n_rows).sum()
+    }
+
+    /// How many bytes finished map tasks wrote into a partition, about.
+    #[must_use]
+    pub fn bytes_of(&self, partition: PartitionId) -> u64 {
+        let outputs = self.outputs.lock().unwrap_or_else(PoisonError::into_inner);
+        outputs.values().map(|output| output.bytes_of(partition.index())).sum()
     }
 
     /// Gives the memory back, once every reduce task has ended. What is read after it is empty.
@@ -195,6 +220,33 @@ impl Shuffle {
     }
 }
 
+/// The rows of a partition, read as they are asked for.
+#[derive(Debug)]
+pub struct ShuffleRows {
+    pieces: VecDeque<Piece>,
+    /// The batches of the record that was read last.
+    ahead: VecDeque<RecordBatch>,
+}
+
+impl Iterator for ShuffleRows {
+    type Item = Result<RecordBatch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(rows) = self.ahead.pop_front() {
+                return Some(Ok(rows));
+            }
+            match self.pieces.pop_front()? {
+                Piece::Memory(rows) => return Some(Ok(rows)),
+                Piece::Spilled(record) => match record.read() {
+                    Ok(batches) => self.ahead.extend(batches),
+                    Err(error) => return Some(Err(error.into())),
+                },
+            }
+        }
+    }
+}
+
 /// Deals out the rows of one attempt of a map task. Dropped without [`ShuffleWriter::finish`], it leaves nothing.
 #[derive(Debug)]
 pub struct ShuffleWriter {
@@ -205,6 +257,7 @@ pub struct ShuffleWriter {
     /// Pushes that have not been dealt out.
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
+    waiting_bytes: u64,
     output: MapOutput,
 }
 
@@ -213,20 +266,21 @@ impl ShuffleWriter {
     ///
     /// # Errors
     ///
-    /// When a key column has a type that cannot be a key, which a plan has ruled out. The writer is then spent.
+    /// When a key column has a type that cannot be a key, which a plan has ruled out; or when rows that memory has no room
+    /// for cannot be spilled. The writer is then spent.
     pub fn push(&mut self, rows: RecordBatch) -> Result<(), Error> {
         if rows.num_rows() == 0 {
             return Ok(());
         }
-        if self.output.partitions.len() == 1 {
-            self.output.rows += rows.num_rows() as u64;
-            self.output.bytes += batch_bytes(&rows);
-            self.output.partitions[0].push(rows);
-            return Ok(());
+        if self.output.n_partitions() == 1 {
+            let (ends, bytes) = ([rows.num_rows() as u32], batch_bytes(&rows));
+            return self.output.add_sorted(&rows, &ends, bytes);
         }
         self.waiting_rows += rows.num_rows();
+        self.waiting_bytes += batch_bytes(&rows);
         self.waiting.push(rows);
-        if self.waiting_rows >= ROWS_DEALT_MIN { self.deal_waiting() } else { Ok(()) }
+        let is_enough = self.waiting_rows >= ROWS_DEALT_MIN || self.waiting_bytes >= BYTES_DEALT_MIN;
+        if is_enough { self.deal_waiting() } else { Ok(()) }
     }
 
     /// Makes what was pushed visible, all at once; unless another attempt of the map task has finished before.
@@ -236,22 +290,26 @@ impl ShuffleWriter {
     /// As [`ShuffleWriter::push`].
     pub fn finish(mut self) -> Result<(), Error> {
         self.deal_waiting()?;
-        let output = std::mem::take(&mut self.output);
+        self.output.finish()?;
         let mut outputs = self.shuffle.outputs.lock().unwrap_or_else(PoisonError::into_inner);
-        outputs.entry(self.map_task).or_insert(output);
+        outputs.entry(self.map_task).or_insert(self.output);
         Ok(())
     }
 
     fn deal_waiting(&mut self) -> Result<(), Error> {
         let waiting = std::mem::take(&mut self.waiting);
-        self.waiting_rows = 0;
-        let dealt = concat_pushes(&waiting).and_then(|rows| rows.map_or(Ok(()), |rows| self.deal(&rows)));
-        dealt.map_err(|source| {
-            Internal { doing: "dealing rows out to the partitions of a shuffle".into(), source }.into()
-        })
+        (self.waiting_rows, self.waiting_bytes) = (0, 0);
+        let dealt = concat_pushes(&waiting).and_then(|rows| rows.map(|rows| self.deal(&rows)).transpose());
+        let dealt = dealt.map_err(internal("dealing rows out to the partitions of a shuffle"))?;
+        drop(waiting);
+        match dealt {
+            Some((sorted, ends)) => self.output.add_sorted(&sorted, &ends, batch_bytes(&sorted)),
+            None => Ok(()),
+        }
     }
 
-    fn deal(&mut self, rows: &RecordBatch) -> Result<(), ArrowError> {
+    /// The rows in the order of their partitions, and where each partition ends.
+    fn deal(&mut self, rows: &RecordBatch) -> Result<(RecordBatch, Vec<u32>), ArrowError> {
         let n_partitions = self.shuffle.n_partitions;
         let partitions: Vec<u32> = match &self.shuffle.partitioning {
             // No key: one group, in the first partition.
@@ -270,18 +328,7 @@ impl ShuffleWriter {
             }
         };
         let (order, ends) = sort_by_group(&partitions, n_partitions as usize);
-        let sorted = take_record_batch(rows, &UInt32Array::from(order))?;
-        self.output.rows += sorted.num_rows() as u64;
-        self.output.bytes += batch_bytes(&sorted);
-        let mut start = 0;
-        for (partition, end) in self.output.partitions.iter_mut().zip(ends) {
-            let end = end as usize;
-            if end > start {
-                partition.push(sorted.slice(start, end - start));
-            }
-            start = end;
-        }
-        Ok(())
+        Ok((take_record_batch(rows, &UInt32Array::from(order))?, ends))
     }
 }
 

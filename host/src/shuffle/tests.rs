@@ -26,6 +26,7 @@ type Row = (Option<String>, i64, i64);
 fn read(shuffle: &Shuffle, partition: u32) -> Vec<Row> {
     let mut rows = Vec::new();
     for batch in shuffle.read(PartitionId(partition)) {
+        let batch = batch.expect("it can be read");
         let (keys, tasks) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
         let numbers = batch.column(2).as_primitive::<Int64Type>();
         rows.extend(
@@ -139,7 +140,7 @@ fn large_pushes_are_dealt_in_pieces_that_together_are_all() {
     write(&shuffle, 0, &[keys.clone(), keys[..7].to_vec(), keys]);
     assert_eq!(shuffle.rows(), 40_007);
     assert!(shuffle.bytes() > 40_007 * 16);
-    assert!((0..4).all(|partition| shuffle.read(PartitionId(partition)).len() <= 3));
+    assert!((0..4).all(|partition| shuffle.read(PartitionId(partition)).count() <= 3));
 }
 
 #[test]
@@ -211,4 +212,74 @@ fn ranges_of_many_rows_are_found_from_a_sample() {
     let sizes: Vec<u64> = (0..4).map(|partition| shuffle.rows_of(PartitionId(partition))).collect();
     assert_eq!(sizes.iter().sum::<u64>(), 400_000);
     assert!(sizes.iter().all(|size| size.abs_diff(100_000) < 5_000), "{sizes:?}");
+}
+
+/// A shuffle with so little memory that all of it is spilled, and one with some.
+fn spilling(folder: &std::path::Path, by: Partitioning, n: u32, memory_bytes: u64) -> (Arc<Shuffle>, Arc<BatchMemory>) {
+    let spill = crate::spill::testing::spill_in(folder, 1 << 30);
+    let memory = BatchMemory::new(Some(spill), memory_bytes, 2, 1);
+    (Arc::new(Shuffle::within(by, n, &memory)), memory)
+}
+
+proptest! {
+    #[test]
+    fn what_is_spilled_is_read_as_what_is_not(
+        tasks in pushes(),
+        n in 1u32..6,
+        how in 0..3,
+        memory_bytes in prop::sample::select(vec![0_u64, 2_000, 10_000]),
+    ) {
+        let by = || match how {
+            0 => Partitioning::Hash { columns: vec![0] },
+            1 => Partitioning::RoundRobin,
+            _ => by_key(),
+        };
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let in_memory = Arc::new(Shuffle::new(by(), n));
+        let (on_disk, memory) = spilling(folder.path(), by(), n, memory_bytes);
+        for (task, pushes) in tasks.iter().enumerate() {
+            write(&in_memory, task, pushes);
+            write(&on_disk, task, pushes);
+            prop_assert!(memory.held_bytes() <= memory_bytes, "{} held", memory.held_bytes());
+        }
+        in_memory.deal().expect("keys with an order");
+        on_disk.deal().expect("keys with an order");
+        prop_assert_eq!((on_disk.rows(), on_disk.bytes()), (in_memory.rows(), in_memory.bytes()));
+        for partition in (0..n).map(PartitionId) {
+            // Cut in the same places: what plugins get does not depend on memory.
+            let read = |shuffle: &Shuffle| shuffle.read(partition).collect::<Result<Vec<_>, _>>().expect("it can be read");
+            prop_assert_eq!(read(&on_disk), read(&in_memory));
+            prop_assert_eq!(on_disk.rows_of(partition), in_memory.rows_of(partition));
+            prop_assert_eq!(on_disk.bytes_of(partition), in_memory.bytes_of(partition));
+        }
+        prop_assert!(memory.peak_bytes() <= memory_bytes);
+        on_disk.clear();
+        prop_assert_eq!((memory.held_bytes(), crate::spill::testing::files(folder.path()).len()), (0, 0));
+    }
+}
+
+#[test]
+fn finished_tasks_that_have_no_room_do_not_take_that_of_those_at_work() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    // A writer at work has 250 kB of its own, finished ones have a megabyte together.
+    let (shuffle, memory) = spilling(folder.path(), Partitioning::Hash { columns: vec![0] }, 4, 2_000_000);
+    let keys: Vec<u8> = (0..100_000u32).map(|number| (number % 11) as u8).collect();
+    for task in 0..4 {
+        write(&shuffle, task, std::slice::from_ref(&keys));
+    }
+    assert!(memory.peak_bytes() <= 2_000_000 && memory.held_bytes() <= 1_000_000, "{}", memory.peak_bytes());
+    let records: usize = (0..4).map(|partition| shuffle.read(PartitionId(partition)).count()).sum();
+    assert_eq!(records, 4 * 4, "each task's push in each partition");
+    assert_eq!((0..4).map(|partition| read(&shuffle, partition).len()).sum::<usize>(), 400_000);
+}
+
+#[test]
+fn a_dropped_writer_leaves_nothing_on_disk() {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let (shuffle, memory) = spilling(folder.path(), Partitioning::Hash { columns: vec![0] }, 2, 0);
+    let mut writer = shuffle.writer(0);
+    writer.push(rows(0, 0, &vec![1; 2 * ROWS_DEALT_MIN])).expect("room");
+    assert_eq!(crate::spill::testing::files(folder.path()).len(), 1);
+    drop(writer);
+    assert_eq!((memory.held_bytes(), crate::spill::testing::files(folder.path()).len()), (0, 0));
 }

@@ -45,6 +45,7 @@ use super::types::{plain_array, plain_type};
 use crate::error::{Error, Explain, Fault};
 use crate::ids::{BatchId, PartitionId};
 use crate::job::nearest::suggest;
+use crate::spill::TaskMemory;
 use crate::step::Emit;
 use crate::step::keyed::{batch_of, internal};
 use crate::step::times::TimeOrigin;
@@ -300,6 +301,7 @@ impl Query {
             times: Arc::default(),
             cancelled: Arc::default(),
             late: Arc::default(),
+            memory: TaskMemory::default(),
         };
         let mut n_rows = 0;
         let nothing = vec![Vec::new(); self.tables.len()];

@@ -26,7 +26,6 @@
 mod auto;
 mod changes;
 mod error;
-mod folder;
 mod layout;
 mod lsm;
 mod memory;

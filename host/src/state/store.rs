@@ -7,12 +7,12 @@
 //! ```
 
 use std::cmp::Reverse;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, Weak};
 
 use super::auto::{AutoTable, Budget};
-use super::folder::Folder;
 use super::{Backend, LsmStore, LsmTable, MemoryTable, OpenTable, StateError, StateSettings, StepState, locked};
+use crate::job_folder::{JobFolder, Purpose};
 
 /// The state of one job.
 ///
@@ -54,8 +54,13 @@ pub(super) struct Disk {
 #[derive(Debug)]
 enum Stage {
     /// Nothing is opened; the folder is there when the job asked for it.
-    Closed(Option<Folder>),
+    Closed(Option<JobFolder>),
     Open(Arc<LsmStore>),
+}
+
+/// A new folder for the store on disk.
+pub(super) fn new_folder(parent: &Path) -> Result<JobFolder, StateError> {
+    JobFolder::create(parent, Purpose::State).map_err(|source| StateError::Folder { path: parent.into(), source })
 }
 
 impl Disk {
@@ -67,7 +72,7 @@ impl Disk {
             Stage::Closed(folder) => {
                 let folder = match folder.take() {
                     Some(folder) => folder,
-                    None => Folder::create(&self.parent)?,
+                    None => new_folder(&self.parent)?,
                 };
                 let store = LsmStore::open_in(folder, self.memory_bytes, step)?;
                 *stage = Stage::Open(store.clone());
@@ -94,7 +99,7 @@ impl StateStore {
             Backend::Auto => settings.path.is_some(),
             Backend::Lsm => true,
         };
-        let folder = if is_wanted { Some(Folder::create(&parent)?) } else { None };
+        let folder = if is_wanted { Some(new_folder(&parent)?) } else { None };
         Ok(Self {
             backend: settings.backend,
             budget: Arc::new(Budget::new(settings.memory_bytes)),

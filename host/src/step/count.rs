@@ -5,6 +5,7 @@ use arrow::datatypes::Schema;
 use crate::job::table::Table;
 use crate::shuffle::Partitioning;
 use crate::step::aggregate::AggregateSpec;
+use crate::step::by_key::ByKey;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{KeyedStep, SpecProblem};
 use crate::step::times::TimeColumns;
@@ -55,21 +56,23 @@ impl StepDefinition for Count {
             problems.iter_mut().for_each(|problem| problem.key = self.kind().into());
             problems
         })?;
-        Ok(Built::gather(spec.output_schema(), gather_of(&spec, context.settings.partitions)))
+        Ok(Built::gather(spec.output_schema(), gather_of(context, &spec, context.settings.partitions)))
     }
 }
 
 /// A keyed step as it is planned.
-pub(crate) fn gather_of(keyed: &dyn KeyedStep, n_partitions: u32) -> Gather {
+pub(crate) fn gather_of(context: &PlanContext<'_>, keyed: &dyn KeyedStep, n_partitions: u32) -> Gather {
+    let columns = keyed.partial_key_columns();
+    let factory = match keyed.needs_whole_partitions() {
+        true => keyed.merge(),
+        false => ByKey::factory(context, keyed.merge(), vec![columns.clone()], columns.clone(), &keyed.output_schema()),
+    };
     Gather {
-        sides: vec![GatherSide {
-            prepare: Some(keyed.combine()),
-            partitioning: Partitioning::Hash { columns: keyed.partial_key_columns() },
-        }],
+        sides: vec![GatherSide { prepare: Some(keyed.combine()), partitioning: Partitioning::Hash { columns } }],
         n_partitions: if keyed.is_global() { 1 } else { n_partitions },
         runs_when_empty: keyed.is_global(),
         state: None,
-        factory: keyed.merge(),
+        factory,
     }
 }
 

@@ -9,6 +9,7 @@ use arrow::datatypes::{DataType, Schema};
 use crate::error::Error;
 use crate::job::table::Table;
 use crate::shuffle::Partitioning;
+use crate::step::by_key::ByKey;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, SpecProblem, internal};
@@ -70,8 +71,11 @@ impl StepDefinition for Distinct {
         let firsts = |bytes_max| -> Arc<dyn StepFactory> {
             Arc::new(Firsts { step: context.step.to_owned(), keys: keys.clone(), bytes_max })
         };
-        let side = GatherSide { prepare: Some(firsts(TABLE_BYTES_MAX)), partitioning: Partitioning::Hash { columns } };
-        let factory = firsts(usize::MAX);
+        let side = GatherSide {
+            prepare: Some(firsts(TABLE_BYTES_MAX)),
+            partitioning: Partitioning::Hash { columns: columns.clone() },
+        };
+        let factory = ByKey::factory(context, firsts(usize::MAX), vec![columns.clone()], columns, &input);
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
     }

@@ -597,6 +597,10 @@ macro_rules! keyed_step_of_fold {
                 (0..self.0.keys.len()).collect()
             }
 
+            fn needs_whole_partitions(&self) -> bool {
+                self.0.bounds.whole_partition
+            }
+
             fn combine(&self) -> std::sync::Arc<dyn $crate::step::StepFactory> {
                 $crate::step::fold::FoldFactory::combine(&self.0)
             }

@@ -41,6 +41,12 @@ pub trait KeyedStep: Send + Sync + fmt::Debug {
         self.partial_key_columns().is_empty()
     }
 
+    /// Whether the half behind the shuffle is to get its partition in one piece: it is not parted by key then, when memory has no
+    /// room for it.
+    fn needs_whole_partitions(&self) -> bool {
+        false
+    }
+
     /// The half before the shuffle. Called once a plan: the factory keeps instances from batch to batch.
     fn combine(&self) -> Arc<dyn StepFactory>;
 

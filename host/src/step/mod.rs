@@ -17,6 +17,7 @@ use crate::task::TaskContext;
 
 pub mod aggregate;
 pub mod aggregate_with;
+mod by_key;
 pub(crate) mod caller;
 pub mod cast;
 pub(crate) mod chunks;
@@ -42,6 +43,7 @@ mod project;
 pub mod reduce;
 pub mod rejected;
 pub mod rename;
+mod runs;
 pub mod sample;
 pub mod select;
 pub mod sort;

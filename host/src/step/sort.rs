@@ -4,6 +4,8 @@
 //!  rows ── shuffle by range ──▶ partition 0: the first rows, sorted
 //!                               partition 1: the next, sorted …
 //! ```
+//!
+//! A partition that memory has no room for is sorted piece by piece; the pieces go to disk, and are merged in the end.
 
 use std::sync::Arc;
 
@@ -14,13 +16,25 @@ use arrow::error::ArrowError;
 
 use crate::error::Error;
 use crate::job::table::Table;
+use crate::operator::StopFlag;
 use crate::shuffle::Partitioning;
+use crate::spill::{Spill, SpillUse, TaskMemory, Tracked};
+use crate::step::chunks::batch_bytes;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::keyed::{SpecProblem, emit_in_chunks, internal};
 use crate::step::order::Order;
+use crate::step::runs::{Run, RunPiece, RunWriter, merge_runs, rows_within};
 use crate::step::times::TimeColumns;
 use crate::step::{Emit, PipelineStep, StepFactory};
 use crate::task::TaskContext;
+use crate::task::pipeline::Cancelled;
+
+/// Runs that are merged at once, at most: each has a record in memory then.
+const RUNS_MAX: usize = 64;
+
+/// What sorting takes beside the rows that wait, in their bytes: the rows in one piece, their places in the order, and the rows
+/// in order.
+const SORT_COPIES: u64 = 4;
 
 /// The step: every batch sorted, partition 0 having the first rows. Rows that are equal stand as they came.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,7 +94,8 @@ impl StepDefinition for Sort {
         }
         let n_partitions = self.partitions.unwrap_or(1);
         let partitioning = Partitioning::Range { order: order.clone() };
-        let factory = Arc::new(Sorter { step: context.step.to_owned(), schema: input.clone(), order });
+        let (step, stop) = (context.step.to_owned(), context.stop.clone());
+        let factory = Arc::new(Sorter { step, stop, schema: input.clone(), order });
         let side = GatherSide { prepare: None, partitioning };
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
@@ -90,6 +105,8 @@ impl StepDefinition for Sort {
 #[derive(Clone)]
 struct Sorter {
     step: String,
+    /// Set when the job is stopped at once.
+    stop: StopFlag,
     schema: SchemaRef,
     order: Order,
 }
@@ -106,26 +123,85 @@ impl Sorter {
 }
 
 impl StepFactory for Sorter {
-    fn start(&self, _: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
-        Ok(Box::new(Sorting { sorter: self.clone(), pending: Vec::new() }))
+    fn start(&self, task: &TaskContext) -> Result<Box<dyn PipelineStep>, Error> {
+        let (memory, held) = (task.memory.clone(), task.memory.track());
+        Ok(Box::new(Sorting { sorter: self.clone(), pending: Vec::new(), memory, held, runs: Vec::new() }))
     }
 }
 
 struct Sorting {
     sorter: Sorter,
     pending: Vec<RecordBatch>,
+    memory: TaskMemory,
+    /// Bytes of `pending`.
+    held: Tracked,
+    /// What has been sorted and is on disk, in the order in which it came.
+    runs: Vec<Run>,
+}
+
+impl Sorting {
+    fn take_sorted(&mut self) -> Result<RecordBatch, Error> {
+        let pending = std::mem::take(&mut self.pending);
+        let doing = format!("sorting the rows of step `{}`", self.sorter.step);
+        self.sorter.sorted(&pending).map_err(internal(doing))
+    }
+
+    /// Sorts what waits, and puts it on disk.
+    fn spill(&mut self, spill: &Arc<Spill>, step_bytes: u64) -> Result<(), Error> {
+        let sorted = self.take_sorted()?;
+        let mut writer = RunWriter::new(spill.file(SpillUse::Batch), step_bytes / RUNS_MAX as u64);
+        writer.push(&sorted)?;
+        self.runs.push(writer.finish()?);
+        self.held.set(0);
+        if self.runs.len() == RUNS_MAX {
+            let mut writer = RunWriter::new(spill.file(SpillUse::Batch), step_bytes / RUNS_MAX as u64);
+            let runs = std::mem::take(&mut self.runs);
+            self.merge(runs, &mut |rows| writer.push(&rows))?;
+            self.runs.push(writer.finish()?);
+        }
+        Ok(())
+    }
+
+    fn merge(&self, runs: Vec<Run>, emit: &mut Emit<'_>) -> Result<(), Error> {
+        let Sorter { step, order, .. } = &self.sorter;
+        let converter = order.converter().map_err(internal(format!("sorting the rows of step `{step}`")))?;
+        merge_runs(step, runs, &|rows| order.encode(&converter, rows), &mut |rows| {
+            if self.sorter.stop.is_set() { Err(Cancelled.into()) } else { emit(rows) }
+        })
+    }
 }
 
 impl PipelineStep for Sorting {
     fn push(&mut self, rows: RecordBatch, _: &mut Emit<'_>) -> Result<(), Error> {
-        self.pending.push(rows);
+        let memory = self.memory.clone();
+        let Some((spill, step_bytes)) = memory.spill() else {
+            self.pending.push(rows);
+            return Ok(());
+        };
+        let pending_max = step_bytes / SORT_COPIES;
+        let bytes = batch_bytes(&rows);
+        // A push may be larger than what is sorted at once.
+        let n_rows = rows_within(&rows, bytes, pending_max);
+        for start in (0..rows.num_rows()).step_by(n_rows) {
+            let piece = rows.slice(start, n_rows.min(rows.num_rows() - start));
+            let piece_bytes = bytes * piece.num_rows() as u64 / rows.num_rows() as u64;
+            if self.held.n_bytes() + piece_bytes > pending_max && !self.pending.is_empty() {
+                self.spill(spill, step_bytes)?;
+            }
+            self.held.set(self.held.n_bytes() + piece_bytes);
+            self.pending.push(piece);
+        }
         Ok(())
     }
 
     fn finish(&mut self, emit: &mut Emit<'_>) -> Result<(), Error> {
-        let pending = std::mem::take(&mut self.pending);
-        let doing = format!("sorting the rows of step `{}`", self.sorter.step);
-        emit_in_chunks(&self.sorter.sorted(&pending).map_err(internal(doing))?, emit)
+        let sorted = self.take_sorted()?;
+        if self.runs.is_empty() {
+            return emit_in_chunks(&sorted, emit);
+        }
+        let mut runs = std::mem::take(&mut self.runs);
+        runs.push(Run::from([RunPiece::Memory(sorted)]));
+        self.merge(runs, emit)
     }
 }
 

@@ -19,6 +19,7 @@ use crate::operator::{
 };
 use crate::plugin::{Runtime, RuntimeConfig};
 use crate::shuffle::{Partitioning, Shuffle};
+use crate::spill::{BatchMemory, TaskMemory};
 use crate::step::StepFactory;
 use crate::step::definition::{Body, Built, PlanContext, Side, StepDefinition};
 use crate::step::keyed::{KeyedStep, SpecProblem};
@@ -75,6 +76,7 @@ pub(crate) fn task(partition: u32) -> TaskContext {
         times: Arc::default(),
         cancelled: Arc::new(AtomicBool::new(false)),
         late: Default::default(),
+        memory: Default::default(),
     }
 }
 
@@ -116,7 +118,8 @@ pub(crate) fn run_keyed(
     }
     (0..n_partitions)
         .map(|partition| {
-            let results = run_half(&*merge, partition, &shuffle.read(PartitionId(partition)))?;
+            let partials = shuffle.read(PartitionId(partition)).collect::<Result<Vec<_>, _>>()?;
+            let results = run_half(&*merge, partition, &partials)?;
             results.iter().for_each(|rows| assert_eq!(rows.schema(), keyed.output_schema()));
             Ok(results)
         })
@@ -145,6 +148,7 @@ pub(crate) struct DefinitionRun {
     /// What it has set aside.
     pub(crate) letters: Mutex<Vec<RecordBatch>>,
     next_batch: u64,
+    memory: Arc<BatchMemory>,
 }
 
 impl DefinitionRun {
@@ -183,7 +187,13 @@ impl DefinitionRun {
             stop: &Default::default(),
             states_before: &[],
         };
-        Ok(Self { built: definition.plan(&context)?, meter, letters: Mutex::default(), next_batch: 0 })
+        let built = definition.plan(&context)?;
+        Ok(Self { built, meter, letters: Mutex::default(), next_batch: 0, memory: Arc::default() })
+    }
+
+    /// The same with so little memory that rows are spilled.
+    pub(crate) fn within(self, memory: &Arc<BatchMemory>) -> Self {
+        Self { memory: memory.clone(), ..self }
     }
 
     /// Runs a batch and publishes it. The result has one list of rows for each partition, of the schema that was planned.
@@ -229,13 +239,14 @@ impl DefinitionRun {
             late: late.clone(),
             ..task(partition)
         };
-        let run = |factory: &dyn StepFactory, partition: u32, sides: Vec<Vec<RecordBatch>>| {
+        let run = |factory: &dyn StepFactory, partition: u32, sides: Vec<Vec<RecordBatch>>, input_bytes: u64| {
             let mut given = Vec::new();
             let mut emit = |rows: RecordBatch| {
                 given.push(rows);
                 Ok(())
             };
-            let mut step = factory.start(&context(partition))?;
+            let memory = TaskMemory::new(&self.memory, input_bytes);
+            let mut step = factory.start(&TaskContext { memory, ..context(partition) })?;
             for (side, pushes) in sides.into_iter().enumerate() {
                 pushes.into_iter().try_for_each(|rows| step.push_side(side, rows, &mut emit))?;
             }
@@ -247,19 +258,21 @@ impl DefinitionRun {
         let results = match &self.built.body {
             Body::Narrow(factory) => {
                 let tasks = batch.sides.first().into_iter().flatten().enumerate();
-                let run =
-                    |(index, pushes): (usize, &Vec<RecordBatch>)| run(&**factory, index as u32, vec![pushes.clone()]);
+                let run = |(index, pushes): (usize, &Vec<RecordBatch>)| {
+                    run(&**factory, index as u32, vec![pushes.clone()], 0)
+                };
                 tasks.map(run).collect::<Result<Vec<_>, _>>()?
             }
             Body::Gather(gather) => {
                 let mut shuffles = Vec::new();
                 for (index, side) in gather.sides.iter().enumerate() {
-                    let shuffle = Arc::new(Shuffle::new(side.partitioning.clone(), gather.n_partitions));
+                    let shuffle =
+                        Arc::new(Shuffle::within(side.partitioning.clone(), gather.n_partitions, &self.memory));
                     let tasks = batch.sides.get(index).map(Vec::as_slice).unwrap_or_default();
                     for (index, pushes) in tasks.iter().enumerate() {
                         let mut writer = shuffle.writer(index);
                         let prepared = match &side.prepare {
-                            Some(prepare) => run(&**prepare, index as u32, vec![pushes.clone()])?,
+                            Some(prepare) => run(&**prepare, index as u32, vec![pushes.clone()], 0)?,
                             None => pushes.clone(),
                         };
                         prepared.into_iter().try_for_each(|rows| writer.push(rows))?;
@@ -273,8 +286,10 @@ impl DefinitionRun {
                     if !gather.runs_when_empty && !has_rows(partition) {
                         return Ok(Vec::new());
                     }
-                    let sides = shuffles.iter().map(|shuffle| shuffle.read(PartitionId(partition))).collect();
-                    run(&*gather.factory, partition, sides)
+                    let sides = shuffles.iter().map(|shuffle| shuffle.read(PartitionId(partition)).collect());
+                    let sides = sides.collect::<Result<Vec<Vec<_>>, _>>()?;
+                    let input_bytes = shuffles.iter().map(|shuffle| shuffle.bytes_of(PartitionId(partition))).sum();
+                    run(&*gather.factory, partition, sides, input_bytes)
                 };
                 (0..gather.n_partitions).map(run).collect::<Result<Vec<_>, Error>>()?
             }

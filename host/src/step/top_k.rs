@@ -10,6 +10,7 @@ use arrow::error::ArrowError;
 use crate::error::Error;
 use crate::job::table::Table;
 use crate::shuffle::Partitioning;
+use crate::step::by_key::ByKey;
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
 use crate::step::key_table::KeyTable;
 use crate::step::keyed::{KeyColumns, SpecProblem, emit_in_chunks, internal};
@@ -78,7 +79,11 @@ impl StepDefinition for TopK {
         let n_partitions = if columns.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
         let factory: Arc<dyn StepFactory> =
             Arc::new(Shared { step: context.step.to_owned(), schema: input.clone(), keys, order, k: self.k });
-        let side = GatherSide { prepare: Some(factory.clone()), partitioning: Partitioning::Hash { columns } };
+        let side = GatherSide {
+            prepare: Some(factory.clone()),
+            partitioning: Partitioning::Hash { columns: columns.clone() },
+        };
+        let factory = ByKey::factory(context, factory, vec![columns.clone()], columns, &input);
         let gather = Gather { sides: vec![side], n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built::gather(input, gather))
     }

@@ -11,6 +11,7 @@ use crate::event_time::{BatchTimes, ClockId};
 use crate::ids::{BatchId, PartitionId};
 use crate::metrics::LateRows;
 use crate::operator::Call;
+use crate::spill::TaskMemory;
 
 /// A source or sink failed in a batch.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +64,8 @@ pub struct TaskContext {
     pub cancelled: Arc<AtomicBool>,
     /// What this attempt finds late.
     pub late: Arc<LateRows>,
+    /// What its steps may hold of the batch's rows.
+    pub memory: TaskMemory,
 }
 
 impl TaskContext {

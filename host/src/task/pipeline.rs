@@ -245,6 +245,10 @@ impl<'a> RunningPipeline<'a> {
 
     /// Takes what the node at `index` gives.
     fn emit(&mut self, index: usize, rows: RecordBatch) -> Result<(), Error> {
+        // A step that gives what it gathered may be at it for long.
+        if self.task.is_cancelled() {
+            return Err(Cancelled.into());
+        }
         let pipeline = self.pipeline;
         let node = &pipeline.nodes[index];
         if node.counts_out {

@@ -34,7 +34,9 @@ pub(super) fn run(options: &Options) -> anyhow::Result<Vec<Figure>> {
     let (listener, address) = listen()?;
     let job = WordCount {
         name: "back-pressure",
-        settings: &format!("batch-interval = \"200ms\"\nworker-threads = 1\nmemory = \"{BUDGET_MIB}MiB\""),
+        settings: &format!(
+            "batch-interval = \"200ms\"\nworker-threads = 1\nmemory = \"{BUDGET_MIB}MiB\"\n[spill]\nblocks = false"
+        ),
         source: &format!("{}\nreconnect = false", socket(address)),
         sink: CONSOLE,
         running: false,

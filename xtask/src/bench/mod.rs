@@ -54,6 +54,7 @@ struct Benchmark {
 const BENCHMARKS: [Benchmark; 14] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
+    Benchmark { name: "spill", run: |options| program("spill", options) },
     Benchmark { name: "windows", run: |options| program("windows", options) },
     Benchmark { name: "state", run: |options| program("state", options) },
     Benchmark { name: "join", run: |options| program("join", options) },

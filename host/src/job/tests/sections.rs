@@ -1,10 +1,11 @@
-//! Syntax, sections, `[job]`, `[limits]`, `[state]`, sources and sinks.
+//! Syntax, sections, `[job]`, `[limits]`, `[state]`, `[spill]`, sources and sinks.
 
 use std::time::Duration;
 
 use super::{check, job};
 use crate::job::{Durability, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
+use crate::spill::SpillSettings;
 use crate::state::{Backend, StateSettings};
 
 /// A job without steps, to put lines in front of.
@@ -46,7 +47,7 @@ fn sections_have_names() {
     check_before("[jbo]", "1:2 unknown section `jbo`; Did you mean `job`?\n");
     check_before(
         "[settings]",
-        "1:2 unknown section `settings`; Sections: `job`, `limits`, `state`, `source`, `table`, `step`, `sink`.\n",
+        "1:2 unknown section `settings`; Sections: `job`, `limits`, `state`, `spill`, `source`, `table`, `step`, `sink`.\n",
     );
     check_before("[[steps]]\nname = 'x'", "1:3 unknown section `steps`; Write `[[step]]` once for each.\n");
     check_before("[[job]]", "1:1 `job` must be one table, not a list; Write `[job]`.\n");
@@ -96,6 +97,7 @@ wal-directory = 'rows'
         bytes_per_call: 1 << 20,
         limits: Limits::default(),
         state: StateSettings::default(),
+        spill: SpillSettings::default(),
         log_level: "info,tidemill::plugin=debug".into(),
         stop_timeout: Duration::from_secs(5),
     };
@@ -212,6 +214,28 @@ fn every_limit_that_messages_name_is_a_key() {
         let shown = super::mistakes(&format!("limits.{key} = false{PLAIN}"), &[]);
         assert!(shown.contains(&format!("`{key}` must be")), "{shown}");
     }
+}
+
+#[test]
+fn spill_is_read_and_checked() {
+    let spill = |lines: &str| job(&format!("{lines}{PLAIN}"), &[]).settings.spill;
+    let path = Some(std::path::PathBuf::from("/var/lib/spill"));
+    assert_eq!(
+        spill("[spill]\npath = '/var/lib/spill'\nquota = '1GiB'\nmemory = '64MiB'\nblocks = false"),
+        SpillSettings { path, quota_bytes: 1 << 30, memory_bytes: 64 << 20, blocks: false }
+    );
+    let default = SpillSettings { path: None, quota_bytes: 10 << 30, memory_bytes: 512 << 20, blocks: true };
+    assert_eq!(spill(""), default);
+    assert_eq!(spill("[spill]\nquota = '0'"), SpillSettings { quota_bytes: 0, ..default });
+    check_before("[spill]\nquta = '1GiB'", "2:1 unknown key `quta` in `[spill]`; Did you mean `quota`?\n");
+    check_before("spill.memory = '1KiB'", "1:16 `memory` must be at least 1MiB\n");
+    check_before(
+        "spill.quota = '1KiB'",
+        "1:15 `quota` must be \"0\" or at least 1MiB; Write \"0\" to spill nothing: a receiver that has more than `job.memory` \
+         waits, and rows of a batch are in memory however many they are.\n",
+    );
+    check_before("spill.blocks = 'no'", "1:16 `blocks` must be true or false, not a text\n");
+    check_before("spill.path = 'words.wasm'", "1:14 `path` must be a folder, and `DIR/words.wasm` is a file\n");
 }
 
 #[test]

@@ -136,8 +136,17 @@ fn text_like_a_job() -> impl Strategy<Value = String> {
         any::<bool>().prop_map(|value| value.to_string()),
         any::<i64>().prop_map(|value| value.to_string()),
     ];
-    let header =
-        prop::sample::select(vec!["[job]", "[limits]", "[state]", "[[source]]", "[[step]]", "[[sink]]", "[step]", ""]);
+    let header = prop::sample::select(vec![
+        "[job]",
+        "[limits]",
+        "[state]",
+        "[spill]",
+        "[[source]]",
+        "[[step]]",
+        "[[sink]]",
+        "[step]",
+        "",
+    ]);
     let line = (key, value).prop_map(|(key, value)| format!("{key} = {value}"));
     let table = (header, prop::collection::vec(line, 0..6))
         .prop_map(|(header, lines)| format!("{header}\n{}\n", lines.join("\n")));

@@ -93,7 +93,7 @@ fn run(built: &Built, sides: &[Vec<RecordBatch>]) -> Result<Vec<RecordBatch>, Er
                 let mut step = gather.factory.start(&task(partition))?;
                 for (side, shuffle) in shuffles.iter().enumerate() {
                     for rows in shuffle.read(PartitionId(partition)) {
-                        step.push_side(side, rows, &mut emit)?;
+                        step.push_side(side, rows?, &mut emit)?;
                     }
                 }
                 step.finish(&mut emit)?;

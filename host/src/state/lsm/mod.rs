@@ -25,8 +25,9 @@ use std::time::Duration;
 use fjall::config::CompressionPolicy;
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
-use super::folder::Folder;
+use super::store::new_folder;
 use super::{StateError, locked};
+use crate::job_folder::JobFolder;
 
 /// Write buffers that wait to be written out, before writers wait for them.
 const WAITING_BUFFERS_MAX: usize = 2;
@@ -54,7 +55,7 @@ pub struct LsmStore {
     /// Why a write failed for the first time.
     first_failure: OnceLock<String>,
     /// Last: it is removed when the database is closed.
-    folder: Folder,
+    folder: JobFolder,
 }
 
 impl std::fmt::Debug for LsmStore {
@@ -108,11 +109,11 @@ impl LsmStore {
     ///
     /// When the folder cannot be made or written.
     pub fn open(parent: &Path, memory_bytes: u64, step: &str) -> Result<Arc<Self>, StateError> {
-        Self::open_in(Folder::create(parent)?, memory_bytes, step)
+        Self::open_in(new_folder(parent)?, memory_bytes, step)
     }
 
     /// [`LsmStore::open`] in a folder that is there.
-    pub(super) fn open_in(folder: Folder, memory_bytes: u64, step: &str) -> Result<Arc<Self>, StateError> {
+    pub(super) fn open_in(folder: JobFolder, memory_bytes: u64, step: &str) -> Result<Arc<Self>, StateError> {
         let failed = |error: fjall::Error| store_error(folder.path(), step, "opened", Reason::Now(innermost(&error)));
         let database = Database::builder(folder.path().join("lsm"))
             .cache_size((memory_bytes / 8).clamp(8 << 20, 48 << 20))

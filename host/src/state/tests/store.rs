@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Model, check, value};
 use crate::error::Explain;
 use crate::ids::PartitionId;
-use crate::state::folder::Folder;
+use crate::state::store::new_folder;
 use crate::state::{Backend, LsmStore, StateSettings, StateStore, StepState};
 
 fn settings(backend: Backend, memory_bytes: u64, path: &Path) -> StateSettings {
@@ -133,7 +133,7 @@ fn the_folder_goes_when_the_job_panics() {
 #[test]
 fn what_the_disk_says_is_told_with_the_step() {
     let parent = tempfile::tempdir().expect("a folder for temporary files");
-    let folder = Folder::create(parent.path()).expect("a folder");
+    let folder = new_folder(parent.path()).expect("a folder");
     std::fs::write(folder.path().join("lsm"), b"in the way").expect("a file");
     let error = LsmStore::open_in(folder, 1 << 20, "counts").expect_err("a file is no store");
     let report = crate::error::Error::from(error).report();

@@ -17,6 +17,8 @@ use crate::job::{DeadLetters, OperatorStep};
 use crate::operator::{Grouper, Limits};
 use crate::plan::{PlannedOperator, describe_type};
 use crate::shuffle::Partitioning;
+use crate::step::StepFactory;
+use crate::step::by_key::ByKey;
 use crate::step::caller::{Callee, same_plan};
 use crate::step::dead_letters::{LetterBox, letters_of};
 use crate::step::definition::{Built, Gather, GatherSide, PlanContext, StepDefinition};
@@ -130,6 +132,7 @@ impl StepDefinition for Group {
             partitioning: Partitioning::Hash { columns: keys.indices.clone() },
         });
         let sides = sides.collect();
+        let key_columns = keys.iter().map(|keys| keys.indices.clone()).collect();
         let n_partitions = if self.by.is_empty() { 1 } else { self.partitions.unwrap_or(context.settings.partitions) };
         let operators = vec![PlannedOperator {
             sha256: operator.sha256(),
@@ -156,7 +159,12 @@ impl StepDefinition for Group {
             bounds: context.bounds(&self.operator),
             callee,
         };
-        let factory = Arc::new(calls::GroupFactory(Arc::new(grouping)));
+        let factory: Arc<dyn StepFactory> = Arc::new(calls::GroupFactory(Arc::new(grouping)));
+        // An operator that wants its partition in one call is not to get parts of it. And what is set aside is numbered and counted over a partition.
+        let factory = match self.operator.whole_partition || dead_letters.is_some() {
+            true => factory,
+            false => ByKey::factory(context, factory, key_columns, (0..self.by.len()).collect(), &output),
+        };
         let gather = Gather { sides, n_partitions, runs_when_empty: false, state: None, factory };
         Ok(Built { operators, ..Built::gather(output, gather) })
     }

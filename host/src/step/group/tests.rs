@@ -16,6 +16,8 @@ use crate::operator::{
     Call, CallError, CallSite, Grouped, GrouperOutput, GrouperPlan, Limit, OpenError, Operator, Rejection, Role,
     StepInfo,
 };
+use crate::spill::BatchMemory;
+use crate::spill::testing::spill_in;
 use crate::step::test_rows::{Cut, cut, flat, map_tasks, schema, settings, sorted};
 use crate::step::testing::{DefinitionRun, TestBatch, groups, numbers_aside, texts, too_much};
 
@@ -155,6 +157,32 @@ fn model(sides: &[Cut], by_key: bool) -> Vec<String> {
 }
 
 proptest! {
+    #[test]
+    fn little_memory_gives_the_same_groups_in_the_same_order(
+        sides in proptest::collection::vec(cut(), 1..4),
+        memory_bytes in prop_oneof![Just(200_u64), Just(2_000), Just(10_000)],
+        whole_partition in any::<bool>(),
+    ) {
+        let folder = tempfile::tempdir().unwrap();
+        let spill = spill_in(folder.path(), 1 << 30);
+        let memory = BatchMemory::new(Some(spill.clone()), memory_bytes, 1, sides.len());
+        let operator = numbers(usize::MAX);
+        let with: Vec<&str> = ["side-1", "side-2"].into_iter().take(sides.len() - 1).collect();
+        let schemas = vec![schema(); sides.len()];
+        let plan = || {
+            let step = step(&operator, &["key"], &with, whole_partition);
+            DefinitionRun::plan(&step, &schemas, &settings(2), false).unwrap()
+        };
+        let expected = plan().batch(&batch(&sides)).unwrap();
+        let n_calls = operator.0.calls.lock().unwrap().len();
+        let found = plan().within(&memory).batch(&batch(&sides)).unwrap();
+        prop_assert_eq!(found.iter().map(|rows| texts(rows)).collect::<Vec<_>>(), expected.iter().map(|rows| texts(rows)).collect::<Vec<_>>());
+        if whole_partition {
+            prop_assert_eq!(operator.0.calls.lock().unwrap().len(), 2 * n_calls, "one for a partition, as before");
+        }
+        prop_assert_eq!((spill.counts().rows, memory.held_bytes()), (0, 0));
+    }
+
     #[test]
     fn every_group_comes_whole_and_once(
         sides in proptest::collection::vec(cut(), 1..4),

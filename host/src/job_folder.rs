@@ -1,8 +1,10 @@
-//! The folder of one job's state on disk: gone when the job ends; what dead processes left is removed.
+//! A folder of one job for what lives no longer than it: gone when the job ends; what dead processes left is removed.
 //!
 //! ```text
 //!  state.path/ ── tidemill-state-PID-N/ ── lock     held from just after the folder is made until it is removed
 //!                                       └─ lsm/     the store
+//!  spill.path/ ── tidemill-spill-PID-N/ ── lock
+//!                                       └─ N.arrow  spilled rows
 //! ```
 //!
 //! A folder whose lock nobody holds belongs to a dead process: locks end with the process, however it ends. A folder without
@@ -12,10 +14,32 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use super::StateError;
+/// What a folder is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The store of state on disk.
+    State,
+    /// Rows that memory has no room for.
+    Spill,
+}
 
-/// What the names of the folders start with.
-const PREFIX: &str = "tidemill-state-";
+impl Purpose {
+    /// What the names of the folders start with.
+    fn prefix(self) -> &'static str {
+        match self {
+            Purpose::State => "tidemill-state-",
+            Purpose::Spill => "tidemill-spill-",
+        }
+    }
+
+    /// What the folders hold, for the log.
+    fn contents(self) -> &'static str {
+        match self {
+            Purpose::State => "state",
+            Purpose::Spill => "spilled rows",
+        }
+    }
+}
 
 /// The file in a folder whose lock says that its process is alive.
 const LOCK_FILE: &str = "lock";
@@ -25,24 +49,22 @@ const ATTEMPTS_MAX: u32 = 10_000;
 
 /// A folder of one job, removed when it is dropped.
 #[derive(Debug)]
-pub(super) struct Folder {
+pub(crate) struct JobFolder {
     path: PathBuf,
     /// Its lock, which is held while it is open.
     _lock: File,
 }
 
-impl Folder {
+impl JobFolder {
     /// Removes what dead processes left in `parent`, which is made if need be, and makes a new folder there.
-    pub(super) fn create(parent: &Path) -> Result<Self, StateError> {
-        let failed = |source| StateError::Folder { path: parent.into(), source };
-        fs::create_dir_all(parent).map_err(failed)?;
-        remove_left_overs(parent);
+    pub(crate) fn create(parent: &Path, purpose: Purpose) -> std::io::Result<Self> {
+        prepare(parent, purpose)?;
         for attempt in 0..ATTEMPTS_MAX {
-            let path = parent.join(format!("{PREFIX}{}-{attempt}", std::process::id()));
+            let path = parent.join(format!("{}{}-{attempt}", purpose.prefix(), std::process::id()));
             match create_private(&path) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
-                Err(error) => return Err(failed(error)),
+                Err(error) => return Err(error),
             }
             // Nothing but another process that takes the folder for a left-over can be in the way.
             let lock = File::create_new(path.join(LOCK_FILE));
@@ -54,22 +76,29 @@ impl Folder {
             }
         }
         let text = format!("no lock could be had in {ATTEMPTS_MAX} new folders");
-        Err(failed(Error::other(text)))
+        Err(Error::other(text))
     }
 
     /// Its path.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-impl Drop for Folder {
+impl Drop for JobFolder {
     fn drop(&mut self) {
         if let Err(error) = fs::remove_dir_all(&self.path) {
             let path = self.path.display().to_string();
-            tracing::warn!(target: "tidemill::state", path, %error, "folder could not be removed");
+            tracing::warn!(target: "tidemill::job_folder", path, %error, "folder could not be removed");
         }
     }
+}
+
+/// Makes `parent` if need be, and removes what dead processes left there.
+pub(crate) fn prepare(parent: &Path, purpose: Purpose) -> std::io::Result<()> {
+    fs::create_dir_all(parent)?;
+    remove_left_overs(parent, purpose);
+    Ok(())
 }
 
 /// Makes a folder that only this user can read: state holds what rows hold.
@@ -82,10 +111,12 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 }
 
 /// Removes the folders of dead processes, as far as that is possible: they may be another user's.
-fn remove_left_overs(parent: &Path) {
+fn remove_left_overs(parent: &Path, purpose: Purpose) {
+    let contents = purpose.contents();
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let folders = entries.filter(|entry| {
-        entry.file_name().to_string_lossy().starts_with(PREFIX) && entry.file_type().is_ok_and(|kind| kind.is_dir())
+        entry.file_name().to_string_lossy().starts_with(purpose.prefix())
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
     });
     for path in folders.map(|entry| entry.path()) {
         let Ok(lock) = File::options().read(true).write(true).open(path.join(LOCK_FILE)) else { continue };
@@ -93,11 +124,11 @@ fn remove_left_overs(parent: &Path) {
             Ok(()) => match fs::remove_dir_all(&path) {
                 Ok(()) => {
                     let path = path.display().to_string();
-                    tracing::info!(target: "tidemill::state", path, "state that a dead process left was removed");
+                    tracing::info!(target: "tidemill::job_folder", path, contents, "what a dead process left was removed");
                 }
                 Err(error) => {
                     let path = path.display().to_string();
-                    tracing::warn!(target: "tidemill::state", path, %error, "state of a dead process could not be removed");
+                    tracing::warn!(target: "tidemill::job_folder", path, contents, %error, "what a dead process left could not be removed");
                 }
             },
             Err(TryLockError::WouldBlock | TryLockError::Error(_)) => {}
@@ -119,8 +150,8 @@ mod tests {
     #[test]
     fn folders_differ_and_go() {
         let parent = tempfile::tempdir().expect("a folder for temporary files");
-        let first = Folder::create(&parent.path().join("a/b")).expect("a folder");
-        let second = Folder::create(&parent.path().join("a/b")).expect("another folder");
+        let first = JobFolder::create(&parent.path().join("a/b"), Purpose::State).expect("a folder");
+        let second = JobFolder::create(&parent.path().join("a/b"), Purpose::State).expect("another folder");
         assert_ne!(first.path(), second.path());
         fs::write(first.path().join("file"), b"state").expect("a file");
         drop(first);
@@ -132,14 +163,19 @@ mod tests {
     #[test]
     fn only_folders_of_the_dead_are_removed() {
         let parent = tempfile::tempdir().expect("a folder for temporary files");
-        let alive = Folder::create(parent.path()).expect("a folder");
-        for (name, file) in [("tidemill-state-1-0", LOCK_FILE), ("tidemill-state-2-0", "lsm"), ("other", LOCK_FILE)] {
+        let alive = JobFolder::create(parent.path(), Purpose::State).expect("a folder");
+        for (name, file) in [
+            ("tidemill-state-1-0", LOCK_FILE),
+            ("tidemill-state-2-0", "lsm"),
+            ("tidemill-spill-3-0", LOCK_FILE),
+            ("other", LOCK_FILE),
+        ] {
             fs::create_dir(parent.path().join(name)).expect("a folder");
             fs::write(parent.path().join(name).join(file), b"").expect("a file");
         }
         let kept = [alive.path().file_name().expect("a name").to_string_lossy().into_owned()];
-        drop(Folder::create(parent.path()).expect("another folder"));
-        let mut expected = vec!["other".to_owned(), "tidemill-state-2-0".to_owned()];
+        drop(JobFolder::create(parent.path(), Purpose::State).expect("another folder"));
+        let mut expected = ["other", "tidemill-state-2-0", "tidemill-spill-3-0"].map(str::to_owned).to_vec();
         expected.extend(kept);
         expected.sort();
         assert_eq!(names(parent.path()), expected);
@@ -150,16 +186,7 @@ mod tests {
     fn nobody_else_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().expect("a folder for temporary files");
-        let folder = Folder::create(parent.path()).expect("a folder");
+        let folder = JobFolder::create(parent.path(), Purpose::State).expect("a folder");
         assert_eq!(fs::metadata(folder.path()).expect("a folder").permissions().mode() & 0o777, 0o700);
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_made_is_named() {
-        let parent = tempfile::tempdir().expect("a folder for temporary files");
-        let file = parent.path().join("file");
-        fs::write(&file, b"").expect("a file");
-        let error = Folder::create(&file.join("x")).expect_err("a file is no folder");
-        assert_eq!(error.to_string(), format!("no folder for state can be made in `{}`", file.join("x").display()));
     }
 }
