@@ -81,7 +81,7 @@ pub struct SourceSnapshot {
     pub rejected_rows: u64,
     /// Files and the like that cannot be read at all, left out.
     pub refused_objects: u64,
-    /// How long it waited for room in the block store: back-pressure.
+    /// How long it waited for room in the block store, which is back-pressure, and for the disk of the write-ahead log.
     pub waited: Duration,
     /// The last failure, with causes.
     pub last_error: Option<String>,
