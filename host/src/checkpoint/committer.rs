@@ -3,25 +3,16 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::error::may_pass;
 use super::log::{self, Clocks, Commit, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
 use super::run::{RunReader, merge, to_merge};
-use super::{Checkpoint, CheckpointError, ReadError, Resumed};
-use crate::clock::Stopwatch;
+use super::{Checkpoint, CheckpointError, Patience, ReadError, Resumed};
 use crate::fail_point;
 use crate::operator::StopFlag;
-
-/// The pause before a write that failed is tried again; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-
-/// The longest of these pauses.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A batch whose rows are in the sinks.
 #[derive(Debug)]
@@ -63,6 +54,7 @@ impl Shared {
 
 /// Commits batches in order, on a thread of its own.
 pub(crate) struct Committer {
+    checkpoint: Checkpoint,
     work: Sender<Work>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -75,14 +67,16 @@ impl Committer {
     ///
     /// When the system gives no thread.
     pub(crate) fn start(resumed: Resumed, retain: u64, stopped: StopFlag) -> std::io::Result<Self> {
+        let runs_from = resumed.runs().to_vec();
+        let checkpoint = resumed.checkpoint.until_stopped(&stopped);
         let (work, queue) = unbounded();
         let shared = Arc::new(Shared { progress: Mutex::default(), changed: Condvar::new() });
-        let runs = resumed.runs().to_vec();
         let mut writer = Writer {
-            checkpoint: resumed.checkpoint,
+            checkpoint: checkpoint.clone(),
             _lock: resumed.lock,
-            runs,
+            runs: runs_from,
             kept: resumed.kept.into(),
+            left: resumed.left,
             retain,
             stopped,
             merging: None,
@@ -91,7 +85,7 @@ impl Committer {
         let of_thread = shared.clone();
         let run = move || writer.run(&queue, &of_thread);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
-        Ok(Self { work, shared, thread: Some(thread) })
+        Ok(Self { checkpoint, work, shared, thread: Some(thread) })
     }
 
     /// Waits until every batch that was given is committed.
@@ -103,7 +97,19 @@ impl Committer {
         let progress = self.shared.lock();
         let waits = |progress: &mut Progress| progress.n_waiting > 0 && progress.failure.is_none();
         let mut progress = self.shared.changed.wait_while(progress, waits).unwrap_or_else(PoisonError::into_inner);
-        progress.failure.take().map_or(Ok(()), Err)
+        match progress.failure.take() {
+            Some(failure) => Err(failure),
+            None => self.checkpoint.check_kept(),
+        }
+    }
+
+    /// Waits until it is sure that no other process has the checkpoint, for a while: before a batch is shown.
+    ///
+    /// # Errors
+    ///
+    /// When another has it, or that cannot be known and the job is stopped at once.
+    pub(crate) fn hold(&self) -> Result<(), CheckpointError> {
+        self.checkpoint.hold()
     }
 
     /// Gives a batch to be committed, and returns at once.
@@ -132,6 +138,8 @@ struct Writer {
     runs: Vec<Run>,
     /// What the commits that are kept name.
     kept: VecDeque<(u64, Vec<Run>)>,
+    /// Files of state that are nobody's once a batch is done.
+    left: Vec<(u64, String)>,
     retain: u64,
     stopped: StopFlag,
     /// The thread that merges runs, when one does.
@@ -177,6 +185,7 @@ impl Writer {
                 parts: done.parts.len() as u32,
                 n_bytes: done.parts.iter().map(|part| part.len() as u64).sum(),
                 is_merged: false,
+                term: self.checkpoint.term(),
             };
             for (number, part) in (0..).zip(&done.parts) {
                 self.persist(|checkpoint| checkpoint.put(Kind::State, &run.part_name(number), part))?;
@@ -193,7 +202,7 @@ impl Writer {
             clocks: done.clocks,
             runs: self.runs.clone(),
         };
-        self.persist(|checkpoint| checkpoint.put_json(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
+        self.persist(|checkpoint| checkpoint.put_log(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
         fail_point::pass("commit-written");
         self.kept.push_back((done.batch_id, commit.runs));
         Ok(())
@@ -219,6 +228,12 @@ impl Writer {
             let deleted = deleted.and_then(|()| self.checkpoint.delete(&log::offsets_name(batch)));
             if let Err(error) = deleted {
                 tracing::warn!(target: "tidemill::checkpoint", batch_id = batch, %error, "an old batch could not be deleted");
+            }
+        }
+        let committed = self.kept.back().map(|(batch, _)| *batch);
+        for (_, name) in self.left.extract_if(.., |(last, _)| committed.is_some_and(|committed| *last <= committed)) {
+            if let Err(error) = self.checkpoint.delete(&name) {
+                tracing::warn!(target: "tidemill::checkpoint", %error, "old state could not be deleted");
             }
         }
         let merging = self.merging.is_some();
@@ -274,7 +289,8 @@ fn merge_runs(
     forgets: bool,
 ) -> Result<Run, CheckpointError> {
     let (Some(first), Some(last)) = (runs.first(), runs.last()) else { unreachable!("some runs are merged") };
-    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true };
+    let term = checkpoint.term();
+    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true, term };
     let readers = runs.iter().map(|run| {
         let reader = RunReader::new(checkpoint.parts(run)).map_err(|error| error.in_run(checkpoint, run))?;
         Ok((reader, run.is_merged))
@@ -297,22 +313,6 @@ pub(crate) fn persist(
     stopped: &StopFlag,
     write: impl Fn(&Checkpoint) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let error = match write(checkpoint) {
-            Err(error) => error,
-            Ok(()) => return Ok(()),
-        };
-        match &error {
-            CheckpointError::Storage { source, .. } if may_pass(source) && !stopped.is_set() => {}
-            _ => return Err(error),
-        }
-        let report = crate::error::Error::from(error).in_one_line();
-        tracing::warn!(target: "tidemill::checkpoint", error = report, again_in = ?pause, "the job waits for its checkpoint");
-        let waited = Stopwatch::start();
-        while waited.elapsed() < pause && !stopped.is_set() {
-            std::thread::sleep(PAUSE_MIN / 4);
-        }
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
+    let patience = checkpoint.patience.clone().unwrap_or_else(|| Patience::until(&[stopped]));
+    patience.insist(|| write(checkpoint))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::claim::Claimed;
 use super::log::{self, Clocks, Commit, Offsets, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
@@ -27,6 +28,9 @@ pub(crate) struct Resumed {
     pub(crate) published_max: u64,
     /// What the commits that are kept say the state was, the oldest first.
     pub(crate) kept: Vec<(u64, Vec<Run>)>,
+    /// Files of state that no commit names, each with a batch: nobody's once that is done, and until then what an earlier owner may
+    /// name, if it writes late that a batch is done.
+    pub(crate) left: Vec<(u64, String)>,
 }
 
 impl std::fmt::Debug for Resumed {
@@ -38,16 +42,16 @@ impl std::fmt::Debug for Resumed {
     }
 }
 
-/// Opens the checkpoint of a job, for this process alone.
+/// Reads the checkpoint of a job that this process has taken.
 ///
 /// # Errors
 ///
-/// When it cannot be read, is another job's, or somebody else has it.
-pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, CheckpointError> {
-    let lock = checkpoint.storage.lock().map_err(checkpoint.failed("lock", "locked"))?;
-    let lock = lock.ok_or_else(|| CheckpointError::InUse { place: checkpoint.place() })?;
-    if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
-        shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
+/// When it cannot be read, or is another job's.
+pub(crate) fn open(claimed: Claimed, shape: &JobShape) -> Result<Resumed, CheckpointError> {
+    let Claimed { checkpoint, lock } = claimed;
+    let before = checkpoint.get_json::<JobShape>(Kind::Job, "job")?;
+    if let Some(before) = &before {
+        shape.check_against(before).map_err(|mismatch| CheckpointError::OtherJob {
             place: checkpoint.place(),
             what: mismatch.what,
             hint: mismatch.hint,
@@ -88,14 +92,17 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
         }
     }
     kept.sort_unstable_by_key(|(batch, _)| *batch);
-    checkpoint.remove_orphans(&kept)?;
+    let left = checkpoint.remove_orphans(&kept, resume.committed)?;
     // What a process left that died while it deleted a batch: its commit goes first.
     let is_left = |batch: &&u64| resume.committed > Some(**batch) && !found.commits.contains(batch);
     for &batch in found.offsets.iter().filter(is_left) {
         checkpoint.delete(&log::offsets_name(batch))?;
     }
-    checkpoint.put_json(Kind::Job, "job", shape)?;
-    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept })
+    if before.as_ref() != Some(shape) {
+        let put = || checkpoint.put_log(Kind::Job, "job", shape);
+        checkpoint.patience.as_ref().map_or_else(put, |patience| patience.insist(put))?;
+    }
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, left })
 }
 
 fn is_damage(error: &CheckpointError) -> bool {
@@ -119,25 +126,39 @@ impl Checkpoint {
 
     /// Reads every file of some runs.
     fn check(&self, runs: &[Run]) -> Result<(), CheckpointError> {
+        let mut ahead = self.ahead(runs);
         for run in runs {
-            let mut next = self.parts(run);
+            let mut next = ahead.run(run);
             while next().map_err(|error| error.in_run(self, run))?.is_some() {}
         }
         Ok(())
     }
 
-    /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used.
-    fn remove_orphans(&self, kept: &[(u64, Vec<Run>)]) -> Result<(), CheckpointError> {
+    /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used. Those are
+    /// given back that an earlier owner might still name.
+    fn remove_orphans(
+        &self,
+        kept: &[(u64, Vec<Run>)],
+        committed: Option<u64>,
+    ) -> Result<Vec<(u64, String)>, CheckpointError> {
         let parts =
             kept.iter().flat_map(|(_, runs)| runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
         let named: std::collections::HashSet<String> = parts.collect();
-        for name in self.list("state")? {
-            let name = format!("state/{name}");
-            if !named.contains(&name) {
-                self.delete(&name)?;
+        let mut left = Vec::new();
+        for file in self.list("state")? {
+            let name = format!("state/{file}");
+            if named.contains(&name) {
+                continue;
+            }
+            match Run::last_of(&file) {
+                // A commit that an earlier owner writes late is one of the batch behind the last, or of one behind that.
+                Some(last) if self.lease.is_some() => {
+                    left.push((last.max(committed.map_or(0, |batch| batch + 1)), name))
+                }
+                _ => self.delete(&name)?,
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Gives the changes that make the state of some runs to `apply`, in order.
@@ -150,8 +171,9 @@ impl Checkpoint {
         runs: &[Run],
         mut apply: impl FnMut(&TableId, Changes) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut ahead = self.ahead(runs);
         for run in runs {
-            let mut reader = RunReader::new(self.parts(run)).map_err(|error| error.in_run(self, run))?;
+            let mut reader = RunReader::new(ahead.run(run)).map_err(|error| error.in_run(self, run))?;
             while let Some((table, changes)) = reader.next_changes().map_err(|error| error.in_run(self, run))? {
                 apply(&table, changes)?;
             }

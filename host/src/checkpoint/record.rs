@@ -33,6 +33,8 @@ pub(crate) enum Kind {
     Commit,
     /// Changes of state.
     State,
+    /// Who has the checkpoint.
+    Lease,
 }
 
 impl Kind {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::Offsets => "offsets",
             Kind::Commit => "commit",
             Kind::State => "state",
+            Kind::Lease => "lease",
         }
     }
 }

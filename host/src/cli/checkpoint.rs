@@ -1,12 +1,10 @@
 //! `tidemill checkpoint`: looks into a checkpoint without changing it.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
-use tidemill::checkpoint::{Inspection, Verification, inspect, verify};
+use tidemill::checkpoint::{Inspection, Place, Verification, inspect, verify};
 
-use super::output::{fail, human_bytes, human_count, put};
-use super::{ENDED_WELL, Format, JOB_FAILED};
+use super::output::{fail, human_bytes, human_count, print_error, put};
+use super::{ENDED_WELL, Format, JOB_FAILED, WRONG};
 
 /// What can be done with a checkpoint.
 #[derive(Debug, Subcommand)]
@@ -20,9 +18,10 @@ pub(super) enum CheckpointCommand {
 /// Which checkpoint.
 #[derive(Debug, Args)]
 pub(super) struct CheckpointArguments {
-    /// The folder, as `checkpoint` of the job names it.
+    /// The folder, or the URL as in `s3://bucket/folder`, as `checkpoint` of the job names it. How a store is reached, the
+    /// environment says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
     #[arg(value_name = "FOLDER")]
-    folder: PathBuf,
+    folder: String,
 
     /// How it is written.
     #[arg(long, value_enum, default_value_t)]
@@ -32,15 +31,24 @@ pub(super) struct CheckpointArguments {
 pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
     let (CheckpointCommand::Inspect(arguments) | CheckpointCommand::Verify(arguments)) = command;
     let format = arguments.format;
+    let place = match Place::parse(&arguments.folder) {
+        Ok(place) => place,
+        Err(mistake) => {
+            let message = format!("`{}` {mistake}", arguments.folder);
+            let hint = mistake.hint.map_or_else(String::new, |hint| format!("\nhint: {hint}\n"));
+            print_error(format, &message, || format!("error: {message}\n{hint}"));
+            return WRONG;
+        }
+    };
     let answer = match command {
-        CheckpointCommand::Inspect(_) => inspect(&arguments.folder).map(|inspection| {
+        CheckpointCommand::Inspect(_) => inspect(&place).map(|inspection| {
             let text = match format {
                 Format::Human => inspection_in_words(&inspection),
                 Format::Json => format!("{}\n", serde_json::json!(inspection)),
             };
             (text, ENDED_WELL)
         }),
-        CheckpointCommand::Verify(_) => verify(&arguments.folder).map(|verification| {
+        CheckpointCommand::Verify(_) => verify(&place).map(|verification| {
             let code = if verification.damage.is_empty() { ENDED_WELL } else { JOB_FAILED };
             let text = match format {
                 Format::Human => verification_in_words(&verification),
@@ -68,6 +76,10 @@ fn inspection_in_words(inspection: &Inspection) -> String {
     let mut lines = vec![format!("job      {}", inspection.job.as_deref().unwrap_or("none"))];
     for step in &inspection.steps {
         lines.push(format!("step     {}, {} partitions: {}", step.step, step.partitions, step.keeps));
+    }
+    if let Some(lease) = &inspection.lease {
+        let had = if lease.released { "let go by" } else { "taken by" };
+        lines.push(format!("lease    {had} {}, term {}", lease.owner, lease.term));
     }
     let n_bytes: u64 = inspection.runs.iter().map(|(.., n_bytes)| n_bytes).sum();
     lines.push(format!("state    {} in {} runs", human_bytes(n_bytes), inspection.runs.len()));

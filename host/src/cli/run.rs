@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
+use tidemill::checkpoint::Standby;
 use tidemill::context::Context;
 use tidemill::error::Error;
-use tidemill::scheduler::{RunOutcome, Summary};
+use tidemill::scheduler::{RunOutcome, StartError, Summary};
 
 use super::interrupt::Stopper;
 use super::output::{fail, human_bytes, say, say_event};
@@ -22,6 +23,10 @@ pub(super) struct RunArguments {
     /// Process what is there, then end: `job.trigger=available-now`.
     #[arg(long)]
     once: bool,
+
+    /// Wait while another process has the job's checkpoint, and go on with the job when that process ends or dies.
+    #[arg(long)]
+    standby: bool,
 
     /// How events and the summary are written, to standard error.
     #[arg(long, value_enum, default_value_t)]
@@ -71,9 +76,21 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         fail(format, error);
         JOB_FAILED
     };
-    let stopper = Stopper::new(stop_timeout, format, &progress);
+    let standby = if arguments.standby { Standby::until_free() } else { Standby::default() };
+    context.set_standby(standby.clone());
+    let stopper = Stopper::new(stop_timeout, format, &progress, standby);
     stopper.listen(reads_stdin);
-    let running = context.start_plan(plan).map_err(|error| failed(&error))?;
+    let running = match context.start_plan(plan) {
+        Ok(running) => running,
+        Err(error) if matches!(error.downcast_ref(), Some(StartError::Stopped)) => {
+            match format {
+                Format::Human => say(&format!("{error}\n")),
+                Format::Json => say_event("stopped", serde_json::json!({ "message": error.to_string() })),
+            }
+            return Ok(ENDED_WELL);
+        }
+        Err(error) => return Err(failed(&error)),
+    };
     stopper.started(&running);
     let summary = running.await_termination().map_err(|error| failed(&error))?;
     if format == Format::Human {

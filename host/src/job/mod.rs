@@ -10,6 +10,7 @@ pub mod settings;
 pub mod table;
 pub mod units;
 
+mod checkpoint;
 mod environment;
 mod graph;
 mod overrides;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::checkpoint::{LEASE_DEFAULT, Place};
 use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
@@ -74,8 +76,10 @@ pub struct Settings {
     pub attempts: u32,
     /// Where state is kept.
     pub state: StateSettings,
-    /// The folder from which a job goes on when it is started again; `None`: it starts anew each time.
-    pub checkpoint: Option<PathBuf>,
+    /// The place from which a job goes on when it is started again; `None`: it starts anew each time.
+    pub checkpoint: Option<Place>,
+    /// How long a process that has a checkpoint in an object store may be away before another may take it.
+    pub checkpoint_lease: Duration,
     /// The last batches of which a checkpoint keeps what they read and what the state was.
     pub checkpoint_batches: u64,
     /// What is logged: a level, or a filter as `tracing` takes it.
@@ -102,6 +106,7 @@ impl Default for Settings {
             attempts: 4,
             state: StateSettings::default(),
             checkpoint: None,
+            checkpoint_lease: LEASE_DEFAULT,
             checkpoint_batches: 10,
             log_level: "info".into(),
             stop_timeout: Duration::from_secs(60),

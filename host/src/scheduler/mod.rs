@@ -19,4 +19,4 @@ pub use batch::{Batch, SourceInput};
 pub use listener::{
     BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, RunEnded, SourceRows,
 };
-pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start};
+pub use run::{RunOutcome, Running, SourceSummary, StartError, StopMode, Summary, start, start_with};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Queue, unbounded};
 
 use crate::block_store::BlockStore;
-use crate::checkpoint::Committer;
+use crate::checkpoint::{Committer, Patience, Standby};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Explain, Fault, Retry};
 use crate::ids::BatchId;
@@ -22,7 +22,7 @@ use crate::scheduler::listener::{
 use crate::scheduler::recover::{begun, open_checkpoint, read_before, restore};
 use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
 use crate::scheduler::watermarks::Watermarks;
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkDefinition, SinkError};
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
 use crate::sql::{EvaluationFailed, OutOfMemory, QueryFailed};
 use crate::state::{StateError, StateStore};
@@ -40,6 +40,9 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// The longest pause between attempts.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How often a job that stands by sees whether another process has let go of a sink.
+const SINK_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How a job is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +78,9 @@ pub enum StartError {
     /// The job cannot go on from its checkpoint.
     #[error("the job cannot go on from its checkpoint")]
     Checkpoint(#[source] Error),
+    /// It was stopped while it waited: for its checkpoint, for another process, or for a store.
+    #[error("the job was stopped before it had started")]
+    Stopped,
     /// The place for the steps' state could not be opened.
     #[error("the state of the job could not be opened")]
     State(#[source] StateError),
@@ -88,6 +94,7 @@ impl Explain for StartError {
         match self {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.fault(),
             StartError::State(source) => source.fault(),
+            StartError::Stopped => Fault::User,
             StartError::Thread(_) => Fault::External,
         }
     }
@@ -96,7 +103,7 @@ impl Explain for StartError {
         match self {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.hint(),
             StartError::State(source) => source.hint(),
-            StartError::Thread(_) => None,
+            StartError::Stopped | StartError::Thread(_) => None,
         }
     }
 }
@@ -324,25 +331,81 @@ fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver 
     Arc::new(move |event| listeners.iter().for_each(|listener| listener.on_source_event(&source, event)))
 }
 
+/// Opens a sink. A job that stands by waits while another process has its place: one that stood still has lost the checkpoint, and lets
+/// go of it when it sees that.
+fn open_sink(
+    name: &str,
+    standby: &Standby,
+    patience: &Patience,
+    open: impl Fn() -> Result<Arc<dyn Sink>, Error>,
+) -> Result<Arc<dyn Sink>, StartError> {
+    let mut told = false;
+    loop {
+        let error = match open() {
+            Err(error) => error,
+            Ok(sink) => return Ok(sink),
+        };
+        let is_taken = matches!(error.downcast_ref(), Some(SinkError::InUse { .. }));
+        if !is_taken || !standby.waits_for_owner() {
+            return Err(StartError::Open { part: "sink", name: name.to_owned(), source: error });
+        }
+        if !std::mem::replace(&mut told, true) {
+            let error = error.in_one_line();
+            tracing::info!(target: "tidemill::scheduler", sink = name, error, "the job stands by: another process writes to its sink");
+        }
+        if !patience.pause(SINK_LOOK_EVERY) {
+            return Err(StartError::Stopped);
+        }
+    }
+}
+
 /// Opens the sinks and sources of a plan and runs it.
 ///
 /// # Errors
 ///
 /// What could not be opened; nothing runs then.
 pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>>) -> Result<Running, StartError> {
+    start_with(plan, clock, listeners, &Standby::default())
+}
+
+/// Opens the sinks and sources of a plan and runs it, when what it needs is free.
+///
+/// # Errors
+///
+/// What could not be opened, or [`StartError::Stopped`]; nothing runs then.
+pub fn start_with(
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    listeners: Vec<Arc<dyn Listener>>,
+    standby: &Standby,
+) -> Result<Running, StartError> {
+    start_when_free(plan, clock, listeners, standby).map_err(|error| match error {
+        // What failed is that nobody waited any more.
+        StartError::Checkpoint(_) if standby.is_given_up() => StartError::Stopped,
+        error => error,
+    })
+}
+
+fn start_when_free(
+    plan: Plan,
+    clock: Arc<dyn Clock>,
+    listeners: Vec<Arc<dyn Listener>>,
+    standby: &Standby,
+) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
     let store = Arc::new(BlockStore::new(plan.settings.memory_bytes));
-    let resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
+    let patience = standby.patience(&plan.stop);
+    let resumed = open_checkpoint(&plan, standby).map_err(|error| StartError::Checkpoint(error.into()))?;
     let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
     for sink in &plan.sinks {
-        let opened = match &resumed {
+        let definition: &dyn SinkDefinition = &*sink.definition;
+        let opened = open_sink(&sink.name, standby, &patience, || match &resumed {
             Some(resumed) if resumed.next > 0 => {
-                sink.definition.resume(&sink.schema, committed.map(|commit| BatchId(commit.batch_id)))
+                definition.resume(&sink.schema, committed.map(|commit| BatchId(commit.batch_id)))
             }
-            _ => sink.definition.open(&sink.schema),
-        };
-        let opened = opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?;
+            _ => definition.open(&sink.schema),
+        })?;
         sinks.push((sink.name.clone(), opened));
     }
     for table in &plan.tables {
@@ -434,11 +497,16 @@ pub fn start(plan: Plan, clock: Arc<dyn Clock>, listeners: Vec<Arc<dyn Listener>
         next_id: BatchId(resumed.as_ref().map_or(0, |resumed| resumed.next)),
         last_time_us,
         list_errors: vec![ListError::default(); plan.sources.len()],
-        checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone()),
+        checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone().until_stopped(&plan.stop)),
         has_ended: committed.is_some_and(|commit| commit.closes) || begun.iter().any(|batch| batch.closes),
         begun,
         stopped: plan.stop.clone(),
     };
+    if let Some(resumed) = &resumed {
+        // Nothing of it may be shown any more.
+        let control = control.clone();
+        resumed.checkpoint.on_loss(move || control.request(Stop::AtOnce));
+    }
     let committer =
         resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone()));
     let committer = committer.transpose().map_err(StartError::Thread)?;
