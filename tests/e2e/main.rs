@@ -9,6 +9,8 @@ mod hostile;
 mod join;
 mod library;
 mod nexmark;
+mod object_store;
 mod recovery;
 mod socket;
+mod standby;
 mod stop;
