@@ -173,6 +173,9 @@ fn the_job_file_may_say_how_the_store_is_reached() {
         ("ADDRESS", s3.address()),
         ("KEY", value("AWS_ACCESS_KEY_ID")),
         ("SECRET", value("AWS_SECRET_ACCESS_KEY")),
+        // Of another store and another key: none of it is used.
+        ("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1".to_owned()),
+        ("AWS_SESSION_TOKEN", "of-another-key".to_owned()),
     ];
     let ended = run(place.path(), &environment, &["run", "job.toml"]);
     assert_eq!(ended.code(), 0, "{}", ended.stderr);

@@ -56,8 +56,8 @@ impl ObjectStorage {
     /// The folder that a place names. Nothing is asked of the store yet.
     pub(crate) fn connect(place: &ObjectPlace, lease_request_max: Duration) -> io::Result<Self> {
         let invalid = |what: String| io::Error::new(ErrorKind::InvalidInput, what);
-        let mut builder = AmazonS3Builder::from_env();
-        for (key, value) in place.options() {
+        let mut builder = AmazonS3Builder::new();
+        for (key, value) in from_environment(place).chain(place.options()) {
             builder = builder.with_config(key, value);
         }
         let value = |key| builder.get_config_value(&key);
@@ -162,6 +162,23 @@ impl ObjectStorage {
             Err(error) => Err(to_io(&error)),
         }
     }
+}
+
+/// What the environment says of the store, under the names that `AmazonS3Builder::from_env` reads. Of credentials, and of where the store
+/// is, all is said in one place: a token of the environment is none of a key of the job.
+fn from_environment(place: &ObjectPlace) -> impl Iterator<Item = (AmazonS3ConfigKey, String)> {
+    use AmazonS3ConfigKey::{AccessKeyId, Endpoint, S3Endpoint, SecretAccessKey, Token};
+    let says = |key| place.options().any(|(option, _)| option == key);
+    let (has_key, has_endpoint) = (says(AccessKeyId), says(Endpoint));
+    let variables =
+        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let known = variables.filter(|(name, _)| name.starts_with("AWS_"));
+    let known = known.filter_map(|(name, value)| Some((name.to_ascii_lowercase().parse().ok()?, value)));
+    known.filter(move |(key, _)| match key {
+        AccessKeyId | SecretAccessKey | Token => !has_key,
+        Endpoint | S3Endpoint => !has_endpoint,
+        _ => true,
+    })
 }
 
 /// Without the names of versions nothing can be written on a condition.
