@@ -62,6 +62,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use crate::checkpoint::Standby;
 use crate::clock::{Clock, SystemClock};
 use crate::error::Error;
 use crate::event_time::EventTime;
@@ -102,6 +103,7 @@ pub struct Context {
     runtime: Runtime,
     clock: Arc<dyn Clock>,
     listeners: Vec<Arc<dyn Listener>>,
+    standby: Standby,
 }
 
 impl Context {
@@ -118,12 +120,18 @@ impl Context {
     /// A context for a job that has been read from a file. Several contexts may share a runtime.
     #[must_use]
     pub fn from_job(job: Job, runtime: Runtime) -> Self {
-        Self { job: RefCell::new(job), runtime, clock: Arc::new(SystemClock::new()), listeners: Vec::new() }
+        let clock = Arc::new(SystemClock::new());
+        Self { job: RefCell::new(job), runtime, clock, listeners: Vec::new(), standby: Standby::default() }
     }
 
     /// Takes the time from another clock.
     pub fn set_clock(&mut self, clock: Arc<dyn Clock>) {
         self.clock = clock;
+    }
+
+    /// Says how the job waits before it starts, and from elsewhere when it waits no more.
+    pub fn set_standby(&mut self, standby: Standby) {
+        self.standby = standby;
     }
 
     /// Adds a listener, which is told of every batch.
@@ -203,7 +211,7 @@ impl Context {
     pub fn start_plan(self, plan: Plan) -> Result<Running, Error> {
         let (job, runtime) = (self.job.into_inner(), self.runtime);
         let again = move |before: &Plan| build_plan_again(&job, &runtime, before);
-        Ok(scheduler::start(plan, again, self.clock, self.listeners)?)
+        Ok(scheduler::start(plan, again, self.clock, self.listeners, &self.standby)?)
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use tidemill::checkpoint::Place;
 use tidemill::clock::{Clock, SystemClock};
 use tidemill::context::Context;
 use tidemill::job::{Job, MissedBatches, Settings};
@@ -60,7 +61,7 @@ fn times_of(interval: Duration, missed_batches: MissedBatches, runs: &[&[i64]]) 
         let settings = Settings {
             batch_interval: interval,
             missed_batches,
-            checkpoint: Some(place.path().join("checkpoint")),
+            checkpoint: Some(Place::Directory(place.path().join("checkpoint"))),
             ..Settings::default()
         };
         let mut context = Context::from_job(Job { settings, ..Job::default() }, runtime());

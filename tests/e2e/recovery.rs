@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use tidemill_tests::s3::{BUCKET, S3};
 use tidemill_tests::{Running, binary, folder, run, wait_for};
 
 /// The instants that a process can be told to die at. A job passes each of them.
@@ -95,6 +96,12 @@ pub(crate) fn job(partitions: u32, steps: &str, sinks: &[&str]) -> String {
     text
 }
 
+/// Batches of a sink that have a manifest, while a job is at work.
+pub(crate) fn n_published(folder: &Path, sink: &str) -> usize {
+    let Ok(entries) = std::fs::read_dir(folder.join("out").join(sink).join("_manifest")) else { return 0 };
+    entries.flatten().filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).count()
+}
+
 /// Every visible file of the sinks, by name; what is no text, a letter a byte. Manifests are left without times, which differ.
 pub(crate) fn shown(folder: &Path) -> BTreeMap<String, String> {
     let mut files = BTreeMap::new();
@@ -139,10 +146,19 @@ fn check_manifests(files: &BTreeMap<String, String>) {
     }
 }
 
+/// What the environment tells the job.
+pub(crate) type Environment = Vec<(&'static str, String)>;
+
 /// Starts the job; it dies at one of these points, or after a while, or comes to its end: then gives `true`.
-pub(crate) fn attempt(folder: &Path, options: &[&str], points: &[&str], random: &mut Random) -> bool {
+pub(crate) fn attempt(
+    folder: &Path,
+    options: &[&str],
+    points: &[&str],
+    random: &mut Random,
+    environment: &Environment,
+) -> bool {
     let mut command = Command::new(binary());
-    command.args(["run", "job.toml"]).args(options).current_dir(folder);
+    command.args(["run", "job.toml"]).args(options).current_dir(folder).envs(environment.iter().cloned());
     let is_told = random.below(2) == 0;
     let what = if is_told {
         let point = points[random.below(points.len() as u64) as usize];
@@ -169,6 +185,17 @@ pub(crate) fn attempt(folder: &Path, options: &[&str], points: &[&str], random: 
 
 #[track_caller]
 fn check(name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
+    check_on(None, KILLS, name, partitions, steps, sinks);
+}
+
+/// The same, with the checkpoint in a directory, or in an S3 server.
+#[track_caller]
+pub(crate) fn check_on(store: Option<&S3>, kills_max: u64, name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
+    let environment = store.map_or_else(Vec::new, |store| store.environment(&store.address()));
+    let checkpoint = |round: u64| match store {
+        Some(_) => format!("checkpoint = 's3://{BUCKET}/kills/{name}/{round}'"),
+        None => "checkpoint = 'checkpoint'".to_owned(),
+    };
     let place = folder();
     let folder = place.path();
     write_source(folder, "left", 1);
@@ -176,18 +203,21 @@ fn check(name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
     std::fs::write(folder.join("job.toml"), job(partitions, steps, sinks)).expect("a new file");
     let ended = run(folder, &["run", "job.toml"]);
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    std::fs::remove_dir_all(folder.join("checkpoint")).expect("a folder");
     let expected = shown(folder);
     assert!(expected.values().map(|text| text.lines().count()).sum::<usize>() > 100, "{name} shows too little");
 
     let seed = from_environment("TIDEMILL_SEED", 1);
     let mut random = Random(seed ^ (u64::from(partitions) << 32) ^ sinks.len() as u64);
     let (mut kills, mut rounds) = (0, 0);
-    while kills < from_environment("TIDEMILL_KILLS", KILLS) {
-        for gone in ["checkpoint", "out"] {
-            std::fs::remove_dir_all(folder.join(gone)).expect("a folder");
-        }
+    while kills < from_environment("TIDEMILL_KILLS", kills_max) {
+        std::fs::remove_dir_all(folder.join("out")).expect("a folder");
+        // Each round begins with another checkpoint.
+        let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
+        let text = job(partitions, steps, sinks).replace("checkpoint = 'checkpoint'", &checkpoint(rounds));
+        std::fs::write(folder.join("job.toml"), text).expect("the job");
         let before = kills;
-        while !attempt(folder, &[], &POINTS, &mut random) {
+        while !attempt(folder, &[], &POINTS, &mut random, &environment) {
             kills += 1;
             assert!(kills - before < 1000, "{name} comes to no end");
         }

@@ -57,7 +57,7 @@ fn check(name: &str, steps: &str, sinks: &[&str]) {
         loop {
             starts.push(PARTITIONS[random.below(PARTITIONS.len() as u64) as usize]);
             let option = format!("job.partitions={}", starts[starts.len() - 1]);
-            if attempt(folder, &["--set", &option], &points, &mut random) {
+            if attempt(folder, &["--set", &option], &points, &mut random, &Vec::new()) {
                 break;
             }
             kills += 1;

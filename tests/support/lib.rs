@@ -1,5 +1,8 @@
 //! What the end-to-end tests share: the binary, a folder of its own for each test, servers on loopback, bounded waiting.
 
+pub mod proxy;
+pub mod s3;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};

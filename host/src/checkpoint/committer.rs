@@ -3,26 +3,17 @@
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::error::may_pass;
 use super::log::{self, Clocks, Commit, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
 use super::run::{RunReader, merge, to_merge};
-use super::{Checkpoint, CheckpointError, ReadError, Resumed};
-use crate::clock::Stopwatch;
+use super::{Checkpoint, CheckpointError, Patience, ReadError, Resumed};
 use crate::fail_point;
 use crate::operator::StopFlag;
 use crate::write_ahead_log::WriteAheadLog;
-
-/// The pause before a write that failed is tried again; doubled each time.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-
-/// The longest of these pauses.
-const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// A batch whose rows are in the sinks.
 #[derive(Debug)]
@@ -64,6 +55,7 @@ impl Shared {
 
 /// Commits batches in order, on a thread of its own.
 pub(crate) struct Committer {
+    checkpoint: Checkpoint,
     work: Sender<Work>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
@@ -81,14 +73,16 @@ impl Committer {
         stopped: StopFlag,
         received: Option<Arc<WriteAheadLog>>,
     ) -> std::io::Result<Self> {
+        let runs_from = resumed.runs().to_vec();
+        let checkpoint = resumed.checkpoint.until_stopped(&stopped);
         let (work, queue) = unbounded();
         let shared = Arc::new(Shared { progress: Mutex::default(), changed: Condvar::new() });
-        let runs = resumed.runs().to_vec();
         let mut writer = Writer {
-            checkpoint: resumed.checkpoint,
+            checkpoint: checkpoint.clone(),
             _lock: resumed.lock,
-            runs,
+            runs: runs_from,
             kept: resumed.kept.into(),
+            left: resumed.left,
             retain,
             partitions: resumed.partitions,
             stopped,
@@ -99,7 +93,7 @@ impl Committer {
         let of_thread = shared.clone();
         let run = move || writer.run(&queue, &of_thread);
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(run)?;
-        Ok(Self { work, shared, thread: Some(thread) })
+        Ok(Self { checkpoint, work, shared, thread: Some(thread) })
     }
 
     /// Waits until every batch that was given is committed.
@@ -111,7 +105,19 @@ impl Committer {
         let progress = self.shared.lock();
         let waits = |progress: &mut Progress| progress.n_waiting > 0 && progress.failure.is_none();
         let mut progress = self.shared.changed.wait_while(progress, waits).unwrap_or_else(PoisonError::into_inner);
-        progress.failure.take().map_or(Ok(()), Err)
+        match progress.failure.take() {
+            Some(failure) => Err(failure),
+            None => self.checkpoint.check_kept(),
+        }
+    }
+
+    /// Waits until it is sure that no other process has the checkpoint, for a while: before a batch is shown.
+    ///
+    /// # Errors
+    ///
+    /// When another has it, or that cannot be known and the job is stopped at once.
+    pub(crate) fn hold(&self) -> Result<(), CheckpointError> {
+        self.checkpoint.hold()
     }
 
     /// Gives a batch to be committed, and returns at once.
@@ -140,6 +146,8 @@ struct Writer {
     runs: Vec<Run>,
     /// What the commits that are kept name.
     kept: VecDeque<(u64, Vec<Run>)>,
+    /// Files of state that are nobody's once a batch is done.
+    left: Vec<(u64, String)>,
     retain: u64,
     /// Partitions of each step's state.
     partitions: BTreeMap<String, u32>,
@@ -190,6 +198,7 @@ impl Writer {
                 n_bytes: done.parts.iter().map(|part| part.len() as u64).sum(),
                 is_merged: false,
                 edition: 0,
+                term: self.checkpoint.term(),
             };
             for (number, part) in (0..).zip(&done.parts) {
                 self.persist(|checkpoint| checkpoint.put(Kind::State, &run.part_name(number), part))?;
@@ -207,7 +216,7 @@ impl Writer {
             runs: self.runs.clone(),
             partitions: self.partitions.clone(),
         };
-        self.persist(|checkpoint| checkpoint.put_json(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
+        self.persist(|checkpoint| checkpoint.put_log(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
         fail_point::pass("commit-written");
         self.kept.push_back((done.batch_id, commit.runs));
         Ok(())
@@ -237,6 +246,12 @@ impl Writer {
                 tracing::warn!(target: "tidemill::checkpoint", batch_id = batch, %error, "an old batch could not be deleted");
             } else if let Some((received, read)) = self.received.as_ref().zip(read) {
                 received.release(read.sources.iter().filter_map(|of| Some((of.source.as_str(), of.received_end()?))));
+            }
+        }
+        let committed = self.kept.back().map(|(batch, _)| *batch);
+        for (_, name) in self.left.extract_if(.., |(last, _)| committed.is_some_and(|committed| *last <= committed)) {
+            if let Err(error) = self.checkpoint.delete(&name) {
+                tracing::warn!(target: "tidemill::checkpoint", %error, "old state could not be deleted");
             }
         }
         let merging = self.merging.is_some();
@@ -292,7 +307,10 @@ fn merge_runs(
     forgets: bool,
 ) -> Result<Run, CheckpointError> {
     let (Some(first), Some(last)) = (runs.first(), runs.last()) else { unreachable!("some runs are merged") };
-    let mut merged = Run { first: first.first, last: last.last, parts: 0, n_bytes: 0, is_merged: true, edition: 0 };
+    let term = checkpoint.term();
+    let (first_batch, last_batch) = (first.first, last.last);
+    let mut merged =
+        Run { first: first_batch, last: last_batch, parts: 0, n_bytes: 0, is_merged: true, edition: 0, term };
     let readers = runs.iter().map(|run| {
         let reader = RunReader::new(checkpoint.parts(run)).map_err(|error| error.in_run(checkpoint, run))?;
         Ok((reader, run.is_merged))
@@ -315,22 +333,6 @@ pub(crate) fn persist(
     stopped: &StopFlag,
     write: impl Fn(&Checkpoint) -> Result<(), CheckpointError>,
 ) -> Result<(), CheckpointError> {
-    let mut pause = PAUSE_MIN;
-    loop {
-        let error = match write(checkpoint) {
-            Err(error) => error,
-            Ok(()) => return Ok(()),
-        };
-        match &error {
-            CheckpointError::Storage { source, .. } if may_pass(source) && !stopped.is_set() => {}
-            _ => return Err(error),
-        }
-        let report = crate::error::Error::from(error).in_one_line();
-        tracing::warn!(target: "tidemill::checkpoint", error = report, again_in = ?pause, "the job waits for its checkpoint");
-        let waited = Stopwatch::start();
-        while waited.elapsed() < pause && !stopped.is_set() {
-            std::thread::sleep(PAUSE_MIN / 4);
-        }
-        pause = (pause * 2).min(PAUSE_MAX);
-    }
+    let patience = checkpoint.patience.clone().unwrap_or_else(|| Patience::until(&[stopped]));
+    patience.insist(|| write(checkpoint))
 }

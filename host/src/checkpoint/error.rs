@@ -17,7 +17,7 @@ pub enum CheckpointError {
         place: String,
         /// The file.
         name: String,
-        /// `read`, `written`, `listed`, `opened`, `locked`.
+        /// `read`, `written`, `listed`, `deleted`, `opened`, `locked`, `renewed`.
         doing: &'static str,
         /// Why.
         #[source]
@@ -66,8 +66,24 @@ pub enum CheckpointError {
         source: Gap,
     },
     /// Another process has it.
-    #[error("checkpoint `{place}` is in use by another process")]
+    #[error("checkpoint `{place}` is in use by another process{}", in_brackets(.by))]
     InUse {
+        /// The checkpoint.
+        place: String,
+        /// Which, in words, if that is known.
+        by: Option<String>,
+    },
+    /// Another process has taken it from this one.
+    #[error("checkpoint `{place}` was taken over by another process{}", in_brackets(.by))]
+    Taken {
+        /// The checkpoint.
+        place: String,
+        /// Which, in words, if that is known.
+        by: Option<String>,
+    },
+    /// The job was stopped while it waited for the checkpoint.
+    #[error("the job was stopped while it waited for checkpoint `{place}`")]
+    GivenUp {
         /// The checkpoint.
         place: String,
     },
@@ -91,6 +107,10 @@ pub enum CheckpointError {
         /// What can be done.
         hint: String,
     },
+}
+
+fn in_brackets(by: &Option<String>) -> String {
+    by.as_ref().map_or_else(String::new, |by| format!(" ({by})"))
 }
 
 impl Explain for CheckpointError {
@@ -117,6 +137,10 @@ impl Explain for CheckpointError {
             Self::Storage { doing: "written", source, .. } if source.kind() == io::ErrorKind::StorageFull => {
                 "Free some space: the job goes on by itself.".into()
             }
+            Self::Storage { place, .. } if place.contains("://") => {
+                "Check the URL in `checkpoint` of `[job]`, the credentials, and that they allow to list, read, write and delete."
+                    .into()
+            }
             Self::Storage { .. } => {
                 "Check that `checkpoint` of `[job]` names a folder that can be read and written.".into()
             }
@@ -131,7 +155,13 @@ impl Explain for CheckpointError {
                 "Bring the files back from a copy. Without them the job can only start anew, with another `checkpoint`."
                     .into()
             }
-            Self::InUse { .. } => "Stop the other one first, or give this job a checkpoint of its own.".into(),
+            Self::InUse { .. } => "Stop the other one first, or give this job a checkpoint of its own. With `--standby` it waits until \
+                                   the other one ends."
+                .into(),
+            Self::Taken { .. } => "This process stood still, or did not reach the store, for longer than `checkpoint-lease`; the other \
+                                   one goes on with the job."
+                .into(),
+            Self::GivenUp { .. } => return None,
             Self::NotKept { kept: Some((first, last)), .. } => {
                 let kept = if first == last { format!("Batch {first}") } else { format!("Batches {first} to {last}") };
                 format!("{kept} can be named; `checkpoint-batches` of `[job]` says how many are kept.")

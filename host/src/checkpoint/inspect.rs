@@ -1,16 +1,16 @@
 //! Looks into a checkpoint without changing it, also while a job has it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::lease::{LEASE_DEFAULT, Record};
 use super::log::{self, Commit, Offsets, SourceOffsets};
 use super::record::Kind;
 use super::shape::JobShape;
-use super::storage::Directory;
-use super::{Checkpoint, CheckpointError};
+use super::storage::LEASE_NAME;
+use super::{Checkpoint, CheckpointError, Place};
 use crate::error::{Error, Explain};
 use crate::state::Change;
 use crate::write_ahead_log::{self, LogInspection};
@@ -24,10 +24,23 @@ pub struct Inspection {
     pub steps: Vec<StepInspection>,
     /// The batches that are known, in order.
     pub batches: Vec<BatchInspection>,
+    /// Who has it, or had it last; `None`: a lock says so, as in a directory.
+    pub lease: Option<LeaseInspection>,
     /// The runs that make the state after the last batch that is done: the first and the last batch of each, and its bytes.
     pub runs: Vec<(u64, u64, u64)>,
     /// The rows of receivers in the write-ahead log.
     pub log: LogInspection,
+}
+
+/// Who has a checkpoint, or had it last.
+#[derive(Debug, Clone, Serialize)]
+pub struct LeaseInspection {
+    /// The process, in words.
+    pub owner: String,
+    /// Counts the processes that have had the checkpoint.
+    pub term: u64,
+    /// Whether the process has let it go.
+    pub released: bool,
 }
 
 /// A step that keeps something from batch to batch.
@@ -74,8 +87,8 @@ pub struct Verification {
 /// # Errors
 ///
 /// When there is none, or one of its logs cannot be read.
-pub fn inspect(path: &Path) -> Result<Inspection, Error> {
-    let checkpoint = to_read(path)?;
+pub fn inspect(place: &Place) -> Result<Inspection, Error> {
+    let checkpoint = to_read(place)?;
     let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job")?;
     let mut batches: BTreeMap<u64, BatchInspection> = BTreeMap::new();
     for batch in checkpoint.batches("offsets")? {
@@ -101,12 +114,21 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
         keeps: step.keeps.clone(),
         partitions: step.partitions,
     });
+    let lease = checkpoint.attempt(LEASE_NAME, "read", |storage| storage.get(LEASE_NAME))?;
+    let lease = lease.map(|bytes| Record::decode(&bytes)).transpose().map_err(checkpoint.damaged(LEASE_NAME))?;
+    let lease = lease.map(|record| LeaseInspection {
+        owner: record.owner.to_string(),
+        term: record.term,
+        released: record.released,
+    });
     Ok(Inspection {
+        lease,
         job: shape.as_ref().map(|shape| shape.job.clone()),
         steps: steps.collect(),
         batches: batches.into_values().collect(),
         runs,
-        log: write_ahead_log::inspect(&log_directory(path, shape.as_ref()))?,
+        log: log_directory(place, shape.as_ref())
+            .map_or_else(|| Ok(LogInspection::default()), |path| write_ahead_log::inspect(&path))?,
     })
 }
 
@@ -115,20 +137,21 @@ pub fn inspect(path: &Path) -> Result<Inspection, Error> {
 /// # Errors
 ///
 /// When there is none, or its folder cannot be read. Files that are damaged are in the result.
-pub fn verify(path: &Path) -> Result<Verification, Error> {
-    let checkpoint = to_read(path)?;
+pub fn verify(place: &Place) -> Result<Verification, Error> {
+    let checkpoint = to_read(place)?;
     // What is wrong with it is found with the other files.
     let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job").unwrap_or_default();
-    let (log, damage) = write_ahead_log::verify(&log_directory(path, shape.as_ref()))?;
+    let log_directory = log_directory(place, shape.as_ref());
+    let (log, damage) = log_directory.map_or_else(|| Ok(Default::default()), |path| write_ahead_log::verify(&path))?;
     let damage = damage.into_iter().map(one_line).collect();
     let (files, bytes) = (log.files, log.bytes);
     let mut verification = Verification { files, bytes, state: BTreeMap::new(), log, damage };
     let folders = [("", Kind::Job), ("offsets", Kind::Offsets), ("commits", Kind::Commit), ("state", Kind::State)];
     for (folder, kind) in folders {
-        let files = checkpoint.storage.list(folder).map_err(checkpoint.failed(folder, "listed"))?;
+        let files = checkpoint.attempt(folder, "listed", |storage| storage.list(folder))?;
         for (name, n_bytes) in files {
             let name = if folder.is_empty() { name } else { format!("{folder}/{name}") };
-            // In the folder itself there is also what is locked.
+            // In the folder itself there is also what says who has it.
             if folder.is_empty() && name != "job" {
                 continue;
             }
@@ -161,15 +184,15 @@ fn one_line(error: impl Explain) -> String {
 }
 
 /// Where the write-ahead log of a checkpoint is.
-fn log_directory(path: &Path, shape: Option<&JobShape>) -> PathBuf {
-    let elsewhere = shape.and_then(|shape| shape.log_directory.as_ref());
-    elsewhere.map_or_else(|| path.join("wal"), PathBuf::from)
+fn log_directory(place: &Place, shape: Option<&JobShape>) -> Option<PathBuf> {
+    let elsewhere = shape.and_then(|shape| shape.log_directory.as_ref()).map(PathBuf::from);
+    elsewhere.or_else(|| place.directory().map(|path| path.join("wal")))
 }
 
 /// A checkpoint that is there, to be read.
-pub(super) fn to_read(path: &Path) -> Result<Checkpoint, CheckpointError> {
-    let checkpoint = Checkpoint { storage: Arc::new(Directory::to_read(path)) };
-    match checkpoint.storage.get("job").map_err(checkpoint.failed("job", "read"))? {
+pub(super) fn to_read(place: &Place) -> Result<Checkpoint, CheckpointError> {
+    let checkpoint = Checkpoint::at(place, LEASE_DEFAULT)?;
+    match checkpoint.attempt("job", "read", |storage| storage.get("job"))? {
         Some(_) => Ok(checkpoint),
         None => Err(CheckpointError::NotThere { place: checkpoint.place() }),
     }

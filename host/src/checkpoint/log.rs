@@ -3,7 +3,7 @@
 //! ```text
 //!  job                    what the job was when it last started
 //!  wal/0000000007         rows that were received: see `write_ahead_log`
-//!  lease                  who has the checkpoint
+//!  lease                  who has the checkpoint, where nothing can be locked: see `lease`
 //!  offsets/0000000012     what batch 12 reads
 //!  state/0000000012-0000000012.0000   what it has changed: see `run`
 //!  commits/0000000012     that it is done: its rows are in the sinks, and these runs are the state
@@ -135,6 +135,9 @@ pub(crate) struct Run {
     /// Which of the runs of these batches it is: state is written anew when it is dealt out to other partitions.
     #[serde(default, skip_serializing_if = "is_first")]
     pub(crate) edition: u32,
+    /// Which owner of the checkpoint has written it, where they have terms: what one that stood still writes late has another name.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) term: u64,
 }
 
 fn is_first(edition: &u32) -> bool {
@@ -144,10 +147,15 @@ fn is_first(edition: &u32) -> bool {
 impl Run {
     /// The name of one of its files.
     pub(crate) fn part_name(&self, part: u32) -> String {
-        match self.edition {
-            0 => format!("state/{:010}-{:010}.{part:04}", self.first, self.last),
-            edition => format!("state/{:010}-{:010}.e{edition}.{part:04}", self.first, self.last),
-        }
+        let Self { first, last, edition, term, .. } = self;
+        let of_edition = if *edition == 0 { String::new() } else { format!(".e{edition}") };
+        let of_term = if *term == 0 { String::new() } else { format!(".term-{term}") };
+        format!("state/{first:010}-{last:010}{of_edition}.{part:04}{of_term}")
+    }
+
+    /// The last batch of a run that has a file of this name in the folder `state`.
+    pub(crate) fn last_of(file_name: &str) -> Option<u64> {
+        file_name.split_once('-')?.1.split_once('.')?.0.parse().ok()
     }
 }
 

@@ -12,7 +12,12 @@
 //!
 //! | | |
 //! | --- | --- |
+//! | `place` | where a checkpoint is: a directory or an object store |
 //! | `storage` | files that are there whole or not at all |
+//! | `claim` | takes a checkpoint for this process alone |
+//! | `lease` | who has it where nothing can be locked |
+//! | `owner` | which process that is |
+//! | `patience` | waits for a full disk, or a server that is away |
 //! | `record` | what each file begins with: kind, version, checksum |
 //! | `log` | what is in them |
 //! | `run` | state: runs of changes, how they are merged, and when |
@@ -23,39 +28,58 @@
 //! | `inspect` | looks into it for people |
 //! | `old_batch` | finds what an old batch read, and the state before it |
 
+mod claim;
 mod committer;
 mod error;
+#[cfg(test)]
+mod fault_tests;
 mod inspect;
+mod lease;
+#[cfg(test)]
+mod lease_tests;
 mod log;
 mod old_batch;
 mod open;
+mod owner;
+mod patience;
+mod place;
 pub(crate) mod record;
 mod recovery;
 mod run;
 mod shape;
 mod storage;
 
-use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::fail_point;
+use crate::operator::StopFlag;
 
+pub use claim::Standby;
 pub use error::CheckpointError;
-pub use inspect::{BatchInspection, Inspection, StepInspection, Verification, inspect, verify};
+pub use inspect::{BatchInspection, Inspection, LeaseInspection, StepInspection, Verification, inspect, verify};
+pub use place::{ObjectPlace, Place, PlaceMistake};
 pub use record::Damage;
 pub use recovery::Gap;
 
+pub(crate) use claim::claim;
 pub(crate) use committer::persist;
 pub(crate) use committer::{Committer, Done};
 pub(crate) use error::may_pass;
+pub(crate) use lease::LEASE_DEFAULT;
 pub(crate) use log::{Clocks, Offsets, Range, Run, SourceOffsets};
 pub(crate) use old_batch::{Kept, commit_of, old_batch};
 pub(crate) use open::{Progress, Resumed, open, progress_changes};
+pub(crate) use owner::Owner;
+pub(crate) use patience::Patience;
+pub(crate) use place::{OPTIONS, OptionKind};
 pub(crate) use run::{CHANGES_MAX, RunWriter, TableId};
 pub(crate) use shape::{JobShape, StepShape};
 
+use lease::Lease;
 use record::Kind;
-pub(crate) use storage::{Directory, LOCK_NAME, Lock, Storage};
+pub(crate) use storage::{Directory, LOCK_NAME, Lock, Locked, Storage};
+use storage::{Expected, Files, ObjectStorage, Version};
 
 /// The table that holds how far a source has been read.
 pub(crate) fn source_table(source: &str) -> TableId {
@@ -67,21 +91,80 @@ pub(crate) fn source_table(source: &str) -> TableId {
 #[derive(Debug, Clone)]
 pub(crate) struct Checkpoint {
     storage: Arc<dyn Storage>,
+    /// Says whether it is still this process's; `None`: a lock does, or nobody writes.
+    lease: Option<Arc<Lease>>,
+    /// How long is waited for what may pass; `None`: not at all. What is written is waited for by [`persist`]; that something can be
+    /// read or deleted, only where a store may be away.
+    patience: Option<Patience>,
 }
 
 impl Checkpoint {
-    /// The checkpoint in a directory, which is made if it is not there.
-    pub(crate) fn in_directory(path: &Path) -> Result<Self, CheckpointError> {
-        let opened = Directory::open(path);
-        let storage = opened.map_err(|source| CheckpointError::Storage {
-            place: path.display().to_string(),
-            name: ".".into(),
-            doing: "opened",
-            source,
-        })?;
-        match storage {
-            Ok(storage) => Ok(Self { storage: Arc::new(storage) }),
-            Err(example) => Err(CheckpointError::Foreign { place: path.display().to_string(), example }),
+    /// The checkpoint at a place. Nothing is made or asked for yet. What concerns its lease, which lasts so long, must be answered in a
+    /// third of that.
+    pub(crate) fn at(place: &Place, lease: Duration) -> Result<Self, CheckpointError> {
+        let storage: Arc<dyn Storage> = match place {
+            Place::Directory(path) => Arc::new(Directory::at(path)),
+            Place::ObjectStore(place) => {
+                let connected = ObjectStorage::connect(place, lease / 3);
+                Arc::new(connected.map_err(|source| CheckpointError::Storage {
+                    place: place.url().to_owned(),
+                    name: ".".into(),
+                    doing: "opened",
+                    source,
+                })?)
+            }
+        };
+        Ok(Self::of(storage))
+    }
+
+    /// The checkpoint in a storage.
+    fn of(storage: Arc<dyn Storage>) -> Self {
+        Self { storage, lease: None, patience: None }
+    }
+
+    /// The same, with so much patience.
+    fn with_patience(self, patience: &Patience) -> Self {
+        Self { patience: Some(patience.clone()), ..self }
+    }
+
+    /// The same, with patience until a job is stopped at once.
+    pub(crate) fn until_stopped(self, stopped: &StopFlag) -> Self {
+        let patience =
+            self.patience.as_ref().map_or_else(|| Patience::until(&[stopped]), |patience| patience.but_until(stopped));
+        self.with_patience(&patience)
+    }
+
+    fn with_lease(self, lease: Arc<Lease>) -> Self {
+        Self { lease: Some(lease), ..self }
+    }
+
+    /// Which owner this process is of those that the checkpoint has had; 0: they are not counted, a lock keeps them apart.
+    fn term(&self) -> u64 {
+        self.lease.as_ref().map_or(0, |lease| lease.term())
+    }
+
+    /// Waits until it is sure that nobody else has it, for a while: before anything is written or shown.
+    ///
+    /// # Errors
+    ///
+    /// When somebody else has it, or that cannot be known and nobody waits any more.
+    pub(crate) fn hold(&self) -> Result<(), CheckpointError> {
+        match (&self.lease, &self.patience) {
+            (Some(lease), Some(patience)) => lease.hold(patience),
+            (Some(lease), None) => lease.check_kept(),
+            (None, _) => Ok(()),
+        }
+    }
+
+    /// Whether it is known that somebody else has it.
+    fn check_kept(&self) -> Result<(), CheckpointError> {
+        self.lease.as_ref().map_or(Ok(()), |lease| lease.check_kept())
+    }
+
+    /// Calls `tell` once when somebody else has it.
+    pub(crate) fn on_loss(&self, tell: impl FnOnce() + Send + 'static) {
+        if let Some(lease) = &self.lease {
+            lease.on_loss(tell);
         }
     }
 
@@ -92,7 +175,7 @@ impl Checkpoint {
 
     /// Says what a batch reads, before it runs. When it returns, a restart reads the same.
     pub(crate) fn begin(&self, offsets: &Offsets) -> Result<(), CheckpointError> {
-        self.put_json(Kind::Offsets, &log::offsets_name(offsets.batch_id), offsets)?;
+        self.put_log(Kind::Offsets, &log::offsets_name(offsets.batch_id), offsets)?;
         fail_point::pass("offsets-written");
         Ok(())
     }
@@ -112,23 +195,67 @@ impl Checkpoint {
         move |source| CheckpointError::Damaged { place, name, source }
     }
 
+    /// Asks something of the storage, again and again where a store may be away.
+    fn attempt<T>(
+        &self,
+        name: &str,
+        doing: &'static str,
+        ask: impl Fn(&dyn Storage) -> std::io::Result<T>,
+    ) -> Result<T, CheckpointError> {
+        let ask = || ask(&*self.storage).map_err(self.failed(name, doing));
+        match self.waits() {
+            Some(patience) => patience.insist(ask),
+            None => ask(),
+        }
+    }
+
+    /// How long is waited when something cannot be read or deleted.
+    fn waits(&self) -> Option<&Patience> {
+        self.patience.as_ref().filter(|_| self.storage.is_remote())
+    }
+
     fn put(&self, kind: Kind, name: &str, payload: &[u8]) -> Result<(), CheckpointError> {
+        self.hold()?;
         self.storage.put(name, &record::encode(kind, name, payload)).map_err(self.failed(name, "written"))
     }
 
-    fn put_json(&self, kind: Kind, name: &str, value: &impl serde::Serialize) -> Result<(), CheckpointError> {
+    /// Writes a file of a log. Of its name there is none yet, or what an earlier owner left: one that stood still while it wrote may
+    /// write it when somebody else has the checkpoint. Whose it is to write then is what the lease says *after* the file was seen to be
+    /// there; and it is written if it still is the same.
+    fn put_log(&self, kind: Kind, name: &str, value: &impl serde::Serialize) -> Result<(), CheckpointError> {
         let json =
             serde_json::to_vec_pretty(value).unwrap_or_else(|error| unreachable!("records are plain data: {error}"));
-        self.put(kind, name, &json)
+        let bytes = record::encode(kind, name, &json);
+        let mut seen: Option<Version> = None;
+        loop {
+            self.hold()?;
+            let expected = seen.as_ref().map_or(Expected::Nothing, Expected::Version);
+            let written = self.storage.put_if(name, &bytes, expected).map_err(self.failed(name, "written"))?;
+            if written.is_some() {
+                return Ok(());
+            }
+            seen = match self.storage.get_versioned(name).map_err(self.failed(name, "written"))? {
+                // It was written, and the answer was lost.
+                Some((found, _)) if found == bytes => return Ok(()),
+                Some((_, version)) => {
+                    self.lease.as_ref().map_or(Ok(()), |lease| lease.confirm())?;
+                    Some(version)
+                }
+                None => None,
+            };
+        }
     }
 
     /// What a file holds; `None`: it is not there.
     fn get(&self, kind: Kind, name: &str) -> Result<Option<Vec<u8>>, CheckpointError> {
-        let Some(mut bytes) = self.storage.get(name).map_err(self.failed(name, "read"))? else { return Ok(None) };
+        self.attempt(name, "read", |storage| storage.get(name))?.map(|bytes| self.decode(kind, name, bytes)).transpose()
+    }
+
+    fn decode(&self, kind: Kind, name: &str, mut bytes: Vec<u8>) -> Result<Vec<u8>, CheckpointError> {
         let n_bytes = record::decode(kind, name, &bytes).map_err(self.damaged(name))?.len();
         // In place: a part of the state has megabytes.
         bytes.drain(..bytes.len() - n_bytes);
-        Ok(Some(bytes))
+        Ok(bytes)
     }
 
     fn get_json<T: serde::de::DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<T>, CheckpointError> {
@@ -143,12 +270,22 @@ impl Checkpoint {
 
     /// The names of the files in a folder.
     fn list(&self, folder: &str) -> Result<Vec<String>, CheckpointError> {
-        let files = self.storage.list(folder).map_err(self.failed(folder, "listed"))?;
+        let files = self.attempt(folder, "listed", |storage| storage.list(folder))?;
         Ok(files.into_iter().map(|(name, _)| name).collect())
     }
 
     fn delete(&self, name: &str) -> Result<(), CheckpointError> {
-        self.storage.delete(name).map_err(self.failed(name, "deleted"))
+        let delete = || {
+            self.hold()?;
+            self.storage.delete(name).map_err(self.failed(name, "deleted"))
+        };
+        self.waits().map_or_else(delete, |patience| patience.insist(delete))
+    }
+
+    /// Reads the parts of some runs in their order, some of them ahead.
+    fn ahead<'a>(&'a self, runs: &[log::Run]) -> Ahead<'a> {
+        let names: Vec<String> = runs.iter().flat_map(|run| (0..run.parts).map(|part| run.part_name(part))).collect();
+        Ahead { checkpoint: self, names: names.clone().into_iter(), files: self.storage.get_all(names) }
     }
 
     /// Reads the parts of a run, one after the other.
@@ -164,6 +301,38 @@ impl Checkpoint {
                 Some(part) => Ok(Some(part)),
                 None => Err(self.missing(&name).into()),
             }
+        }
+    }
+}
+
+/// The parts of some runs, some of them read ahead.
+struct Ahead<'a> {
+    checkpoint: &'a Checkpoint,
+    names: std::vec::IntoIter<String>,
+    files: Files<'a>,
+}
+
+impl Ahead<'_> {
+    /// Gives the parts of the run that comes next.
+    fn run(&mut self, run: &log::Run) -> impl FnMut() -> Result<Option<Vec<u8>>, ReadError> {
+        let mut left = run.parts;
+        move || {
+            if left == 0 {
+                return Ok(None);
+            }
+            left -= 1;
+            let Some((name, part)) = self.names.next().zip(self.files.next()) else {
+                unreachable!("every run has its parts")
+            };
+            let checkpoint = self.checkpoint;
+            let part = match part {
+                Ok(Some(bytes)) => Some(checkpoint.decode(Kind::State, &name, bytes)?),
+                Ok(None) => None,
+                // It is asked for again, where that may help.
+                Err(error) if checkpoint.waits().is_some() && may_pass(&error) => checkpoint.get(Kind::State, &name)?,
+                Err(error) => return Err(checkpoint.failed(&name, "read")(error).into()),
+            };
+            part.map(Some).ok_or_else(|| checkpoint.missing(&name).into())
         }
     }
 }

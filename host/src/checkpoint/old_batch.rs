@@ -1,12 +1,10 @@
 //! Finds what an old batch read, and the state before it, so that it can be run again beside the job; and the state behind a batch.
 
-use std::path::Path;
-
 use super::inspect::to_read;
 use super::log::{self, Commit, Offsets};
 use super::record::Kind;
 use super::shape::JobShape;
-use super::{Checkpoint, CheckpointError};
+use super::{Checkpoint, CheckpointError, Place};
 
 /// An old batch, as it was begun.
 #[derive(Debug)]
@@ -23,8 +21,8 @@ pub(crate) struct Kept {
 /// # Errors
 ///
 /// When there is no checkpoint, it is of another job, or has not kept the batch.
-pub(crate) fn old_batch(path: &Path, shape: &JobShape, batch_id: u64) -> Result<Kept, CheckpointError> {
-    let checkpoint = of_job(path, shape)?;
+pub(crate) fn old_batch(place: &Place, shape: &JobShape, batch_id: u64) -> Result<Kept, CheckpointError> {
+    let checkpoint = of_job(place, shape)?;
     let (begun, committed) = (checkpoint.batches("offsets")?, checkpoint.batches("commits")?);
     let can_run = |batch: &u64| *batch == 0 || committed.contains(&(batch - 1));
     let not_kept = |what: String| {
@@ -50,11 +48,11 @@ pub(crate) fn old_batch(path: &Path, shape: &JobShape, batch_id: u64) -> Result<
 ///
 /// When there is no checkpoint, it is of another job, or has not kept the batch.
 pub(crate) fn commit_of(
-    path: &Path,
+    place: &Place,
     shape: &JobShape,
     batch_id: Option<u64>,
 ) -> Result<(Checkpoint, Commit), CheckpointError> {
-    let checkpoint = of_job(path, shape)?;
+    let checkpoint = of_job(place, shape)?;
     let committed = checkpoint.batches("commits")?;
     let kept = committed.iter().min().copied().zip(committed.iter().max().copied());
     let commit = match batch_id.or(kept.map(|(_, last)| last)) {
@@ -68,8 +66,8 @@ pub(crate) fn commit_of(
     }
 }
 
-fn of_job(path: &Path, shape: &JobShape) -> Result<Checkpoint, CheckpointError> {
-    let checkpoint = to_read(path)?;
+fn of_job(place: &Place, shape: &JobShape) -> Result<Checkpoint, CheckpointError> {
+    let checkpoint = to_read(place)?;
     if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
         shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
             place: checkpoint.place(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::claim::Claimed;
 use super::log::{self, Clocks, Commit, Offsets, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
@@ -33,6 +34,9 @@ pub(crate) struct Resumed {
     pub(crate) partitions: BTreeMap<String, u32>,
     /// What tells the write-ahead log of this checkpoint from others.
     pub(crate) log: String,
+    /// Files of state that no commit names, each with a batch: nobody's once that is done, and until then what an earlier owner may
+    /// name, if it writes late that a batch is done.
+    pub(crate) left: Vec<(u64, String)>,
 }
 
 impl std::fmt::Debug for Resumed {
@@ -44,21 +48,21 @@ impl std::fmt::Debug for Resumed {
     }
 }
 
-/// Opens the checkpoint of a job, for this process alone.
+/// Reads the checkpoint of a job that this process has taken.
 ///
 /// # Errors
 ///
-/// When it cannot be read, is another job's, or somebody else has it.
-pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, CheckpointError> {
-    let lock = checkpoint.storage.lock().map_err(checkpoint.failed("lock", "locked"))?;
-    let lock = lock.ok_or_else(|| CheckpointError::InUse { place: checkpoint.place() })?;
+/// When it cannot be read, or is another job's.
+pub(crate) fn open(claimed: Claimed, shape: &JobShape) -> Result<Resumed, CheckpointError> {
+    let Claimed { checkpoint, lock } = claimed;
     let mut shape = shape.clone();
     shape.log = new_identity();
-    if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
+    let before = checkpoint.get_json::<JobShape>(Kind::Job, "job")?;
+    if let Some(before) = &before {
         if !before.log.is_empty() {
             shape.log.clone_from(&before.log);
         }
-        shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
+        shape.check_against(before).map_err(|mismatch| CheckpointError::OtherJob {
             place: checkpoint.place(),
             what: mismatch.what,
             hint: mismatch.hint,
@@ -99,16 +103,19 @@ pub(crate) fn open(checkpoint: Checkpoint, shape: &JobShape) -> Result<Resumed, 
         }
     }
     kept.sort_unstable_by_key(|(batch, _)| *batch);
-    checkpoint.remove_orphans(&kept)?;
+    let left = checkpoint.remove_orphans(&kept, resume.committed)?;
     // What a process left that died while it deleted a batch: its commit goes first.
     let is_left = |batch: &&u64| resume.committed > Some(**batch) && !found.commits.contains(batch);
     for &batch in found.offsets.iter().filter(is_left) {
         checkpoint.delete(&log::offsets_name(batch))?;
     }
-    checkpoint.put_json(Kind::Job, "job", &shape)?;
+    if before.as_ref() != Some(&shape) {
+        let put = || checkpoint.put_log(Kind::Job, "job", &shape);
+        checkpoint.patience.as_ref().map_or_else(put, |patience| patience.insist(put))?;
+    }
     let partitions = shape.steps.iter().map(|step| (step.step.clone(), step.partitions)).collect();
     let log = shape.log;
-    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, partitions, log })
+    Ok(Resumed { checkpoint, lock, committed, pending, next: resume.next, published_max, kept, partitions, log, left })
 }
 
 /// A number that no other checkpoint has, in hexadecimal.
@@ -140,25 +147,39 @@ impl Checkpoint {
 
     /// Reads every file of some runs.
     fn check(&self, runs: &[Run]) -> Result<(), CheckpointError> {
+        let mut ahead = self.ahead(runs);
         for run in runs {
-            let mut next = self.parts(run);
+            let mut next = ahead.run(run);
             while next().map_err(|error| error.in_run(self, run))?.is_some() {}
         }
         Ok(())
     }
 
-    /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used.
-    pub(super) fn remove_orphans(&self, kept: &[(u64, Vec<Run>)]) -> Result<(), CheckpointError> {
+    /// Removes files of state that no commit names: of a batch that was not committed, or of a merge that was not used. Those are
+    /// given back that an earlier owner might still name.
+    pub(super) fn remove_orphans(
+        &self,
+        kept: &[(u64, Vec<Run>)],
+        committed: Option<u64>,
+    ) -> Result<Vec<(u64, String)>, CheckpointError> {
         let parts =
             kept.iter().flat_map(|(_, runs)| runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
         let named: std::collections::HashSet<String> = parts.collect();
-        for name in self.list("state")? {
-            let name = format!("state/{name}");
-            if !named.contains(&name) {
-                self.delete(&name)?;
+        let mut left = Vec::new();
+        for file in self.list("state")? {
+            let name = format!("state/{file}");
+            if named.contains(&name) {
+                continue;
+            }
+            match Run::last_of(&file) {
+                // A commit that an earlier owner writes late is one of the batch behind the last, or of one behind that.
+                Some(last) if self.lease.is_some() => {
+                    left.push((last.max(committed.map_or(0, |batch| batch + 1)), name))
+                }
+                _ => self.delete(&name)?,
             }
         }
-        Ok(())
+        Ok(left)
     }
 
     /// Gives what the state of some runs comes to, to `apply`: what each table holds, in the order of slots and keys, and nothing that was
@@ -205,8 +226,9 @@ impl Checkpoint {
         runs: &[Run],
         mut apply: impl FnMut(&TableId, Changes) -> Result<(), E>,
     ) -> Result<(), E> {
+        let mut ahead = self.ahead(runs);
         for run in runs {
-            let mut reader = RunReader::new(self.parts(run)).map_err(|error| error.in_run(self, run))?;
+            let mut reader = RunReader::new(ahead.run(run)).map_err(|error| error.in_run(self, run))?;
             while let Some((table, changes)) = reader.next_changes().map_err(|error| error.in_run(self, run))? {
                 apply(&table, changes)?;
             }
@@ -307,7 +329,8 @@ impl Resumed {
         let Some(commit) = &mut self.committed else { return Ok(()) };
         let editions = self.kept.iter().flat_map(|(_, runs)| runs).map(|run| run.edition);
         let edition = editions.max().unwrap_or(0) + 1;
-        let mut run = Run { first: 0, last: commit.batch_id, parts: 0, n_bytes: 0, is_merged: true, edition };
+        let term = self.checkpoint.term();
+        let mut run = Run { first: 0, last: commit.batch_id, parts: 0, n_bytes: 0, is_merged: true, edition, term };
         write(&mut |part| {
             let name = run.part_name(run.parts);
             persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put(Kind::State, &name, &part))?;
@@ -319,11 +342,12 @@ impl Resumed {
         commit.runs = if run.parts > 0 { vec![run] } else { Vec::new() };
         commit.partitions = self.partitions.clone();
         let name = log::commit_name(commit.batch_id);
-        persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put_json(Kind::Commit, &name, commit))?;
+        persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put_log(Kind::Commit, &name, commit))?;
         fail_point::pass("rescaled-commit-written");
         for (_, runs) in self.kept.iter_mut().filter(|(batch, _)| *batch == commit.batch_id) {
             runs.clone_from(&commit.runs);
         }
-        Ok(self.checkpoint.remove_orphans(&self.kept)?)
+        self.left = self.checkpoint.remove_orphans(&self.kept, Some(commit.batch_id))?;
+        Ok(())
     }
 }

@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     State,
     /// The beginning of a segment of the write-ahead log.
     Wal,
+    /// Who has the checkpoint.
+    Lease,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Kind::Commit => "commit",
             Kind::State => "state",
             Kind::Wal => "wal",
+            Kind::Lease => "lease",
         }
     }
 }

@@ -1,14 +1,12 @@
 //! `tidemill checkpoint`: looks into a checkpoint without changing it.
 
-use std::path::PathBuf;
-
 use clap::{Args, Subcommand};
-use tidemill::checkpoint::{Inspection, Verification, inspect, verify};
+use tidemill::checkpoint::{Inspection, Place, Verification, inspect, verify};
 use tidemill::error::Error;
 use tidemill::write_ahead_log::LogInspection;
 
-use super::output::{fail, human_bytes, human_count, put};
-use super::{ENDED_WELL, Format, JOB_FAILED, export_state, replay};
+use super::output::{fail, human_bytes, human_count, print_error, put};
+use super::{ENDED_WELL, Format, JOB_FAILED, WRONG, export_state, replay};
 
 /// What can be done with a checkpoint.
 #[derive(Debug, Subcommand)]
@@ -26,9 +24,10 @@ pub(super) enum CheckpointCommand {
 /// Which checkpoint.
 #[derive(Debug, Args)]
 pub(super) struct CheckpointArguments {
-    /// The folder, as `checkpoint` of the job names it.
+    /// The folder, or the URL as in `s3://bucket/folder`, as `checkpoint` of the job names it. How a store is reached, the
+    /// environment says: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION, AWS_ENDPOINT_URL.
     #[arg(value_name = "FOLDER")]
-    folder: PathBuf,
+    folder: String,
 
     /// How it is written.
     #[arg(long, value_enum, default_value_t)]
@@ -36,13 +35,23 @@ pub(super) struct CheckpointArguments {
 }
 
 pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
-    let (format, answer) = match command {
+    let (arguments, answer): (_, fn(&Place, Format) -> Answer) = match command {
         CheckpointCommand::Replay(arguments) => return replay::run(arguments),
         CheckpointCommand::ExportState(arguments) => return export_state::run(arguments),
-        CheckpointCommand::Inspect(arguments) => (arguments.format, inspected(arguments)),
-        CheckpointCommand::Verify(arguments) => (arguments.format, verified(arguments)),
+        CheckpointCommand::Inspect(arguments) => (arguments, inspected),
+        CheckpointCommand::Verify(arguments) => (arguments, verified),
     };
-    match answer {
+    let format = arguments.format;
+    let place = match Place::parse(&arguments.folder) {
+        Ok(place) => place,
+        Err(mistake) => {
+            let message = format!("`{}` {mistake}", arguments.folder);
+            let hint = mistake.hint.map_or_else(String::new, |hint| format!("\nhint: {hint}\n"));
+            print_error(format, &message, || format!("error: {message}\n{hint}"));
+            return WRONG;
+        }
+    };
+    match answer(&place, format) {
         Ok((text, code)) => {
             if put(&text) {
                 code
@@ -59,19 +68,19 @@ pub(super) fn checkpoint(command: &CheckpointCommand) -> u8 {
 
 type Answer = Result<(String, u8), Error>;
 
-fn inspected(arguments: &CheckpointArguments) -> Answer {
-    let inspection = inspect(&arguments.folder)?;
-    let text = match arguments.format {
+fn inspected(place: &Place, format: Format) -> Answer {
+    let inspection = inspect(place)?;
+    let text = match format {
         Format::Human => inspection_in_words(&inspection),
         Format::Json => format!("{}\n", serde_json::json!(inspection)),
     };
     Ok((text, ENDED_WELL))
 }
 
-fn verified(arguments: &CheckpointArguments) -> Answer {
-    let verification = verify(&arguments.folder)?;
+fn verified(place: &Place, format: Format) -> Answer {
+    let verification = verify(place)?;
     let code = if verification.damage.is_empty() { ENDED_WELL } else { JOB_FAILED };
-    let text = match arguments.format {
+    let text = match format {
         Format::Human => verification_in_words(&verification),
         Format::Json => format!("{}\n", serde_json::json!(verification)),
     };
@@ -82,6 +91,10 @@ fn inspection_in_words(inspection: &Inspection) -> String {
     let mut lines = vec![format!("job      {}", inspection.job.as_deref().unwrap_or("none"))];
     for step in &inspection.steps {
         lines.push(format!("step     {}, {} partitions: {}", step.step, step.partitions, step.keeps));
+    }
+    if let Some(lease) = &inspection.lease {
+        let had = if lease.released { "let go by" } else { "taken by" };
+        lines.push(format!("lease    {had} {}, term {}", lease.owner, lease.term));
     }
     let n_bytes: u64 = inspection.runs.iter().map(|(.., n_bytes)| n_bytes).sum();
     lines.push(format!("state    {} in {} runs", human_bytes(n_bytes), inspection.runs.len()));

@@ -24,9 +24,14 @@ pub(super) fn start(job: &str, argument: Option<&str>, format: Format, progress:
         WRONG
     })?;
     // It has been checked: an error here would only show less.
-    // What the store on disk does from minute to minute tells nobody anything, unless it is asked for by name.
-    let filter =
-        if filter.contains("fjall") { filter.to_owned() } else { format!("{filter},fjall=error,lsm_tree=error") };
+    // What the store on disk does from minute to minute, and that a request to an object store is tried again, tells nobody
+    // anything, unless it is asked for by name.
+    let mut filter = filter.to_owned();
+    for (name, quiet) in [("fjall", ",fjall=error,lsm_tree=error"), ("object_store", ",object_store=warn")] {
+        if !filter.contains(name) {
+            filter.push_str(quiet);
+        }
+    }
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(LogWriter { progress: progress.clone() });
     // Logging was started before when a test runs several commands in one process: the first stands.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+use tidemill::checkpoint::Standby;
 use tidemill::job::units::format_duration;
 use tidemill::scheduler::{Running, StopMode};
 
@@ -30,13 +31,15 @@ pub(super) struct Requests {
     progress: Progress,
     /// How long a graceful stop may take: the job's `stop-timeout`.
     timeout: Duration,
+    /// How the job waits before it starts.
+    standby: Standby,
     /// How often a stop was asked for, in whatever way.
     n_asked: Arc<AtomicU8>,
 }
 
 impl Requests {
-    pub(super) fn new(timeout: Duration, format: Format, progress: &Progress) -> Self {
-        Self { running: Arc::default(), format, progress: progress.clone(), timeout, n_asked: Arc::default() }
+    pub(super) fn new(timeout: Duration, format: Format, progress: &Progress, standby: Standby) -> Self {
+        Self { running: Arc::default(), format, progress: progress.clone(), timeout, standby, n_asked: Arc::default() }
     }
 
     /// The job runs: what was asked for while it started is asked of it now.
@@ -124,6 +127,8 @@ impl Requests {
         match n_before {
             0 => {
                 self.tell("stopping", "stopping: what was received is processed first; once more to stop at once");
+                // It may wait before it starts.
+                self.standby.give_up();
                 if let Some(running) = self.running.get() {
                     running.stop(StopMode::Graceful);
                 }

@@ -4,9 +4,10 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
+use tidemill::checkpoint::Standby;
 use tidemill::context::Context;
 use tidemill::error::Error;
-use tidemill::scheduler::{RunOutcome, Summary};
+use tidemill::scheduler::{RunOutcome, StartError, Summary};
 
 use super::output::{fail, human_bytes, say, say_event};
 use super::progress::{DrawnEvents, JsonEvents, Progress};
@@ -22,6 +23,10 @@ pub(super) struct RunArguments {
     /// Process what is there, then end: `job.trigger=available-now`.
     #[arg(long)]
     once: bool,
+
+    /// Wait while another process has the job's checkpoint, and go on with the job when that process ends or dies.
+    #[arg(long)]
+    standby: bool,
 
     /// How events and the summary are written, to standard error.
     #[arg(long, value_enum, default_value_t)]
@@ -72,9 +77,21 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         JOB_FAILED
     };
     let keeps_received = plan.keeps_received();
-    let requests = Requests::new(stop_timeout, format, &progress);
+    let standby = if arguments.standby { Standby::until_free() } else { Standby::default() };
+    context.set_standby(standby.clone());
+    let requests = Requests::new(stop_timeout, format, &progress, standby);
     requests.listen(reads_stdin);
-    let running = context.start_plan(plan).map_err(|error| failed(&error))?;
+    let running = match context.start_plan(plan) {
+        Ok(running) => running,
+        Err(error) if matches!(error.downcast_ref(), Some(StartError::Stopped)) => {
+            match format {
+                Format::Human => say(&format!("{error}\n")),
+                Format::Json => say_event("stopped", serde_json::json!({ "message": error.to_string() })),
+            }
+            return Ok(ENDED_WELL);
+        }
+        Err(error) => return Err(failed(&error)),
+    };
     requests.started(&running);
     let summary = running.await_termination().map_err(|error| failed(&error))?;
     if format == Format::Human {

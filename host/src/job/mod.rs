@@ -10,6 +10,7 @@ pub mod settings;
 pub mod table;
 pub mod units;
 
+mod checkpoint;
 mod environment;
 mod graph;
 mod on_error;
@@ -28,9 +29,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use on_error::{DeadLetters, OnError};
-pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
-
+use crate::checkpoint::{LEASE_DEFAULT, Place};
 use crate::event_time::EventTime;
 use crate::operator::{Limits, Operator};
 use crate::sink::SinkDefinition;
@@ -39,6 +38,8 @@ use crate::source::table::TableSource;
 use crate::spill::SpillSettings;
 use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
+pub use on_error::{DeadLetters, OnError};
+pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
 
 /// One pipeline with its settings.
 #[derive(Debug, Clone, Default)]
@@ -84,8 +85,10 @@ pub struct Settings {
     pub state: StateSettings,
     /// Where rows go that memory has no room for.
     pub spill: SpillSettings,
-    /// The folder from which a job goes on when it is started again; `None`: it starts anew each time.
-    pub checkpoint: Option<PathBuf>,
+    /// The place from which a job goes on when it is started again; `None`: it starts anew each time.
+    pub checkpoint: Option<Place>,
+    /// How long a process that has a checkpoint in an object store may be away before another may take it.
+    pub checkpoint_lease: Duration,
     /// The last batches of which a checkpoint keeps what they read and what the state was.
     pub checkpoint_batches: u64,
     /// What of received rows a crash may lose; `None`: nothing with a checkpoint, all of them without.
@@ -120,6 +123,7 @@ impl Default for Settings {
             state: StateSettings::default(),
             spill: SpillSettings::default(),
             checkpoint: None,
+            checkpoint_lease: LEASE_DEFAULT,
             checkpoint_batches: 10,
             durability: None,
             wal_directory: None,

@@ -72,17 +72,7 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
     }
     set(&mut settings.stop_timeout, table.duration("stop-timeout"));
     set(&mut settings.attempts, narrow(table.integer("attempts", 1..=1000)));
-    if let Some(path) = table.path("checkpoint") {
-        // It is made when the job starts, if it is not there.
-        if path.exists() && !path.is_dir() {
-            table.problem(
-                "checkpoint",
-                format!("`checkpoint` must be a folder, and `{}` is a file", path.display()),
-                None,
-            );
-        }
-        settings.checkpoint = Some(path);
-    }
+    super::checkpoint::read(&mut table, settings);
     set(&mut settings.checkpoint_batches, table.integer("checkpoint-batches", 1..=1_000_000));
     settings.durability = read_durability(&mut table).or(settings.durability);
     if let Some(path) = table.path("wal-directory") {

@@ -242,7 +242,18 @@ impl<'a> Builder<'a> {
             }
         }
         let default = if has_checkpoint { Durability::Row } else { Durability::None };
-        source.durability.or(settings.durability).unwrap_or(default)
+        let durability = source.durability.or(settings.durability).unwrap_or(default);
+        let is_remote = settings.checkpoint.as_ref().is_some_and(|place| place.directory().is_none());
+        if source.definition.is_pushed_to()
+            && durability != Durability::None
+            && is_remote
+            && settings.wal_directory.is_none()
+        {
+            let message = format!("the rows that `{}` receives have no folder to be kept in", source.name);
+            let hint = "Name one on a disk of this machine with `wal-directory` in `[job]`, as the checkpoint is in an object store; or write `durability = \"none\"`.";
+            self.problem(Part::Source, &source.name, "durability", message, Some(hint.into()));
+        }
+        durability
     }
 
     fn needs_checkpoint(&mut self, part: Part, name: &str, durability: Durability) {

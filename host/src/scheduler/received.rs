@@ -28,8 +28,8 @@ pub(crate) fn open_received(
     progress: &Progress,
     receivers: &[bool],
 ) -> Result<Option<Arc<WriteAheadLog>>, Error> {
-    let Some(checkpoint) = &plan.settings.checkpoint else { return Ok(None) };
-    let directory = plan.settings.wal_directory.clone().unwrap_or_else(|| checkpoint.join("wal"));
+    let in_checkpoint = || Some(plan.settings.checkpoint.as_ref()?.directory()?.join("wal"));
+    let Some(directory) = plan.settings.wal_directory.clone().or_else(in_checkpoint) else { return Ok(None) };
     let keeps = plan.sources.iter().zip(receivers).any(|(source, &is)| is && source.durability != Durability::None);
     let pending_rows = || resumed.pending.iter().flat_map(|offsets| &offsets.sources).any(|of| of.received().is_some());
     if !keeps && !pending_rows() && !WriteAheadLog::is_there(&directory)? {

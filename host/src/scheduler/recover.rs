@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::checkpoint::{
-    Checkpoint, CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, StepShape,
-    TableId, progress_changes, source_table,
+    CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, Standby, StepShape,
+    TableId, claim, progress_changes, source_table,
 };
 use crate::ids::{BatchId, PartitionId};
 use crate::plan::Plan;
@@ -12,14 +12,15 @@ use crate::scheduler::batch::{Batch, SourceInput};
 use crate::source::{OffsetRange, RangeReader};
 use crate::state::StepState;
 
-/// Opens the checkpoint of a job; `None`: it has none.
+/// Opens the checkpoint of a job, when it is free; `None`: it has none.
 ///
 /// # Errors
 ///
-/// When it cannot be read, is another job's, or somebody else has it.
-pub(crate) fn open_checkpoint(plan: &Plan) -> Result<Option<Resumed>, CheckpointError> {
-    let Some(path) = &plan.settings.checkpoint else { return Ok(None) };
-    let resumed = crate::checkpoint::open(Checkpoint::in_directory(path)?, &shape(plan))?;
+/// When it cannot be read, is another job's, or somebody else has it and that is not waited for.
+pub(crate) fn open_checkpoint(plan: &Plan, standby: &Standby) -> Result<Option<Resumed>, CheckpointError> {
+    let Some(place) = &plan.settings.checkpoint else { return Ok(None) };
+    let claimed = claim(place, plan.settings.checkpoint_lease, standby, &standby.patience(&plan.stop))?;
+    let resumed = crate::checkpoint::open(claimed, &shape(plan))?;
     if let Some(commit) = &resumed.committed {
         let (place, batch_id, n_pending) = (resumed.checkpoint.place(), commit.batch_id, resumed.pending.len());
         tracing::info!(

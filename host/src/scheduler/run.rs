@@ -6,7 +6,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver as Queue, unbounded};
 
 use crate::block_store::BlockStore;
-use crate::checkpoint::Committer;
+use crate::checkpoint::{Committer, Patience, Standby};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Explain, Fault, Retry};
 use crate::ids::BatchId;
@@ -22,12 +22,12 @@ use crate::scheduler::listener::{
 };
 use crate::scheduler::received::{ReceivedRows, open_received, without_received};
 use crate::scheduler::recover::{begun, open_checkpoint, read_before};
-use crate::scheduler::reload::{Plans, Trial};
+use crate::scheduler::reload::{PlanAgain, Plans, Trial};
 use crate::scheduler::restore::restore;
 use crate::scheduler::run_batch::{BatchOutcome, BatchRunner};
 use crate::scheduler::ticks::TickMessages;
 use crate::scheduler::watermarks::Watermarks;
-use crate::sink::Sink;
+use crate::sink::{Sink, SinkDefinition, SinkError};
 use crate::source::{OpenSource, ReceiverHandle, ReceiverSettings, SourceCounters, SourceObserver, SourceSnapshot};
 use crate::spill::{BatchMemory, Spill, SpillCounts, SpillError};
 use crate::sql::{EvaluationFailed, OutOfMemory, QueryFailed};
@@ -46,6 +46,9 @@ const RETRY_PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// The longest pause between attempts.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(10);
+
+/// How often a job that stands by sees whether another process has let go of a sink.
+const SINK_LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How a job is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +84,9 @@ pub enum StartError {
     /// The job cannot go on from its checkpoint.
     #[error("the job cannot go on from its checkpoint")]
     Checkpoint(#[source] Error),
+    /// It was stopped while it waited: for its checkpoint, for another process, or for a store.
+    #[error("the job was stopped before it had started")]
+    Stopped,
     /// The place for the steps' state could not be opened.
     #[error("the state of the job could not be opened")]
     State(#[source] StateError),
@@ -98,6 +104,7 @@ impl Explain for StartError {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.fault(),
             StartError::State(source) => source.fault(),
             StartError::Spill(source) => source.fault(),
+            StartError::Stopped => Fault::User,
             StartError::Thread(_) => Fault::External,
         }
     }
@@ -107,7 +114,7 @@ impl Explain for StartError {
             StartError::Open { source, .. } | StartError::Checkpoint(source) => source.hint(),
             StartError::State(source) => source.hint(),
             StartError::Spill(source) => source.hint(),
-            StartError::Thread(_) => None,
+            StartError::Stopped | StartError::Thread(_) => None,
         }
     }
 }
@@ -354,37 +361,81 @@ fn tell_of(source: String, listeners: Vec<Arc<dyn Listener>>) -> SourceObserver 
     Arc::new(move |event| listeners.iter().for_each(|listener| listener.on_source_event(&source, event)))
 }
 
+/// Opens a sink. A job that stands by waits while another process has its place: one that stood still has lost the checkpoint, and lets
+/// go of it when it sees that.
+fn open_sink(
+    name: &str,
+    standby: &Standby,
+    patience: &Patience,
+    open: impl Fn() -> Result<Arc<dyn Sink>, Error>,
+) -> Result<Arc<dyn Sink>, StartError> {
+    let mut told = false;
+    loop {
+        let error = match open() {
+            Err(error) => error,
+            Ok(sink) => return Ok(sink),
+        };
+        let is_taken = matches!(error.downcast_ref(), Some(SinkError::InUse { .. }));
+        if !is_taken || !standby.waits_for_owner() {
+            return Err(StartError::Open { part: "sink", name: name.to_owned(), source: error });
+        }
+        if !std::mem::replace(&mut told, true) {
+            let error = error.in_one_line();
+            tracing::info!(target: "tidemill::scheduler", sink = name, error, "the job stands by: another process writes to its sink");
+        }
+        if !patience.pause(SINK_LOOK_EVERY) {
+            return Err(StartError::Stopped);
+        }
+    }
+}
+
 /// Opens the sinks and sources of a plan and runs it.
 ///
 /// # Errors
 ///
 /// What could not be opened; nothing runs then.
 ///
-/// `again` plans the job again, when plugins are to be loaded anew; it gets the plan that runs.
+/// `again` plans the job again, when plugins are to be loaded anew; it gets the plan that runs. `standby` says what is waited for.
 pub fn start(
     plan: Plan,
     again: impl Fn(&Plan) -> Result<Plan, PlanErrors> + Send + Sync + 'static,
     clock: Arc<dyn Clock>,
     listeners: Vec<Arc<dyn Listener>>,
+    standby: &Standby,
+) -> Result<Running, StartError> {
+    start_when_free(plan, Box::new(again), clock, listeners, standby).map_err(|error| match error {
+        // What failed is that nobody waited any more.
+        StartError::Checkpoint(_) if standby.is_given_up() => StartError::Stopped,
+        error => error,
+    })
+}
+
+fn start_when_free(
+    plan: Plan,
+    again: Box<PlanAgain>,
+    clock: Arc<dyn Clock>,
+    listeners: Vec<Arc<dyn Listener>>,
+    standby: &Standby,
 ) -> Result<Running, StartError> {
     let plan = Arc::new(plan);
-    let plans = Arc::new(Plans::new(plan.clone(), Box::new(again)));
+    let plans = Arc::new(Plans::new(plan.clone(), again));
     let spill = Spill::open(&plan.settings.spill).map_err(StartError::Spill)?;
     let store = Arc::new(match &spill {
         Some(spill) if plan.settings.spill.blocks => BlockStore::spilling(plan.settings.memory_bytes, spill),
         _ => BlockStore::new(plan.settings.memory_bytes),
     });
-    let mut resumed = open_checkpoint(&plan).map_err(|error| StartError::Checkpoint(error.into()))?;
+    let patience = standby.patience(&plan.stop);
+    let mut resumed = open_checkpoint(&plan, standby).map_err(|error| StartError::Checkpoint(error.into()))?;
     let committed = resumed.as_ref().and_then(|resumed| resumed.committed.as_ref());
     let mut sinks: Vec<(String, Arc<dyn Sink>)> = Vec::new();
     for sink in &plan.sinks {
-        let opened = match &resumed {
+        let definition: &dyn SinkDefinition = &*sink.definition;
+        let opened = open_sink(&sink.name, standby, &patience, || match &resumed {
             Some(resumed) if resumed.next > 0 => {
-                sink.definition.resume(&sink.schema, committed.map(|commit| BatchId(commit.batch_id)))
+                definition.resume(&sink.schema, committed.map(|commit| BatchId(commit.batch_id)))
             }
-            _ => sink.definition.open(&sink.schema),
-        };
-        let opened = opened.map_err(|source| StartError::Open { part: "sink", name: sink.name.clone(), source })?;
+            _ => definition.open(&sink.schema),
+        })?;
         sinks.push((sink.name.clone(), opened));
     }
     for table in &plan.tables {
@@ -485,11 +536,16 @@ pub fn start(
         made_at: clock.monotonic(),
         messages: TickMessages::default(),
         list_errors: vec![ListError::default(); plan.sources.len()],
-        checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone()),
+        checkpoint: resumed.as_ref().map(|resumed| resumed.checkpoint.clone().until_stopped(&plan.stop)),
         has_ended: committed.is_some_and(|commit| commit.closes) || begun.iter().any(|batch| batch.closes),
         begun,
         stopped: plan.stop.clone(),
     };
+    if let Some(resumed) = &resumed {
+        // Nothing of it may be shown any more.
+        let control = control.clone();
+        resumed.checkpoint.on_loss(move || control.request(Stop::AtOnce));
+    }
     let committer =
         resumed.map(|resumed| Committer::start(resumed, plan.settings.checkpoint_batches, plan.stop.clone(), received));
     let committer = committer.transpose().map_err(StartError::Thread)?;

@@ -90,6 +90,7 @@ impl BatchRunner {
         let times = Arc::new(self.lock_watermarks().batch(batch.batch_time_us, batch.closes));
         let outcome = self.run_stages(batch, attempt, &times).and_then(|(outcome, ended)| {
             self.wait_for_checkpoint()?;
+            self.hold_checkpoint()?;
             fail_point::pass("rows-prepared");
             self.publish(batch, ended.prepared)?;
             fail_point::pass("rows-published");
@@ -118,6 +119,14 @@ impl BatchRunner {
     pub(crate) fn wait_for_checkpoint(&self) -> Result<(), Error> {
         match &self.committer {
             Some(committer) => Ok(committer.wait()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until it is sure that the checkpoint is this process's: another that has taken it shows the batch itself.
+    fn hold_checkpoint(&self) -> Result<(), Error> {
+        match &self.committer {
+            Some(committer) => Ok(committer.hold()?),
             None => Ok(()),
         }
     }

@@ -143,7 +143,7 @@ mod tests {
         let of_times =
             TableLayout::shown(Placement::Any, Slots::Times, |value| (!value.is_empty()).then_some(Value::Null));
         let shown = serde_json::to_value(of_times.show(0, b"", b"v")).expect("JSON");
-        assert_eq!(shown, json!({ "slot": "1970-01-01 00:00:00.000000", "value": null }));
+        assert_eq!(shown, json!({ "slot": "1970-01-01 00:00:00.000 UTC", "value": null }));
         assert_eq!(of_times.show(0, b"", b""), None, "no value of the table");
         assert_eq!(TableLayout::hidden(Placement::Nowhere).show(0, b"", b"v"), None);
     }

@@ -12,7 +12,7 @@ use super::retention::{RowRange, unread};
 use super::segment::{Scan, SegmentSource, list, scan};
 use super::writer::SegmentWriter;
 use super::{Lock_, LogOptions, LogSource, Source, State, WriteAheadLog};
-use crate::checkpoint::{Directory, Storage};
+use crate::checkpoint::{Directory, Locked, Owner, Storage};
 use crate::error::{Error, Internal};
 use crate::plan::describe_schema;
 
@@ -54,8 +54,8 @@ impl WriteAheadLog {
         let failed = |doing| LogError::storage(directory, doing);
         std::fs::create_dir_all(directory).map_err(failed("opened"))?;
         let segments = list(directory)?;
-        let lock = Directory::to_read(directory).lock().map_err(failed("locked"))?;
-        let lock = lock.ok_or_else(|| LogError::InUse { directory: directory.clone() })?;
+        let lock = Directory::at(directory).lock(&Owner::this_process()).map_err(failed("locked"))?;
+        let Locked::Ours(lock) = lock else { return Err(LogError::InUse { directory: directory.clone() }.into()) };
         let scans = scan_all(&segments, &sources)?;
         if scans.iter().any(|scan| scan.header.log != options.log) {
             return Err(LogError::OtherCheckpoint { directory: directory.clone() }.into());

@@ -51,7 +51,7 @@ struct Benchmark {
     run: fn(&Options) -> anyhow::Result<Vec<Figure>>,
 }
 
-const BENCHMARKS: [Benchmark; 14] = [
+const BENCHMARKS: [Benchmark; 15] = [
     Benchmark { name: "boundary", run: |options| program("boundary", options) },
     Benchmark { name: "shuffle", run: |options| program("shuffle", options) },
     Benchmark { name: "spill", run: |options| program("spill", options) },

@@ -81,6 +81,7 @@ wal-directory = 'rows'
     );
     let expected = Settings {
         checkpoint: None,
+        checkpoint_lease: Duration::from_secs(15),
         checkpoint_batches: 3,
         durability: Some(Durability::Batch),
         wal_directory: None,
@@ -102,10 +103,47 @@ wal-directory = 'rows'
         stop_timeout: Duration::from_secs(5),
     };
     let found = job(&text, &[]).settings;
-    assert!(found.checkpoint.as_ref().is_some_and(|path| path.ends_with("kept")), "{:?}", found.checkpoint);
+    let folder = found.checkpoint.as_ref().and_then(|place| place.directory());
+    assert!(folder.is_some_and(|path| path.ends_with("kept")), "{:?}", found.checkpoint);
     assert!(found.wal_directory.as_ref().is_some_and(|path| path.ends_with("rows")), "{:?}", found.wal_directory);
     assert_eq!(Settings { checkpoint: None, wal_directory: None, ..found }, expected);
     assert_eq!(job(PLAIN, &[]).settings, Settings::default());
+}
+
+#[test]
+fn a_checkpoint_may_be_in_an_object_store() {
+    let text = "[job]
+checkpoint = 's3://bucket/jobs/a/'
+checkpoint-lease = '30s'
+checkpoint-options = { region = 'eu-west-1', allow-http = true, timeout = '2s' }
+";
+    let found = job(&format!("{text}{PLAIN}"), &[]).settings;
+    let place = found.checkpoint.expect("a place");
+    assert_eq!((place.to_string().as_str(), place.directory()), ("s3://bucket/jobs/a", None));
+    assert_eq!(found.checkpoint_lease, Duration::from_secs(30));
+    check_before(
+        "job.checkpoint = 's3://key:secret@bucket/a'",
+        "1:18 `checkpoint` holds credentials, which would be seen in messages; Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or write \
+         `access-key-id = \"${NAME}\"` in `[job.checkpoint-options]`.\n",
+    );
+    check_before(
+        "job.checkpoint = 'gs://bucket/a'",
+        "1:18 `checkpoint` is a URL of kind `gs:`, which keeps no checkpoints; Write `s3://bucket/folder`, or the path of a folder.\n",
+    );
+    check_before(
+        "job.checkpoint = 's3://bucket/a'\njob.checkpoint-lease = '10ms'",
+        "2:24 `checkpoint-lease` must be between 1s and 1h\n",
+    );
+    check_before(
+        "job.checkpoint = 's3://bucket/a'\njob.checkpoint-options = { acess-key-id = 'x', allow-http = 'x', timeout = 5 }",
+        "2:28 unknown key `acess-key-id` in `checkpoint-options`; Did you mean `access-key-id`?\n\
+         2:61 `allow-http` must be true or false, not a text\n\
+         2:76 `timeout` must be a duration with a unit; Write it with its unit, as in `timeout = \"5s\"`.\n",
+    );
+    let of_store = "is for a `checkpoint` in an object store, as in `s3://bucket/folder`; A folder is locked by the system, and needs \
+                    neither lease nor options.";
+    check_before("job.checkpoint = 'a'\njob.checkpoint-lease = '5s'", &format!("2:24 `checkpoint-lease` {of_store}\n"));
+    check_before("job.checkpoint-options = { }", &format!("1:26 `checkpoint-options` {of_store}\n"));
 }
 
 #[test]

@@ -1,43 +1,15 @@
-//! Where a checkpoint is kept: files with names, each there whole or not at all.
+//! A checkpoint in a directory of this machine.
 
-use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::super::owner::Owner;
+use super::{Expected, LOCK_NAME, Locked, OWN, Storage, Version};
+
 /// Names of files that are being written start with this.
 const TEMPORARY: &str = ".tmp-";
-
-/// What a checkpoint has in its folder.
-const OWN: [&str; 6] = ["job", LOCK_NAME, "offsets", "commits", "state", "wal"];
-
-/// The file that is locked for as long as a job has the checkpoint.
-pub(crate) const LOCK_NAME: &str = "lock";
-
-/// What a place for checkpoints does. Names are paths with `/`, as in `commits/0000000012`.
-pub(crate) trait Storage: Send + Sync + fmt::Debug {
-    /// What to call it in messages.
-    fn describe(&self) -> String;
-
-    /// Writes a file, over one of its name. When it returns, the file outlives the machine's power.
-    fn put(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
-
-    /// A file's bytes; `None`: there is none of this name.
-    fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
-
-    /// The names of the files in a folder and their sizes, in order.
-    fn list(&self, folder: &str) -> io::Result<Vec<(String, u64)>>;
-
-    /// Deletes a file, if it is there.
-    fn delete(&self, name: &str) -> io::Result<()>;
-
-    /// Keeps others out for as long as what is returned lives; `None`: somebody else does.
-    fn lock(&self) -> io::Result<Option<Lock>>;
-}
-
-/// What keeps others out of a checkpoint. It ends with the process, however that ends.
-pub(crate) type Lock = Box<dyn Send + Sync>;
 
 /// A directory of this machine.
 #[derive(Debug)]
@@ -47,30 +19,8 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// The directory, made if it is not there; what a dead process was writing is removed. `Err` within: the name of something in it
-    /// that is none of a checkpoint's, which is left alone.
-    pub(crate) fn open(path: &Path) -> io::Result<Result<Self, String>> {
-        fs::create_dir_all(path)?;
-        let directory = Self::to_read(path);
-        for entry in fs::read_dir(path)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if !(OWN.contains(&name.as_str()) || is_temporary(&name)) {
-                return Ok(Err(name));
-            }
-        }
-        for folder in OWN.iter().map(|name| path.join(name)).filter(|path| path.is_dir()).chain([path.to_owned()]) {
-            for entry in fs::read_dir(folder)? {
-                let entry = entry?;
-                if is_temporary(&entry.file_name().to_string_lossy()) {
-                    fs::remove_file(entry.path())?;
-                }
-            }
-        }
-        Ok(Ok(directory))
-    }
-
-    /// The directory, to be read: nothing is made and nothing removed.
-    pub(crate) fn to_read(path: &Path) -> Self {
+    /// A directory. Nothing is made and nothing removed until it is written to.
+    pub(crate) fn at(path: &Path) -> Self {
         Self { path: path.to_owned(), next_temporary: AtomicU64::new(0) }
     }
 
@@ -121,6 +71,15 @@ impl Storage for Directory {
         sync_folder(target.parent().unwrap_or(&self.path))
     }
 
+    fn put_if(&self, name: &str, bytes: &[u8], _: Expected<'_>) -> io::Result<Option<Version>> {
+        // Who writes has the lock.
+        self.put(name, bytes).map(|()| Some(Version(String::new())))
+    }
+
+    fn get_versioned(&self, name: &str) -> io::Result<Option<(Vec<u8>, Version)>> {
+        Ok(self.get(name)?.map(|bytes| (bytes, Version(String::new()))))
+    }
+
     fn get(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match fs::read(self.path.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -148,20 +107,47 @@ impl Storage for Directory {
         Ok(files)
     }
 
-    fn lock(&self) -> io::Result<Option<Lock>> {
-        let file = File::options().create(true).truncate(false).write(true).open(self.path.join(LOCK_NAME))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Box::new(file))),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            // Some network file systems have no locks.
-            Err(TryLockError::Error(error)) => Err(error),
-        }
-    }
-
     fn delete(&self, name: &str) -> io::Result<()> {
         match fs::remove_file(self.path.join(name)) {
             Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    fn prepare(&self) -> io::Result<Option<String>> {
+        let path = &self.path;
+        fs::create_dir_all(path)?;
+        for entry in fs::read_dir(path)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if !(OWN.contains(&name.as_str()) || is_temporary(&name)) {
+                return Ok(Some(name));
+            }
+        }
+        for folder in OWN.iter().map(|name| path.join(name)).filter(|path| path.is_dir()).chain([path.clone()]) {
+            for entry in fs::read_dir(folder)? {
+                let entry = entry?;
+                if is_temporary(&entry.file_name().to_string_lossy()) {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn lock(&self, owner: &Owner) -> io::Result<Locked> {
+        let path = self.path.join(LOCK_NAME);
+        let file = File::options().create(true).truncate(false).read(true).write(true).open(&path)?;
+        match file.try_lock() {
+            Ok(()) => {
+                // For people: the lock holds without it.
+                let _ = file.set_len(0).and_then(|()| (&file).write_all(&owner.to_json()));
+                Ok(Locked::Ours(Box::new(file)))
+            }
+            Err(TryLockError::WouldBlock) => {
+                Ok(Locked::Taken(fs::read(&path).ok().and_then(|json| Owner::from_json(&json))))
+            }
+            // Some network file systems have no locks.
+            Err(TryLockError::Error(error)) => Err(error),
         }
     }
 }
@@ -170,11 +156,16 @@ impl Storage for Directory {
 mod tests {
     use super::*;
 
+    fn open(path: &Path) -> io::Result<Directory> {
+        let directory = Directory::at(path);
+        assert_eq!(directory.prepare()?, None);
+        Ok(directory)
+    }
+
     #[test]
     fn a_directory_keeps_files_whole_and_by_name() -> io::Result<()> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("deep/checkpoint");
-        let open = |path: &Path| Directory::open(path).map(|opened| opened.expect("a checkpoint's folder"));
         let storage = open(&path)?;
         assert_eq!((storage.get("commits/1")?, storage.list("commits")?), (None, vec![]));
         storage.put("commits/2", b"two")?;
@@ -190,18 +181,26 @@ mod tests {
         assert_eq!(storage.list("commits")?.len(), 1);
         open(&path)?;
         assert_eq!(fs::read_dir(path.join("commits"))?.count(), 1);
-        // One at a time has it.
-        let lock = storage.lock()?;
-        assert!(lock.is_some() && open(&path)?.lock()?.is_none());
-        drop(lock);
-        assert!(storage.lock()?.is_some());
         // Somebody else's folder is left as it is.
         let other = folder.path().join("home");
         fs::create_dir(&other)?;
         fs::write(other.join(".tmp-1-1"), b"mine")?;
         fs::write(other.join("letter.txt"), b"dear")?;
-        assert_eq!(Directory::open(&other)?.err().as_deref(), Some("letter.txt"));
+        assert_eq!(Directory::at(&other).prepare()?.as_deref(), Some("letter.txt"));
         assert_eq!(fs::read_dir(&other)?.count(), 2);
+        Ok(())
+    }
+
+    #[test]
+    fn one_at_a_time_has_a_directory_and_others_know_who() -> io::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let storage = open(folder.path())?;
+        let owner = Owner::this_process();
+        let Locked::Ours(lock) = storage.lock(&owner)? else { panic!("it is free") };
+        let Locked::Taken(by) = open(folder.path())?.lock(&Owner::this_process())? else { panic!("it is locked") };
+        assert_eq!(by, Some(owner));
+        drop(lock);
+        assert!(matches!(storage.lock(&Owner::this_process())?, Locked::Ours(_)));
         Ok(())
     }
 }
