@@ -9,6 +9,7 @@
 
 mod batch;
 mod batch_generator;
+mod control;
 mod export_state;
 mod listener;
 mod received;

@@ -1,6 +1,6 @@
 //! A job at work: its threads, how it is stopped, how it ends.
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver as Queue, unbounded};
@@ -12,10 +12,11 @@ use crate::error::{Error, Explain, Fault, Retry};
 use crate::ids::BatchId;
 use crate::job::OnError;
 use crate::metrics::{StepCounts, peak_memory_bytes};
-use crate::operator::{CallError, StopFlag};
+use crate::operator::CallError;
 use crate::plan::{ChangedPlugin, Plan, PlanErrors};
 use crate::scheduler::batch::Batch;
 use crate::scheduler::batch_generator::{BatchGenerator, ListError, LiveSource};
+use crate::scheduler::control::{Control, Stop};
 use crate::scheduler::listener::{
     BatchCompleted, BatchFailed, BatchRetried, BatchStarted, BatchSubmitted, Listener, PluginsReloaded, ReloadUndone,
     RunEnded,
@@ -56,14 +57,6 @@ pub enum StopMode {
     /// Receivers stop, what was received is processed, sinks flush.
     Graceful,
     /// The running batch is given up; what was received and not published is lost, but for what the write-ahead log keeps.
-    AtOnce,
-}
-
-/// How far a job is stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Stop {
-    No,
-    Graceful,
     AtOnce,
 }
 
@@ -167,89 +160,6 @@ pub struct SourceSummary {
     /// What was counted.
     #[serde(flatten)]
     pub counts: SourceSnapshot,
-}
-
-struct ControlState {
-    stop: Stop,
-    n_in_flight: usize,
-    /// Whether the last batch has seen times that move a clock on in the next.
-    clock_moves: bool,
-}
-
-/// What the threads of a job tell each other. One lock for both: who waits, waits for either to change.
-pub(crate) struct Control {
-    state: Mutex<ControlState>,
-    changed: Condvar,
-    /// Looked at between calls, where the lock would cost, and in calls of plugins.
-    stopped_at_once: StopFlag,
-    store: Arc<BlockStore>,
-}
-
-impl Control {
-    fn lock(&self) -> MutexGuard<'_, ControlState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn stop(&self) -> Stop {
-        self.lock().stop
-    }
-
-    fn request(&self, stop: Stop) {
-        let mut state = self.lock();
-        state.stop = state.stop.max(stop);
-        if state.stop == Stop::AtOnce {
-            self.stopped_at_once.set();
-        }
-        drop(state);
-        self.changed.notify_all();
-        self.store.wake();
-    }
-
-    /// Waits, but not longer than until the job is stopped.
-    pub(crate) fn sleep(&self, time: Duration) -> Stop {
-        let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, time, |state| state.stop == Stop::No);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stop
-    }
-
-    /// Waits, but not longer than until the job is stopped at once: then gives `true`.
-    fn wait_for_stop_at_once(&self, time: Duration) -> bool {
-        let state = self.lock();
-        let waited = self.changed.wait_timeout_while(state, time, |state| state.stop != Stop::AtOnce);
-        waited.unwrap_or_else(PoisonError::into_inner).0.stop == Stop::AtOnce
-    }
-
-    /// Waits until no batch is in flight, or the job is stopped at once.
-    pub(crate) fn wait_until_idle(&self) -> Stop {
-        let state = self.lock();
-        let busy = |state: &mut ControlState| state.n_in_flight > 0 && state.stop != Stop::AtOnce;
-        self.changed.wait_while(state, busy).unwrap_or_else(PoisonError::into_inner).stop
-    }
-
-    /// Waits until fewer batches than these are in flight, or the job is stopped.
-    pub(crate) fn wait_for_room(&self, n_max: usize) -> Stop {
-        let state = self.lock();
-        let is_full = |state: &mut ControlState| state.n_in_flight >= n_max && state.stop == Stop::No;
-        self.changed.wait_while(state, is_full).unwrap_or_else(PoisonError::into_inner).stop
-    }
-
-    pub(crate) fn n_in_flight(&self) -> usize {
-        self.lock().n_in_flight
-    }
-
-    /// Whether the next batch has something to do although no row has come.
-    pub(crate) fn clock_moves(&self) -> bool {
-        self.lock().clock_moves
-    }
-
-    pub(crate) fn add_in_flight(&self) {
-        self.lock().n_in_flight += 1;
-    }
-
-    fn end_in_flight(&self) {
-        self.lock().n_in_flight -= 1;
-        self.changed.notify_all();
-    }
 }
 
 enum Status {
@@ -468,12 +378,7 @@ fn start_when_free(
         let receivers: Vec<bool> = opened.iter().map(is_receiver).collect();
         received = open_received(&plan, resumed, &progress, &receivers).map_err(StartError::Checkpoint)?;
     }
-    let control = Arc::new(Control {
-        state: Mutex::new(ControlState { stop: Stop::No, n_in_flight: 0, clock_moves: false }),
-        changed: Condvar::new(),
-        stopped_at_once: plan.stop.clone(),
-        store: store.clone(),
-    });
+    let control = Arc::new(Control::new(plan.stop.clone(), store.clone()));
     let shared = Arc::new(Shared {
         control: control.clone(),
         status: Mutex::new(Status::Active),
@@ -687,7 +592,7 @@ impl Runner {
         self.batches.release(batch);
         let error = match outcome {
             Ok(outcome) => {
-                self.control.lock().clock_moves = outcome.clock_moves;
+                self.control.set_clock_moves(outcome.clock_moves);
                 let processing_time = watch.elapsed();
                 self.summary.batches += 1;
                 self.summary.rows_in += outcome.rows_in;
