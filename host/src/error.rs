@@ -174,3 +174,18 @@ impl Explain for Internal {
         Some("This is a bug in Tidemill: please report it with the job file.".into())
     }
 }
+/// What a plugin, or bad input, says of itself: on one line, and no longer than is worth reading.
+pub(crate) fn shortened(reason: &str, chars_max: usize) -> String {
+    let mut shown = String::new();
+    for char in reason.chars().take(chars_max) {
+        if char.is_control() {
+            shown.extend(char.escape_default());
+        } else {
+            shown.push(char);
+        }
+    }
+    if reason.chars().nth(chars_max).is_some() {
+        shown.push('…');
+    }
+    shown
+}

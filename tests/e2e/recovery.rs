@@ -1,6 +1,6 @@
 //! Jobs that are killed, again and again, and started again: what sinks show in the end is what a run without faults shows.
 //!
-//! Where a process dies is drawn from a seed, which a failure prints. `TIDEMILL_KILLS=2000` kills each job so often,
+//! Where a process dies is drawn from a seed, which a failure prints. `TIDEMILL_KILLS=2000` kills each job so often in each number of partitions,
 //! `TIDEMILL_SEED=7` draws other instants.
 
 use std::collections::BTreeMap;
@@ -183,9 +183,14 @@ pub(crate) fn attempt(
     }
 }
 
+/// How many partitions each job has, one after the other.
+const PARTITIONS: [u32; 3] = [1, 2, 5];
+
 #[track_caller]
-fn check(name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
-    check_on(None, KILLS, name, partitions, steps, sinks);
+fn check(name: &str, steps: &str, sinks: &[&str]) {
+    for partitions in PARTITIONS {
+        check_on(None, KILLS / PARTITIONS.len() as u64 + 1, name, partitions, steps, sinks);
+    }
 }
 
 /// The same, with the checkpoint in a directory, or in an S3 server.
@@ -237,7 +242,7 @@ name = 'large'
 from = 'left'
 filter = 'n > 400'
 ";
-    check("stateless", 2, steps, &["large"]);
+    check("stateless", steps, &["large"]);
 }
 
 #[test]
@@ -253,7 +258,7 @@ name = 'firsts'
 from = 'left'
 dedup = { by = ['user', 'n'] }
 ";
-    check("keyed", 5, steps, &["totals", "firsts"]);
+    check("keyed", steps, &["totals", "firsts"]);
 }
 
 #[test]
@@ -269,7 +274,7 @@ name = 'sessions'
 from = 'left'
 aggregate = { by = ['user'], select = { rows = 'count(*)' }, window = { time = 'at', gap = '300ms' } }
 ";
-    check("windows", 2, steps, &["sliding", "sessions"]);
+    check("windows", steps, &["sliding", "sessions"]);
 }
 
 #[test]
@@ -280,7 +285,7 @@ name = 'pairs'
 from = 'left'
 join = { with = 'right', on = ['user'], within = { before = '100ms', after = '100ms' }, time = 'at', type = 'left', prefix = 'r_' }
 ";
-    check("joins", 1, steps, &["pairs"]);
+    check("joins", steps, &["pairs"]);
 }
 
 #[test]
@@ -299,7 +304,7 @@ update-state = {{ by = ['user'], plugin = '{}', config = {{ k = 3 }} }}
 ",
         tidemill_tests::plugin("running_top_k").display()
     );
-    check("plugins", 3, &steps, &["sessions"]);
+    check("plugins", &steps, &["sessions"]);
 }
 
 #[test]
@@ -323,7 +328,7 @@ dead-letter = 'unchecked'
 ",
         tidemill_tests::plugin("hostile").display()
     );
-    check("dead letters", 2, &steps, &["checked", "without-share", "unchecked"]);
+    check("dead letters", &steps, &["checked", "without-share", "unchecked"]);
 }
 
 #[test]
@@ -350,7 +355,7 @@ format = 'csv'
 partition-by = 'half'
 max-file-size = '2KiB'
 ";
-    check("by value", 2, steps, &[]);
+    check("by value", steps, &[]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use super::counters::{SourceCounters, SourceNote};
 use super::error::SourceError;
 use super::lines::EmitRows;
-use crate::error::{Error, Internal};
+use crate::error::{Error, Internal, shortened};
 use crate::job::table::Table;
 
 /// The column of physical rows that holds what was rejected.
@@ -173,7 +173,7 @@ impl Rejects {
     /// Rejects the row at `position`. What is done about it is done with the next [`give`](Self::give).
     pub(super) fn reject(&mut self, position: u64, reason: impl Into<String>, value: Option<&[u8]>) {
         let value = value.map(|value| cut(value, VALUE_BYTES_MAX).to_vec());
-        let row = BadRow { position, reason: shortened(&reason.into()), value };
+        let row = BadRow { position, reason: shortened(&reason.into(), REASON_CHARS_MAX), value };
         self.waiting_bytes += row.reason.len() + row.value.as_ref().map_or(0, Vec::len);
         self.waiting.push(row);
     }
@@ -280,22 +280,6 @@ fn shown(value: &[u8]) -> String {
     shown
 }
 
-/// A reason on one line, and no longer than is worth reading.
-fn shortened(reason: &str) -> String {
-    let mut shown = String::new();
-    for char in reason.chars().take(REASON_CHARS_MAX) {
-        if char.is_control() {
-            shown.extend(char.escape_default());
-        } else {
-            shown.push(char);
-        }
-    }
-    if reason.chars().nth(REASON_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, AsArray};
@@ -360,8 +344,8 @@ mod tests {
 
     #[test]
     fn reasons_are_short_and_on_one_line() {
-        assert_eq!(shortened("a\nb\u{1b}é"), "a\\nb\\u{1b}é");
-        assert_eq!(shortened(&"é".repeat(REASON_CHARS_MAX)), "é".repeat(REASON_CHARS_MAX));
-        assert_eq!(shortened(&"x".repeat(1 << 20)).chars().count(), REASON_CHARS_MAX + 1);
+        assert_eq!(shortened("a\nb\u{1b}é", REASON_CHARS_MAX), "a\\nb\\u{1b}é");
+        assert_eq!(shortened(&"é".repeat(REASON_CHARS_MAX), REASON_CHARS_MAX), "é".repeat(REASON_CHARS_MAX));
+        assert_eq!(shortened(&"x".repeat(1 << 20), REASON_CHARS_MAX).chars().count(), REASON_CHARS_MAX + 1);
     }
 }

@@ -26,7 +26,7 @@ use super::Emit;
 use super::definition::PlanContext;
 use super::keyed::SpecProblem;
 use crate::clock::Stopwatch;
-use crate::error::{Error, Explain, Fault, Internal, Retry};
+use crate::error::{Error, Explain, Fault, Internal, Retry, shortened};
 use crate::ids::{BatchId, PartitionId};
 use crate::job::{DeadLetters, OperatorStep};
 use crate::json_lines::json_line;
@@ -363,7 +363,7 @@ impl Letters {
 
     fn add(&mut self, rows: &RecordBatch, position: u64, plugin: Option<String>, reason: &str) -> Result<(), Error> {
         debug_assert_eq!(rows.num_rows(), 1, "rows are set aside one by one");
-        let reason = shortened(reason);
+        let reason = shortened(reason, REASON_CHARS_MAX);
         self.n_bad += 1;
         self.last_reason.clone_from(&reason);
         let DeadLetters { rate, rows_min, .. } = self.of.bounds;
@@ -488,22 +488,6 @@ fn reason_of(error: &Error) -> String {
         Some(failed) => format!("`{}`: {}", failed.text, failed.source.reason),
         None => error.in_one_line(),
     }
-}
-
-/// A reason on one line, and no longer than is worth reading.
-fn shortened(reason: &str) -> String {
-    let mut shown = String::new();
-    for char in reason.chars().take(REASON_CHARS_MAX) {
-        if char.is_control() {
-            shown.extend(char.escape_default());
-        } else {
-            shown.push(char);
-        }
-    }
-    if reason.chars().nth(REASON_CHARS_MAX).is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 #[cfg(test)]
