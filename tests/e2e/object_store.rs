@@ -70,6 +70,25 @@ aggregate = { by = ['user'], select = { rows = 'count(*)', most = 'max(n)' }, wi
 }
 
 #[test]
+fn filtered_rows_and_joins_go_on_from_s3_however_often_they_are_killed() {
+    let Some(s3) = S3::shared() else { return };
+    let steps = "
+[[step]]
+name = 'large'
+from = 'left'
+filter = 'n > 400'
+";
+    check_on(Some(s3), KILLS / 2, "stateless", 1, steps, &["large"]);
+    let steps = "
+[[step]]
+name = 'pairs'
+from = 'left'
+join = { with = 'right', on = ['user'], within = { before = '100ms', after = '100ms' }, time = 'at', type = 'left', prefix = 'r_' }
+";
+    check_on(Some(s3), KILLS / 2, "joined", 2, steps, &["pairs"]);
+}
+
+#[test]
 fn a_checkpoint_in_s3_can_be_looked_into_and_damage_in_it_is_named() {
     let Some(s3) = S3::shared() else { return };
     let environment = s3.environment(&s3.address());

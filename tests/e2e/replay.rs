@@ -135,3 +135,39 @@ fn what_steps_keep_is_written_as_json() {
         "error: the job has no step `words` that keeps anything\nhint: There are: `counts`."
     );
 }
+
+#[test]
+fn rows_that_were_received_are_read_from_the_log() {
+    let place = folder();
+    let job = "[job]\nname = 'received'\nbatch-interval = '0'\npartitions = 2\ncheckpoint = 'checkpoint'\n\
+               [[source]]\nname = 'lines'\ntype = 'stdin'\n\
+               [[step]]\nname = 'counts'\nfrom = 'lines'\naggregate = { by = 'value', select = { n = 'count(*)' }, running = true }\n\
+               [[sink]]\nname = 'all'\nfrom = 'counts'\ntype = 'file'\npath = 'out'\n";
+    std::fs::write(place.path().join("job.toml"), job).expect("a new file");
+    let mut running = tidemill_tests::Running::start(place.path(), &["run", "job.toml"]);
+    let shown = |line: &str| {
+        let written = || tidemill_tests::written_lines(&place.path().join("out"));
+        tidemill_tests::wait_for(line, || written().iter().any(|shown| shown == line).then_some(()));
+    };
+    running.type_in("a\nb\n");
+    shown(r#"{"value":"b","n":1}"#);
+    running.type_in("a\n");
+    shown(r#"{"value":"a","n":2}"#);
+    let replay = || {
+        let rows = |batch: u64| {
+            let batch = batch.to_string();
+            let replayed = tool(place.path(), "replay", &["--batch", &batch, "--format", "json"]);
+            assert_eq!(replayed.code(), 0, "{}", replayed.stderr);
+            lines(&replayed)[0]["rows"].as_array().expect("a list").clone()
+        };
+        (0..2).flat_map(rows).map(|row| row.to_string()).collect::<Vec<_>>()
+    };
+    // While the job runs, and when it has ended.
+    let found = replay();
+    assert!(found.contains(&json!({"value":"a","n":1}).to_string()), "{found:?}");
+    assert!(found.contains(&json!({"value":"b","n":1}).to_string()), "{found:?}");
+    running.close_stdin();
+    let ended = running.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert_eq!(replay(), found);
+}

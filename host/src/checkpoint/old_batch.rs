@@ -14,6 +14,8 @@ pub(crate) struct Kept {
     pub(crate) offsets: Offsets,
     /// What the job was before it; `None`: it is the first.
     pub(crate) before: Option<Commit>,
+    /// What tells the write-ahead log of the checkpoint from others.
+    pub(crate) log: String,
 }
 
 /// Finds a batch in the checkpoint of a job of this shape. Nothing is changed, and a job may have it meanwhile.
@@ -22,7 +24,7 @@ pub(crate) struct Kept {
 ///
 /// When there is no checkpoint, it is of another job, or has not kept the batch.
 pub(crate) fn old_batch(place: &Place, shape: &JobShape, batch_id: u64) -> Result<Kept, CheckpointError> {
-    let checkpoint = of_job(place, shape)?;
+    let (checkpoint, log) = of_job(place, shape)?;
     let (begun, committed) = (checkpoint.batches("offsets")?, checkpoint.batches("commits")?);
     let can_run = |batch: &u64| *batch == 0 || committed.contains(&(batch - 1));
     let not_kept = |what: String| {
@@ -39,7 +41,7 @@ pub(crate) fn old_batch(place: &Place, shape: &JobShape, batch_id: u64) -> Resul
         }
         None => None,
     };
-    Ok(Kept { checkpoint, offsets, before })
+    Ok(Kept { checkpoint, offsets, before, log })
 }
 
 /// Finds what a job of this shape was behind a batch; `None`: behind the last that is done.
@@ -52,7 +54,7 @@ pub(crate) fn commit_of(
     shape: &JobShape,
     batch_id: Option<u64>,
 ) -> Result<(Checkpoint, Commit), CheckpointError> {
-    let checkpoint = of_job(place, shape)?;
+    let (checkpoint, _) = of_job(place, shape)?;
     let committed = checkpoint.batches("commits")?;
     let kept = committed.iter().min().copied().zip(committed.iter().max().copied());
     let commit = match batch_id.or(kept.map(|(_, last)| last)) {
@@ -66,14 +68,16 @@ pub(crate) fn commit_of(
     }
 }
 
-fn of_job(place: &Place, shape: &JobShape) -> Result<Checkpoint, CheckpointError> {
+/// The checkpoint of a job of this shape, and what tells its write-ahead log from others.
+fn of_job(place: &Place, shape: &JobShape) -> Result<(Checkpoint, String), CheckpointError> {
     let checkpoint = to_read(place)?;
-    if let Some(before) = checkpoint.get_json::<JobShape>(Kind::Job, "job")? {
-        shape.check_against(&before).map_err(|mismatch| CheckpointError::OtherJob {
+    let before = checkpoint.get_json::<JobShape>(Kind::Job, "job")?;
+    if let Some(before) = &before {
+        shape.check_against(before).map_err(|mismatch| CheckpointError::OtherJob {
             place: checkpoint.place(),
             what: mismatch.what,
             hint: mismatch.hint,
         })?;
     }
-    Ok(checkpoint)
+    Ok((checkpoint, before.map(|before| before.log).unwrap_or_default()))
 }

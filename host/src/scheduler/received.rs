@@ -1,10 +1,11 @@
 //! Rows of receivers that are in the write-ahead log: those from before a crash, and the numbers of those that come.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::block_store::BlockMeta;
-use crate::checkpoint::{Progress, Resumed};
+use crate::checkpoint::{Offsets, Progress, Resumed};
 use crate::error::Error;
 use crate::ids::BlockId;
 use crate::job::Durability;
@@ -28,8 +29,7 @@ pub(crate) fn open_received(
     progress: &Progress,
     receivers: &[bool],
 ) -> Result<Option<Arc<WriteAheadLog>>, Error> {
-    let in_checkpoint = || Some(plan.settings.checkpoint.as_ref()?.directory()?.join("wal"));
-    let Some(directory) = plan.settings.wal_directory.clone().or_else(in_checkpoint) else { return Ok(None) };
+    let Some(directory) = log_directory(plan) else { return Ok(None) };
     let keeps = plan.sources.iter().zip(receivers).any(|(source, &is)| is && source.durability != Durability::None);
     let pending_rows = || resumed.pending.iter().flat_map(|offsets| &offsets.sources).any(|of| of.received().is_some());
     if !keeps && !pending_rows() && !WriteAheadLog::is_there(&directory)? {
@@ -43,7 +43,7 @@ pub(crate) fn open_received(
     let sources = plan.sources.iter().zip(receivers).map(|(source, &is_receiver)| {
         let read = read_before(&source.name, progress, &resumed.pending);
         let place = read.iter().filter(|range| is_received(range)).map(|range| range.end).max().unwrap_or(0);
-        let first_of = |batches: &[crate::checkpoint::Offsets]| {
+        let first_of = |batches: &[Offsets]| {
             let sources = batches.iter().flat_map(|offsets| &offsets.sources).filter(|of| of.source == source.name);
             sources.filter_map(|of| of.received()).map(|(start, _)| start).min().unwrap_or(place)
         };
@@ -71,6 +71,53 @@ pub(crate) fn open_received(
         }
     }
     Ok(Some(log))
+}
+
+/// Where the log of a job's receivers is; `None`: nowhere.
+fn log_directory(plan: &Plan) -> Option<PathBuf> {
+    let in_checkpoint = || Some(plan.settings.checkpoint.as_ref()?.directory()?.join("wal"));
+    plan.settings.wal_directory.clone().or_else(in_checkpoint)
+}
+
+/// What reads the rows that receivers had in an old batch, source by source; `None`: it had none of it. The log is that of this identity.
+///
+/// # Errors
+///
+/// When it cannot be read, or has not kept them.
+pub(crate) fn read_received(
+    plan: &Plan,
+    log: &str,
+    offsets: &Offsets,
+) -> Result<Vec<Option<Arc<dyn RangeReader>>>, Error> {
+    let received: Vec<Option<(u64, u64)>> = plan
+        .sources
+        .iter()
+        .map(|source| offsets.sources.iter().find(|of| of.source == source.name).and_then(|of| of.received()))
+        .collect();
+    let Some(directory) = log_directory(plan).filter(|_| received.iter().any(Option::is_some)) else {
+        return Ok(vec![None; plan.sources.len()]);
+    };
+    let sources = plan.sources.iter().zip(&received).map(|(source, rows)| {
+        let reads_from = rows.map_or(u64::MAX, |(start, _)| start);
+        LogSource {
+            name: source.name.clone(),
+            schema: source.physical_schema(),
+            is_receiver: source.definition.is_pushed_to(),
+            place: 0,
+            reads_from,
+            kept_from: reads_from,
+        }
+    });
+    let options = LogOptions { directory, log: log.to_owned(), segment_bytes: plan.settings.wal_segment_bytes };
+    let log = WriteAheadLog::open_to_read(&options, sources.collect())?;
+    let reader = |(index, rows): (usize, &Option<(u64, u64)>)| match rows {
+        Some((start, end)) => {
+            log.check(index, *start, *end)?;
+            Ok(Some(Arc::new(LogReader::new(log.clone(), index)) as Arc<dyn RangeReader>))
+        }
+        None => Ok(None),
+    };
+    received.iter().enumerate().map(reader).collect()
 }
 
 fn is_received(range: &OffsetRange) -> bool {

@@ -11,6 +11,7 @@ use crate::error::{Error, Explain, Fault};
 use crate::ids::BatchId;
 use crate::json_lines::write_lines;
 use crate::plan::Plan;
+use crate::scheduler::received::read_received;
 use crate::scheduler::recover::{begun, shape};
 use crate::scheduler::restore::read_back;
 use crate::scheduler::run::open_state;
@@ -70,9 +71,7 @@ pub enum ReplayError {
         job: String,
     },
     /// Its rows came once.
-    #[error(
-        "batch {batch_id} had rows that source `{source_name}` received, which cannot be read again beside the job"
-    )]
+    #[error("batch {batch_id} had rows that source `{source_name}` received, and that are kept nowhere")]
     Received {
         /// The batch.
         batch_id: u64,
@@ -108,7 +107,7 @@ impl Explain for ReplayError {
                 Some("Only batches of jobs with `checkpoint` in `[job]` can be run again.".into())
             }
             Self::Received { .. } => {
-                Some("Batches of files and of other sources that can be read again can be run again.".into())
+                Some("Rows that are received are kept with a `durability` other than `\"none\"`.".into())
             }
             Self::Open { source, .. } => source.hint(),
             Self::Thread(_) => None,
@@ -128,19 +127,20 @@ pub fn replay(plan: Plan, batch_id: BatchId) -> Result<Replayed, Error> {
     let Some(path) = &plan.settings.checkpoint else {
         return Err(ReplayError::NoCheckpoint { job: plan.settings.name.clone() }.into());
     };
-    let Kept { checkpoint, offsets, before } = old_batch(path, &shape(&plan), batch_id.0)?;
-    if let Some(of) = offsets.sources.iter().find(|of| of.rows_received > 0 || of.received().is_some()) {
+    let Kept { checkpoint, offsets, before, log } = old_batch(path, &shape(&plan), batch_id.0)?;
+    if let Some(of) = offsets.sources.iter().find(|of| of.rows_received > 0) {
         return Err(ReplayError::Received { batch_id: batch_id.0, source_name: of.source.clone() }.into());
     }
     for table in &plan.tables {
         table.open().map_err(|source| ReplayError::Open { name: table.name().to_owned(), source })?;
     }
     let mut readers = Vec::new();
-    for source in &plan.sources {
+    let received = read_received(&plan, &log, &offsets)?;
+    for (source, received) in plan.sources.iter().zip(received) {
         let opened = source.definition.open();
         readers.push(match opened.map_err(|error| ReplayError::Open { name: source.name.clone(), source: error })? {
             OpenSource::Replayable(source) => Some(source.reader()),
-            OpenSource::Receiver(_) => None,
+            OpenSource::Receiver(_) => received,
         });
     }
     let pool = WorkerPool::start(plan.settings.worker_threads).map_err(ReplayError::Thread)?;

@@ -128,7 +128,7 @@ pub struct WriteAheadLog {
     state: Mutex<State>,
     /// Signalled, to all, when frames were written or nobody writes any more.
     changed: Condvar,
-    /// Keeps other processes out.
+    /// Keeps other processes out; not when it is only read.
     _lock: Lock_,
 }
 
@@ -144,7 +144,7 @@ struct Source {
 }
 
 /// A lock that can be shown.
-struct Lock_(#[expect(dead_code, reason = "it is let go when it is dropped")] Lock);
+struct Lock_(#[expect(dead_code, reason = "it is let go when it is dropped")] Option<Lock>);
 
 impl std::fmt::Debug for Lock_ {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

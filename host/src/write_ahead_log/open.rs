@@ -12,7 +12,7 @@ use super::retention::{RowRange, unread};
 use super::segment::{Scan, SegmentSource, list, scan};
 use super::writer::SegmentWriter;
 use super::{Lock_, LogOptions, LogSource, Source, State, WriteAheadLog};
-use crate::checkpoint::{Directory, Locked, Owner, Storage};
+use crate::checkpoint::{Directory, Lock, Locked, Owner, Storage};
 use crate::error::{Error, Internal};
 use crate::plan::describe_schema;
 
@@ -45,6 +45,16 @@ impl WriteAheadLog {
         Self::open_on(Arc::new(LocalDisk), options, sources)
     }
 
+    /// Opens a log to read rows of batches that are kept, also while its job runs: nothing is changed, and nothing can be written.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is damaged, or is another checkpoint's.
+    pub(crate) fn open_to_read(options: &LogOptions, sources: Vec<LogSource>) -> Result<Arc<Self>, Error> {
+        let segments = list(&options.directory)?;
+        Self::opened(Arc::new(LocalDisk), options, sources, &segments, None)
+    }
+
     pub(super) fn open_on(
         disk: Arc<dyn Disk>,
         options: &LogOptions,
@@ -56,7 +66,22 @@ impl WriteAheadLog {
         let segments = list(directory)?;
         let lock = Directory::at(directory).lock(&Owner::this_process()).map_err(failed("locked"))?;
         let Locked::Ours(lock) = lock else { return Err(LogError::InUse { directory: directory.clone() }.into()) };
-        let scans = scan_all(&segments, &sources)?;
+        let log = Self::opened(disk, options, sources, &segments, Some(lock))?;
+        // What a process left that died while it deleted segments.
+        log.release([]);
+        Ok(log)
+    }
+
+    /// With a lock what is torn is cut off; without one it is left to who has the log.
+    fn opened(
+        disk: Arc<dyn Disk>,
+        options: &LogOptions,
+        sources: Vec<LogSource>,
+        segments: &[(u64, PathBuf)],
+        lock: Option<Lock>,
+    ) -> Result<Arc<Self>, Error> {
+        let directory = &options.directory;
+        let scans = scan_all(segments, &sources, lock.is_some())?;
         if scans.iter().any(|scan| scan.header.log != options.log) {
             return Err(LogError::OtherCheckpoint { directory: directory.clone() }.into());
         }
@@ -67,7 +92,7 @@ impl WriteAheadLog {
         for (source, index) in sources.iter().zip(places.indices) {
             let codec = RowCodec::new(&source.schema)
                 .map_err(|source| Internal { doing: "writing a schema".into(), source })?;
-            let unread = unread_rows(directory, source, &index);
+            let unread = if lock.is_some() { unread_rows(directory, source, &index) } else { Vec::new() };
             opened.push(Source { name: source.name.clone(), codec, index, unread });
         }
         let end = |of: usize| {
@@ -107,8 +132,6 @@ impl WriteAheadLog {
             changed: Condvar::new(),
             _lock: Lock_(lock),
         };
-        // What a process left that died while it deleted segments.
-        log.release([]);
         Ok(Arc::new(log))
     }
 
@@ -127,8 +150,8 @@ impl WriteAheadLog {
     }
 }
 
-/// Reads all segments; what is torn at the end of the last is cut off.
-fn scan_all(segments: &[(u64, PathBuf)], sources: &[LogSource]) -> Result<Vec<Scan>, LogError> {
+/// Reads all segments; what is torn at the end of the last is cut off, if that is ours to do.
+fn scan_all(segments: &[(u64, PathBuf)], sources: &[LogSource], is_ours: bool) -> Result<Vec<Scan>, LogError> {
     let is_needed = |name: &str, rows: RowRange| {
         sources.iter().find(|source| source.name == name).is_none_or(|source| rows.end > source.reads_from)
     };
@@ -137,10 +160,12 @@ fn scan_all(segments: &[(u64, PathBuf)], sources: &[LogSource]) -> Result<Vec<Sc
         let is_last = at + 1 == segments.len();
         let Some(scan) = scan(path, *number, is_last, is_needed)? else {
             // It was being made, and has nothing yet.
-            std::fs::remove_file(path).map_err(LogError::storage(path, "deleted"))?;
+            if is_ours {
+                std::fs::remove_file(path).map_err(LogError::storage(path, "deleted"))?;
+            }
             continue;
         };
-        if is_last {
+        if is_last && is_ours {
             // What another process wrote may not be on the disk yet, and from now on it counts.
             let file = File::options().write(true).open(path).map_err(LogError::storage(path, "opened"))?;
             if scan.torn_bytes > 0 {
