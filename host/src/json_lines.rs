@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | null | left out; within lists and maps `null` |
 //! | NaN, infinity, -infinity | `"NaN"`, `"inf"`, `"-inf"` |
-//! | a duration of a unit | a number of units: microseconds, for job files know no others |
+//! | a duration | a number of microseconds: job files know no other unit |
 //! | a time or a date of a year before 0 or after 9999 | a number of microseconds or days since 1970-01-01 |
 
 use std::fmt;
@@ -66,8 +66,9 @@ impl EncoderFactory for Lossless {
                 Box::new(MapEncoder { offsets: map.offsets().clone(), keys, values })
             }
             DataType::Duration(_) => {
-                let units = cast(array, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone();
-                Box::new(Numbers(move |row: usize| units[row].to_string()))
+                let us = cast(array, &DataType::Duration(TimeUnit::Microsecond))?;
+                let us = cast(&us, &DataType::Int64)?.as_primitive::<Int64Type>().values().clone();
+                Box::new(Numbers(move |row: usize| us[row].to_string()))
             }
             DataType::Timestamp(unit, zone) => {
                 let Some(numbers) = odd_times(array, *unit, zone.as_deref())? else { return Ok(None) };

@@ -221,3 +221,14 @@ proptest! {
         prop_assert_eq!(round_trip(&rows), rows);
     }
 }
+
+#[test]
+fn durations_are_written_in_microseconds_whatever_their_unit() {
+    use arrow::array::{DurationNanosecondArray, DurationSecondArray};
+    let columns: [(&str, ArrayRef); 2] = [
+        ("ns", Arc::new(DurationNanosecondArray::from(vec![1_500_000_000]))),
+        ("s", Arc::new(DurationSecondArray::from(vec![-2]))),
+    ];
+    let rows = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    assert_eq!(json_line(&rows).as_deref(), Some(r#"{"ns":1500000,"s":-2000000}"#));
+}

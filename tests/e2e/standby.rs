@@ -221,3 +221,16 @@ fn without_standby_a_second_process_is_refused_and_with_it_can_be_stopped() {
         assert_eq!(first.wait().code(), 0);
     }
 }
+
+#[test]
+fn who_stands_by_needs_a_checkpoint() {
+    let place = folder();
+    write_source(place.path(), "left", 1);
+    let text =
+        job(2, TOTALS, &["totals"]).replace("checkpoint = 'checkpoint'\n", "").replace("checkpoint-batches = 3\n", "");
+    std::fs::write(place.path().join("job.toml"), text).expect("a new file");
+    let refused = run(place.path(), &["run", "job.toml", "--standby"]);
+    assert_eq!(refused.code(), 2, "{}", refused.stderr);
+    assert!(refused.stderr.contains("`--standby` needs a `checkpoint`"), "{}", refused.stderr);
+    assert!(!place.path().join("out").exists(), "nothing runs");
+}

@@ -164,6 +164,7 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
             }
         }
     }
+    verification.damage.extend(missing_rows(&checkpoint, &verification.log)?);
     let Some(&last) = checkpoint.batches("commits")?.iter().max() else { return Ok(verification) };
     match checkpoint.get_json::<Commit>(Kind::Commit, &log::commit_name(last)) {
         Ok(Some(commit)) => {
@@ -177,6 +178,29 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
     verification.damage.sort();
     verification.damage.dedup();
     Ok(verification)
+}
+
+/// Received rows that batches were begun with, are not done, and are not in the write-ahead log: a line each.
+fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<String>, CheckpointError> {
+    let committed = checkpoint.batches("commits")?.into_iter().max();
+    let mut missing = Vec::new();
+    for batch in checkpoint.batches("offsets")?.into_iter().filter(|&batch| Some(batch) > committed) {
+        // One that cannot be read has been named.
+        let Ok(Some(offsets)) = checkpoint.get_json::<Offsets>(Kind::Offsets, &log::offsets_name(batch)) else {
+            continue;
+        };
+        for of in &offsets.sources {
+            let Some((start, end)) = of.received() else { continue };
+            let kept = log.sources.iter().find(|source| source.source == of.source);
+            if kept.is_none_or(|kept| start < kept.first_row || end > kept.end_row) {
+                missing.push(format!(
+                    "the write-ahead log lacks rows of source `{}`: batch {batch} was begun with rows {start} to {end}",
+                    of.source
+                ));
+            }
+        }
+    }
+    Ok(missing)
 }
 
 fn one_line(error: impl Explain) -> String {

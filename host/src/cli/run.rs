@@ -9,7 +9,7 @@ use tidemill::context::Context;
 use tidemill::error::Error;
 use tidemill::scheduler::{RunOutcome, StartError, Summary};
 
-use super::output::{fail, human_bytes, say, say_event};
+use super::output::{fail, human_bytes, print_error, say, say_event};
 use super::progress::{DrawnEvents, JsonEvents, Progress};
 use super::requests::Requests;
 use super::{ENDED_WELL, Format, JOB_FAILED, JobArguments, WRONG, logging, print_plan_errors, read, runtime};
@@ -77,6 +77,11 @@ fn run_job(arguments: &RunArguments) -> Result<u8, u8> {
         JOB_FAILED
     };
     let keeps_received = plan.keeps_received();
+    if arguments.standby && plan.settings.checkpoint.is_none() {
+        let message = "`--standby` needs a `checkpoint`: it says which process has the job";
+        print_error(format, message, || format!("error: {message}\n\nhint: Add `checkpoint` to `[job]`.\n"));
+        return Err(WRONG);
+    }
     let standby = if arguments.standby { Standby::until_free() } else { Standby::default() };
     context.set_standby(standby.clone());
     let requests = Requests::new(stop_timeout, format, &progress, standby);

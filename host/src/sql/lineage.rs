@@ -109,14 +109,25 @@ fn origin_of(expression: &Expr, schema: &DFSchema, column: &dyn Fn(&Column) -> T
         Expr::Cast(cast) if is_time(&cast.expr, schema) => of(&cast.expr).cast(cast.field.data_type()),
         Expr::TryCast(cast) if is_time(&cast.expr, schema) => of(&cast.expr).cast(cast.field.data_type()),
         Expr::Literal(value, _) if value.is_null() => TimeOrigin::OneOf(Vec::new()),
-        Expr::BinaryExpr(BinaryExpr { left, op, right }) => match (interval(left), op, interval(right)) {
-            (None, Operator::Plus, Some(interval)) => TimeOrigin::Shifted(Box::new(of(left)), at_least_us(interval)),
-            (Some(interval), Operator::Plus, None) => TimeOrigin::Shifted(Box::new(of(right)), at_least_us(interval)),
-            (None, Operator::Minus, Some(interval)) => {
-                TimeOrigin::Shifted(Box::new(of(left)), at_least_us(negative(interval)))
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let shifted = match (interval(left), op, interval(right)) {
+                (None, Operator::Plus, Some(interval)) => {
+                    TimeOrigin::Shifted(Box::new(of(left)), at_least_us(interval))
+                }
+                (Some(interval), Operator::Plus, None) => {
+                    TimeOrigin::Shifted(Box::new(of(right)), at_least_us(interval))
+                }
+                (None, Operator::Minus, Some(interval)) => {
+                    TimeOrigin::Shifted(Box::new(of(left)), at_least_us(negative(interval)))
+                }
+                _ => return TimeOrigin::Unknown,
+            };
+            // A date stays one: what is less than a day is cut off.
+            match expression.get_type(schema) {
+                Ok(date @ DataType::Date32) => shifted.cast(&date),
+                _ => shifted,
             }
-            _ => TimeOrigin::Unknown,
-        },
+        }
         Expr::Case(case) => {
             one_of(&mut case.when_then_expr.iter().map(|(_, then)| &**then).chain(case.else_expr.as_deref()))
         }
@@ -168,7 +179,7 @@ fn is_utc(expression: &Expr, schema: &DFSchema) -> bool {
 }
 
 /// An interval that is written out.
-fn interval(expression: &Expr) -> Option<IntervalMonthDayNano> {
+pub(super) fn interval(expression: &Expr) -> Option<IntervalMonthDayNano> {
     let Expr::Literal(value, _) = expression else { return None };
     match value {
         ScalarValue::IntervalMonthDayNano(interval) => *interval,

@@ -3,7 +3,7 @@
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, internal_err};
+use datafusion::common::{DFSchema, Result, internal_err, plan_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
@@ -15,6 +15,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{checked, checked_negative, fitting};
 use super::frames::fitting_frame;
+use crate::sql::lineage::interval;
 
 /// Makes the expressions of a plan strict. It comes after the rule that makes their types fit.
 #[derive(Debug)]
@@ -56,6 +57,11 @@ fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 checked(left, *op, right)
             }
             Expr::Negative(value) if is_integer(value, schema) => Some(checked_negative(value)),
+            Expr::BinaryExpr(BinaryExpr { left, right, .. }) if loses_hours(left, right, schema) => {
+                return plan_err!(
+                    "a date has no hours, and would lose those of the interval: cast it to a timestamp first"
+                );
+            }
             Expr::BinaryExpr(_) if is_of(&part, schema, DataType::is_decimal) => Some(fitting(part.clone())),
             Expr::Cast(Cast { expr, field }) | Expr::TryCast(TryCast { expr, field })
                 if may_change(expr, field.data_type(), schema) =>
@@ -70,6 +76,14 @@ fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
         };
         Ok(strict.map_or_else(|| Transformed::no(part), Transformed::yes))
     })
+}
+
+/// Whether hours are added to a date or taken from one: DataFusion leaves them out.
+fn loses_hours(left: &Expr, right: &Expr, schema: &DFSchema) -> bool {
+    const DAY_NS: i64 = 86_400_000_000_000;
+    let is_date = |expression: &Expr| is_of(expression, schema, |data_type| data_type == &DataType::Date32);
+    let has_hours = |expression: &Expr| interval(expression).is_some_and(|interval| interval.nanoseconds % DAY_NS != 0);
+    is_date(left) && has_hours(right) || is_date(right) && has_hours(left)
 }
 
 fn is_of(expression: &Expr, schema: &DFSchema, is: impl FnOnce(&DataType) -> bool) -> bool {

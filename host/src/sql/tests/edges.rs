@@ -184,3 +184,16 @@ fn what_is_compared_with_all_of_another_has_an_end() {
         Ok(["true", "true", "false", "NULL"].map(str::to_owned).into())
     );
 }
+
+#[test]
+fn hours_are_not_lost_in_a_date() {
+    for lost in ["date '1969-12-31' - interval '1 hour'", "interval '25 hours' + date '1970-01-01'"] {
+        let found = mistakes(&SqlDefinition::new(format!("SELECT {lost} AS x FROM t")));
+        assert!(found.iter().any(|mistake| mistake.contains("a date has no hours")), "{found:?}");
+    }
+    check(&[
+        ("date '1969-12-31' + interval '1 day'", "1970-01-01"),
+        ("date '1969-12-31' + interval '24 hours'", "1970-01-01"),
+        ("cast(date '1969-12-31' as timestamp) - interval '1 hour'", "1969-12-30T23:00:00Z"),
+    ]);
+}
