@@ -267,10 +267,12 @@ impl<'a> Stream<'a> {
     /// # Examples
     ///
     /// ```
+    /// use tidemill::checkpoint::Place;
     /// use tidemill::context::Context;
     /// use tidemill::job::{Durability, Settings};
     ///
-    /// let context = Context::new(Settings { checkpoint: Some("checkpoints/lines".into()), ..Settings::default() })?;
+    /// let checkpoint = Some(Place::Directory("checkpoints/lines".into()));
+    /// let context = Context::new(Settings { checkpoint, ..Settings::default() })?;
     /// context.socket_text_stream("safe", "127.0.0.1:9999").print();
     /// context.socket_text_stream("fast", "127.0.0.1:9998").durability(Durability::Batch).print();
     /// let durabilities = context.check()?.sources.iter().map(|source| source.durability).collect::<Vec<_>>();
