@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::AsArray;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::compute::kernels::numeric::{add, mul, neg, sub};
 use arrow::datatypes::{DataType, Decimal128Type, Decimal256Type, Field, FieldRef};
 use datafusion::common::{Result, ScalarValue, internal_err};
@@ -11,6 +11,8 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, Operator, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::physical_expr_common::datum::apply;
+
+use super::passing::{Look, passing};
 
 /// What is done to integers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -51,48 +53,17 @@ fn function(operation: Operation, n_arguments: usize) -> ScalarUDF {
 
 /// What is computed with decimals, when it has no more digits than its type.
 pub(super) fn fitting(decimal: Expr) -> Expr {
-    ScalarUDF::new_from_impl(Fitting { signature: Signature::any(1, Volatility::Immutable) }).call(vec![decimal])
+    passing(decimal, Fitting)
 }
 
-/// Gives the decimals that it gets, or fails.
+/// Fails when a decimal has more digits than its type.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Fitting {
-    signature: Signature,
-}
+struct Fitting;
 
-impl ScalarUDFImpl for Fitting {
-    fn name(&self) -> &str {
-        "fitting"
-    }
+impl Look for Fitting {
+    const NAME: &str = "fitting";
 
-    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
-        Ok(arguments.iter().map(ToString::to_string).collect())
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [one] => Ok(one.clone()),
-            _ => internal_err!("one decimal fits"),
-        }
-    }
-
-    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        match arguments.arg_fields {
-            [one] => Ok(Arc::new(Field::new(one.name(), one.data_type().clone(), one.is_nullable()))),
-            _ => internal_err!("one decimal fits"),
-        }
-    }
-
-    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(value) = arguments.args.pop() else { return internal_err!("one decimal fits") };
-        let values = match &value {
-            ColumnarValue::Array(values) => values.clone(),
-            ColumnarValue::Scalar(value) => value.to_array()?,
-        };
+    fn look(&self, values: &ArrayRef) -> Result<()> {
         match values.data_type() {
             DataType::Decimal128(precision, _) => {
                 values.as_primitive::<Decimal128Type>().validate_decimal_precision(*precision)?;
@@ -102,7 +73,7 @@ impl ScalarUDFImpl for Fitting {
             }
             _ => {}
         }
-        Ok(value)
+        Ok(())
     }
 }
 

@@ -6,14 +6,14 @@
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, FieldRef, Int64Type, IntervalMonthDayNano, TimeUnit,
+    DECIMAL128_MAX_PRECISION, DECIMAL256_MAX_PRECISION, DataType, Int64Type, IntervalMonthDayNano, TimeUnit,
 };
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::expr::{Cast, WindowFunction};
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility, WindowFrame, WindowFrameBound, WindowFrameUnits,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, WindowFrame, WindowFrameBound, WindowFrameUnits};
+
+use super::passing::{Look, passing};
 
 /// Rows and groups that a frame may reach: more than there are, and few enough to be added to any number of them.
 const REACH_MAX: u64 = 1 << 48;
@@ -23,42 +23,113 @@ const DAYS_MAX: i64 = 95_026_236;
 
 const DAY_NS: i128 = 86_400_000_000_000;
 
-/// The function with a frame whose bounds can be computed; `None`: they can already.
-pub(super) fn fitting_frame(function: &WindowFunction, schema: &DFSchema) -> Result<Option<WindowFunction>> {
+/// The function with a frame of rows or groups whose bounds can be computed; `None`: they can already.
+pub(super) fn reachable_frame(function: &WindowFunction) -> Result<Option<WindowFunction>> {
     let frame = &function.params.window_frame;
-    let bounds = [&frame.start_bound, &frame.end_bound];
-    if frame.units != WindowFrameUnits::Range {
-        let far = |bound: &&WindowFrameBound| distance(bound).is_some_and(|rows| *rows != reached(rows));
-        if !bounds.iter().any(far) {
-            return Ok(None);
-        }
-        return Ok(Some(with_bounds(function, |rows| Ok(reached(rows)))?));
-    }
-    // With a distance the rows are ordered by one expression.
-    let ([first], true) = (function.params.order_by.as_slice(), bounds.iter().any(|bound| distance(bound).is_some()))
-    else {
+    let far = |bound: &&WindowFrameBound| distance(bound).is_some_and(|rows| *rows != reached(rows));
+    if frame.units == WindowFrameUnits::Range || ![&frame.start_bound, &frame.end_bound].iter().any(far) {
         return Ok(None);
-    };
-    let data_type = first.expr.get_type(schema)?;
-    let wide = match &data_type {
-        data_type if data_type.is_integer() => DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
-        DataType::Decimal128(_, scale) => DataType::Decimal256(DECIMAL256_MAX_PRECISION, *scale),
-        DataType::Timestamp(..) | DataType::Date32 => {
-            let mut longest_ns = 0;
-            for bound in bounds.iter().filter_map(|bound| distance(bound)) {
-                if let ScalarValue::IntervalMonthDayNano(Some(interval)) = bound {
-                    longest_ns = longest_ns.max(length_ns(interval));
+    }
+    Ok(Some(with_bounds(function, |rows| Ok(reached(rows)))?))
+}
+
+/// What the rows of windows are ordered by, so that the bounds of their frames can be computed.
+///
+/// All windows of one node of a plan are computed over rows that are sorted once, so they are ordered by the same: those whose frames
+/// have no such bound as well.
+pub(super) struct Order {
+    /// What they are ordered by as they are written.
+    by: Expr,
+    change: Change,
+}
+
+/// What becomes of it.
+enum Change {
+    /// Numbers of a type that has room for the bounds.
+    Wide(DataType),
+    /// Times, when so much can be added to all of them.
+    InReach { longest_ns: i128 },
+}
+
+impl Order {
+    /// What the windows of a node need; `None`: nothing.
+    pub(super) fn needed(windows: &[Expr], schema: &DFSchema) -> Result<Option<Self>> {
+        let mut order: Option<Self> = None;
+        for window in windows {
+            window.apply(|part| {
+                if let Expr::WindowFunction(function) = part
+                    && let Some(needed) = Self::of_function(function, schema)?
+                {
+                    match &mut order {
+                        None => order = Some(needed),
+                        Some(Self { by, change }) if *by == needed.by => change.cover(&needed.change),
+                        Some(_) => return internal_err!("the windows of one node are ordered by one expression"),
+                    }
                 }
-            }
-            let mut function = function.clone();
-            function.params.order_by[0].expr = in_reach(first.expr.clone(), longest_ns);
-            return Ok(Some(function));
+                Ok(TreeNodeRecursion::Continue)
+            })?;
         }
-        _ => return Ok(None),
-    };
-    let mut function = with_bounds(function, |bound| bound.cast_to(&wide))?;
-    function.params.order_by[0].expr = Expr::Cast(Cast::new(Box::new(first.expr.clone()), wide));
-    Ok(Some(function))
+        Ok(order)
+    }
+
+    fn of_function(function: &WindowFunction, schema: &DFSchema) -> Result<Option<Self>> {
+        let frame = &function.params.window_frame;
+        let bounds = [&frame.start_bound, &frame.end_bound];
+        let distances = || bounds.iter().filter_map(|bound| distance(bound));
+        // With a distance the rows are ordered by one expression.
+        let ([first], WindowFrameUnits::Range, true) =
+            (function.params.order_by.as_slice(), frame.units, distances().next().is_some())
+        else {
+            return Ok(None);
+        };
+        let change = match first.expr.get_type(schema)? {
+            data_type if data_type.is_integer() => Change::Wide(DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0)),
+            DataType::Decimal128(_, scale) => Change::Wide(DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale)),
+            DataType::Timestamp(..) | DataType::Date32 => {
+                let lengths = distances().map(|distance| match distance {
+                    ScalarValue::IntervalMonthDayNano(Some(interval)) => length_ns(interval),
+                    _ => 0,
+                });
+                Change::InReach { longest_ns: lengths.max().unwrap_or(0) }
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Self { by: first.expr.clone(), change }))
+    }
+
+    /// The window, ordered so.
+    pub(super) fn of(&self, window: Expr) -> Result<Transformed<Expr>> {
+        window.transform_up(|part| {
+            let Expr::WindowFunction(function) = &part else { return Ok(Transformed::no(part)) };
+            let ([first], units) = (function.params.order_by.as_slice(), function.params.window_frame.units) else {
+                return Ok(Transformed::no(part));
+            };
+            if first.expr != self.by {
+                return Ok(Transformed::no(part));
+            }
+            let by = self.by.clone();
+            let mut function = function.as_ref().clone();
+            function.params.order_by[0].expr = match &self.change {
+                Change::Wide(wide) => {
+                    if units == WindowFrameUnits::Range {
+                        function = with_bounds(&function, |bound| bound.cast_to(wide))?;
+                    }
+                    Expr::Cast(Cast::new(Box::new(by), wide.clone()))
+                }
+                Change::InReach { longest_ns } => passing(by, InReach { longest_ns: *longest_ns }),
+            };
+            Ok(Transformed::yes(Expr::WindowFunction(Box::new(function))))
+        })
+    }
+}
+
+impl Change {
+    /// Makes it do for another window that is ordered by the same.
+    fn cover(&mut self, other: &Self) {
+        if let (Self::InReach { longest_ns }, Self::InReach { longest_ns: other }) = (self, other) {
+            *longest_ns = (*longest_ns).max(*other);
+        }
+    }
 }
 
 /// How far a bound is away, if it is somewhere.
@@ -102,50 +173,17 @@ fn length_ns(interval: &IntervalMonthDayNano) -> i128 {
     days * DAY_NS + i128::from(interval.nanoseconds).abs()
 }
 
-/// The times, when so much can be added to all of them.
-fn in_reach(times: Expr, longest_ns: i128) -> Expr {
-    let signature = Signature::any(1, Volatility::Immutable);
-    ScalarUDF::new_from_impl(InReach { longest_ns, signature }).call(vec![times])
-}
-
-/// Gives the times that it gets, or fails.
+/// Fails when there is a time to which so much cannot be added, or from which it cannot be taken.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct InReach {
     longest_ns: i128,
-    signature: Signature,
 }
 
-impl ScalarUDFImpl for InReach {
-    fn name(&self) -> &str {
-        "in_reach"
-    }
+impl Look for InReach {
+    const NAME: &str = "in_reach";
 
-    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
-        Ok(arguments.iter().map(ToString::to_string).collect())
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [one] => Ok(one.clone()),
-            _ => internal_err!("the times of one column are in reach"),
-        }
-    }
-
-    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        match arguments.arg_fields {
-            [one] => Ok(one.clone()),
-            _ => internal_err!("the times of one column are in reach"),
-        }
-    }
-
-    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let Some(value) = arguments.args.pop() else { return internal_err!("the times of one column are in reach") };
-        let column: ArrayRef = value.to_array(arguments.number_rows)?;
-        let (tick_ns, ticks_max) = match column.data_type() {
+    fn look(&self, values: &ArrayRef) -> Result<()> {
+        let (tick_ns, ticks_max) = match values.data_type() {
             DataType::Date32 => (DAY_NS, i128::from(DAYS_MAX)),
             DataType::Timestamp(unit, _) => {
                 let tick_ns: i128 = match unit {
@@ -156,11 +194,11 @@ impl ScalarUDFImpl for InReach {
                 };
                 (tick_ns, i128::from(i64::MAX).min(i128::from(DAYS_MAX) * DAY_NS / tick_ns))
             }
-            _ => return Ok(value),
+            _ => return Ok(()),
         };
-        let ticks: Int64Array = match column.data_type() {
-            DataType::Date32 => cast(&cast(&column, &DataType::Int32)?, &DataType::Int64)?,
-            _ => cast(&column, &DataType::Int64)?,
+        let ticks: Int64Array = match values.data_type() {
+            DataType::Date32 => cast(&cast(values, &DataType::Int32)?, &DataType::Int64)?,
+            _ => cast(values, &DataType::Int64)?,
         }
         .as_primitive::<Int64Type>()
         .clone();
@@ -169,7 +207,7 @@ impl ScalarUDFImpl for InReach {
         if ticks.iter().flatten().any(is_out) {
             return exec_err!("the frame of a window reaches beyond the times that there are");
         }
-        Ok(value)
+        Ok(())
     }
 }
 

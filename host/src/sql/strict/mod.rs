@@ -19,6 +19,7 @@ mod bounds;
 mod careful;
 mod frames;
 mod function;
+mod passing;
 mod rewrite;
 mod rounding;
 mod sum;

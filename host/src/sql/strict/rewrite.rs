@@ -1,20 +1,19 @@
 //! Expressions as they are meant: what the simplifier may do to them must not change what comes out, or whether it fails.
 
-use arrow::datatypes::{DataType, Field, FieldRef};
+use arrow::array::ArrayRef;
+use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, internal_err, plan_err};
+use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::expr::{BinaryExpr, Case, Cast, TryCast};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
-use datafusion::logical_expr::{
-    ColumnarValue, Expr, ExprSchemable, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-    Signature, Volatility,
-};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::arithmetic::{checked, checked_negative, fitting};
-use super::frames::fitting_frame;
+use super::frames::{Order, reachable_frame};
+use super::passing::{Look, passing};
 use crate::sql::lineage::interval;
 
 /// Makes the expressions of a plan strict. It comes after the rule that makes their types fit.
@@ -29,9 +28,17 @@ impl AnalyzerRule for StrictRule {
                 schema.merge(&DFSchema::try_from_qualified_schema(scan.table_name.clone(), &scan.source.schema())?);
             }
             let names = NamePreserver::new(&plan);
+            let order = match &plan {
+                LogicalPlan::Window(window) => Order::needed(&window.window_expr, &schema)?,
+                _ => None,
+            };
             let plan = plan.map_expressions(|expression| {
                 let name = names.save(&expression);
-                Ok(strict_parts(expression, &schema)?.update_data(|expression| name.restore(expression)))
+                let ordered = order
+                    .as_ref()
+                    .map_or_else(|| Ok(Transformed::no(expression.clone())), |order| order.of(expression.clone()))?;
+                let strict = ordered.transform_data(|expression| strict_parts(expression, &schema))?;
+                Ok(strict.update_data(|expression| name.restore(expression)))
             })?;
             plan.map_data(LogicalPlan::recompute_schema)
         })?;
@@ -69,7 +76,7 @@ fn strict_parts(expression: Expr, schema: &DFSchema) -> Result<Transformed<Expr>
                 Some(kept(part.clone()))
             }
             Expr::WindowFunction(function) => {
-                fitting_frame(function, schema)?.map(|function| Expr::WindowFunction(Box::new(function)))
+                reachable_frame(function)?.map(|function| Expr::WindowFunction(Box::new(function)))
             }
             Expr::Case(case) if is_of(&part, schema, |data_type| data_type == &DataType::Boolean) => guarding(case),
             _ => None,
@@ -132,51 +139,22 @@ fn cast(expression: Expr, to: DataType) -> Expr {
 
 /// The expression, as something that the simplifier does not look into.
 fn kept(expression: Expr) -> Expr {
-    ScalarUDF::new_from_impl(Kept { signature: Signature::any(1, Volatility::Immutable) }).call(vec![expression])
+    passing(expression, Kept)
 }
 
-/// Gives what it gets.
+/// Looks at nothing.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Kept {
-    signature: Signature,
-}
+struct Kept;
 
-impl ScalarUDFImpl for Kept {
-    fn name(&self) -> &str {
-        "kept"
+impl Look for Kept {
+    const NAME: &str = "kept";
+
+    fn look(&self, _: &ArrayRef) -> Result<()> {
+        Ok(())
     }
 
-    fn display_name(&self, arguments: &[Expr]) -> Result<String> {
-        Ok(arguments.iter().map(ToString::to_string).collect())
-    }
-
-    fn schema_name(&self, arguments: &[Expr]) -> Result<String> {
+    fn column_name(&self, argument: &Expr) -> Result<String> {
         // Not that of what is kept: a cast has the name of its column, and columns of a join must be told apart.
-        Ok(arguments.iter().map(|argument| format!("kept({argument})")).collect())
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        match types {
-            [one] => Ok(one.clone()),
-            _ => internal_err!("one value is kept"),
-        }
-    }
-
-    fn return_field_from_args(&self, arguments: ReturnFieldArgs<'_>) -> Result<FieldRef> {
-        match arguments.arg_fields {
-            [one] => Ok(Field::new(one.name(), one.data_type().clone(), one.is_nullable()).into()),
-            _ => internal_err!("one value is kept"),
-        }
-    }
-
-    fn invoke_with_args(&self, mut arguments: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        match (arguments.args.pop(), arguments.args.is_empty()) {
-            (Some(value), true) => Ok(value),
-            _ => internal_err!("one value is kept"),
-        }
+        Ok(format!("kept({argument})"))
     }
 }

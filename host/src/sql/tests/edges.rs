@@ -173,6 +173,28 @@ fn frames_of_any_number_of_rows_have_those_that_there_are() {
 }
 
 #[test]
+fn windows_beside_a_frame_of_a_range_are_ordered_by_the_same() {
+    let day = "INTERVAL '1' DAY";
+    // For 0, 2 and 5.
+    for (by, near, far, last) in [
+        ("b", "2", "3", "1|3|3|2|2|5"),
+        ("CAST(b AS DECIMAL(9, 2))", "2", "3", "1|3|3|2|2|5"),
+        ("to_timestamp_seconds(b * 43200)", day, "INTERVAL '36' HOUR", "1|3|3|2|2|5"),
+        ("to_date(to_timestamp_seconds(b * 43200))", day, day, "2|3|3|2|2|5"),
+    ] {
+        let text = format!(
+            "SELECT count(*) OVER (ORDER BY {by} RANGE {near} PRECEDING) AS near, row_number() OVER (ORDER BY {by}) AS i, \
+             count(b) OVER (ORDER BY {by}) AS running, lag(b) OVER (ORDER BY {by}) AS before, \
+             count(*) OVER (ORDER BY {by} ROWS 1 PRECEDING) AS two, \
+             max(b) OVER (ORDER BY {by} RANGE BETWEEN CURRENT ROW AND {far} FOLLOWING) AS far \
+             FROM (SELECT b FROM t WHERE b < 9) ORDER BY i"
+        );
+        let given = query(&text).expect("counts");
+        assert_eq!(given, ["1|1|1|NULL|1|2", "2|2|2|0|2|5", last], "{by}");
+    }
+}
+
+#[test]
 fn what_is_compared_with_all_of_another_has_an_end() {
     let error = value("levenshtein(repeat(c, 200000 + b), repeat('ab', 100000))").expect_err("too much");
     assert!(error.contains("`levenshtein` would compare") && error.contains("and may compare 17179869184"), "{error}");
