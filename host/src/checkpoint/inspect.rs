@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::lease::{LEASE_DEFAULT, Record};
-use super::log::{self, Commit, Offsets, SourceOffsets};
+use super::log::{self, Commit, LogPlace, Offsets, SourceOffsets};
 use super::record::Kind;
 use super::shape::JobShape;
 use super::storage::LEASE_NAME;
 use super::{Checkpoint, CheckpointError, Place};
 use crate::error::{Error, Explain};
 use crate::state::Change;
-use crate::write_ahead_log::{self, LogInspection};
+use crate::write_ahead_log::{self, LogInspection, SourceInspection};
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, Serialize)]
@@ -121,14 +121,20 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
         term: record.term,
         released: record.released,
     });
+    let log = match log_directory(place, shape.as_ref()) {
+        Some(directory) => {
+            let before = checkpoint.log_places()?;
+            checkpoint.compared(write_ahead_log::inspect(&directory)?, &before)?
+        }
+        None => LogInspection::default(),
+    };
     Ok(Inspection {
         lease,
         job: shape.as_ref().map(|shape| shape.job.clone()),
         steps: steps.collect(),
         batches: batches.into_values().collect(),
         runs,
-        log: log_directory(place, shape.as_ref())
-            .map_or_else(|| Ok(LogInspection::default()), |path| write_ahead_log::inspect(&path))?,
+        log,
     })
 }
 
@@ -142,8 +148,15 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
     // What is wrong with it is found with the other files.
     let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job").unwrap_or_default();
     let log_directory = log_directory(place, shape.as_ref());
-    let (log, damage) = log_directory.map_or_else(|| Ok(Default::default()), |path| write_ahead_log::verify(&path))?;
-    let damage = damage.into_iter().map(one_line).collect();
+    let (log, damage) = match log_directory {
+        Some(directory) => {
+            let before = checkpoint.log_places()?;
+            let (log, damage) = write_ahead_log::verify(&directory)?;
+            (checkpoint.compared(log, &before)?, damage)
+        }
+        None => Default::default(),
+    };
+    let damage = damage.into_iter().map(one_line).chain(lost_rows(&log)).collect();
     let (files, bytes) = (log.files, log.bytes);
     let mut verification = Verification { files, bytes, state: BTreeMap::new(), log, damage };
     let folders = [("", Kind::Job), ("offsets", Kind::Offsets), ("commits", Kind::Commit), ("state", Kind::State)];
@@ -192,7 +205,7 @@ fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<Stri
         for of in &offsets.sources {
             let Some((start, end)) = of.received() else { continue };
             let kept = log.sources.iter().find(|source| source.source == of.source);
-            if kept.is_none_or(|kept| start < kept.first_row || end > kept.end_row) {
+            if kept.is_none_or(|kept| !kept.has(start, end)) {
                 missing.push(format!(
                     "the write-ahead log lacks rows of source `{}`: batch {batch} was begun with rows {start} to {end}",
                     of.source
@@ -201,6 +214,23 @@ fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<Stri
         }
     }
     Ok(missing)
+}
+
+/// What of the write-ahead log is known to be gone: a line each.
+fn lost_rows(log: &LogInspection) -> Vec<String> {
+    let file = |file: &String| format!("the write-ahead log lacks its last file, `{file}`");
+    let of_source = |of: &SourceInspection| match of.lost_rows {
+        0 if of.lacks_its_end() => Some(format!(
+            "the write-ahead log lacks its last rows of source `{}`, which batches have had; those behind row {} are not known",
+            of.source, of.end_row
+        )),
+        0 => None,
+        lost => Some(format!(
+            "the write-ahead log lacks at least {lost} rows of source `{}` that no batch has had",
+            of.source
+        )),
+    };
+    log.missing_file.iter().map(file).chain(log.sources.iter().filter_map(of_source)).collect()
 }
 
 fn one_line(error: impl Explain) -> String {
@@ -242,6 +272,39 @@ fn in_words(of: &SourceOffsets) -> String {
 }
 
 impl Checkpoint {
+    /// How far the write-ahead log has come with each source, as far as batches say that are kept and can be read.
+    fn log_places(&self) -> Result<BTreeMap<String, LogPlace>, CheckpointError> {
+        let mut places: BTreeMap<String, LogPlace> = BTreeMap::new();
+        for batch in self.batches("offsets")? {
+            let Ok(Some(offsets)) = self.offsets(batch) else { continue };
+            for (of, found) in offsets.sources.iter().filter_map(|of| Some((of, of.log_place()?))) {
+                let place = places.entry(of.source.clone()).or_insert(found);
+                place.taken = place.taken.max(found.taken);
+                place.on_disk = place.on_disk.max(found.on_disk);
+            }
+        }
+        Ok(places)
+    }
+
+    /// A log that was looked into, compared with what batches said before that, and say now.
+    fn compared(
+        &self,
+        mut log: LogInspection,
+        before: &BTreeMap<String, LogPlace>,
+    ) -> Result<LogInspection, CheckpointError> {
+        let now = self.log_places()?;
+        for (source, place) in before {
+            let taken = now.get(source).map_or(0, |now| now.taken).max(place.taken);
+            log.compare(source, place.on_disk, taken);
+        }
+        // Of the others no batch that is kept says anything: what is there was in none, and what is before it may have been.
+        let others: Vec<(String, u64)> = log.sources.iter().map(|of| (of.source.clone(), of.first_row)).collect();
+        for of in others.iter().filter(|of| !before.contains_key(&of.0)) {
+            log.compare(&of.0, 0, of.1);
+        }
+        Ok(log)
+    }
+
     /// Counts the entries of the state, and their bytes: what is gone is not counted.
     fn count_state(&self, commit: &Commit, counts: &mut BTreeMap<String, (u64, u64)>) -> Result<(), CheckpointError> {
         self.read_merged(&commit.runs, |table, changes| {

@@ -122,8 +122,16 @@ fn log_in_words(log: &LogInspection) -> Vec<String> {
     });
     let files =
         (log.files > 0).then(|| format!("log      {} in {} files", human_bytes(log.bytes), human_count(log.files)));
-    files.into_iter().chain(rows).collect()
+    let missing = log.missing_file.iter().map(|file| format!("log      file {file}, the last, is not there"));
+    files.into_iter().chain(missing).chain(rows).collect()
 }
+        _ if source.lost_rows > 0 => {
+            let (all, lost) = (human_count(source.end_row), human_count(source.lost_rows));
+            format!(
+                "log      {}: {all} rows received, at least {lost} of them lost before a batch had them",
+                source.source
+            )
+        }
 
 fn verification_in_words(verification: &Verification) -> String {
     let mut lines =
