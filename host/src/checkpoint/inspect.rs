@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::lease::{LEASE_DEFAULT, Record};
 use super::log::{self, Commit, LogPlace, Offsets, SourceOffsets};
 use super::record::Kind;
+use super::recovery::{self, Found};
 use super::shape::JobShape;
 use super::storage::LEASE_NAME;
 use super::{Checkpoint, CheckpointError, Place};
@@ -178,6 +179,7 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
         }
     }
     verification.damage.extend(missing_rows(&checkpoint, &verification.log)?);
+    verification.damage.extend(missing_batches(&checkpoint)?);
     let Some(&last) = checkpoint.batches("commits")?.iter().max() else { return Ok(verification) };
     match checkpoint.get_json::<Commit>(Kind::Commit, &log::commit_name(last)) {
         Ok(Some(commit)) => {
@@ -214,6 +216,20 @@ fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<Stri
         }
     }
     Ok(missing)
+}
+
+/// What batches read, and that they are done, where it is missing between others: a line a file.
+fn missing_batches(checkpoint: &Checkpoint) -> Result<Vec<String>, CheckpointError> {
+    // A job that has it may begin a batch and end it meanwhile: what was done before was begun before.
+    let commits = checkpoint.batches("commits")?;
+    let found = Found { offsets: checkpoint.batches("offsets")?, commits };
+    let missing = recovery::missing(&found);
+    // It may also have deleted what is too old meanwhile.
+    let first_kept = checkpoint.batches("commits")?.into_iter().min();
+    let names = missing.offsets.into_iter().map(|batch| (batch, log::offsets_name(batch)));
+    let names = names.chain(missing.commits.into_iter().map(|batch| (batch, log::commit_name(batch))));
+    let kept = names.filter(|(batch, _)| first_kept.is_some_and(|first| *batch >= first));
+    Ok(kept.map(|(_, name)| one_line(checkpoint.missing(&name))).collect())
 }
 
 /// What of the write-ahead log is known to be gone: a line each.

@@ -8,6 +8,8 @@
 //! | after `state/n-n` | the same, and state that no commit names | the same, and writes the state again |
 //! | after `commits/n` | all | makes batch n + 1 |
 
+use std::collections::BTreeSet;
+
 /// What there is of a checkpoint's logs, in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Found {
@@ -84,6 +86,20 @@ pub(crate) fn expired(found: &Found, retain: u64) -> Vec<u64> {
     expired
 }
 
+/// What is missing among the batches of which all is kept: those from the first commit on, which are deleted from the oldest on. A job may go on
+/// without it, and cannot go back behind it, nor run these batches again.
+pub(crate) fn missing(found: &Found) -> Found {
+    let Some((&first, &last_done)) = found.commits.iter().min().zip(found.commits.iter().max()) else {
+        return Found::default();
+    };
+    let last_begun = found.offsets.iter().max().map_or(last_done, |&begun| begun.max(last_done));
+    let lacks = |batches: &[u64], last: u64| {
+        let known: BTreeSet<u64> = batches.iter().copied().collect();
+        (first..=last).filter(|batch| !known.contains(batch)).collect()
+    };
+    Found { offsets: lacks(&found.offsets, last_begun), commits: lacks(&found.commits, last_done) }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -112,6 +128,21 @@ mod tests {
         check(&[1], &[], Err(Gap::Begin { first: 1 }));
         check(&[9], &[7], Err(Gap::Offsets { before: 7, missing: 8, after: 9 }));
         check(&[8, 10], &[7], Err(Gap::Offsets { before: 8, missing: 9, after: 10 }));
+    }
+
+    #[test]
+    fn what_is_missing_between_batches_that_are_kept_is_named() {
+        let check = |offsets: &[u64], commits: &[u64], expected: (&[u64], &[u64])| {
+            let missing = missing(&Found { offsets: offsets.into(), commits: commits.into() });
+            assert_eq!((&*missing.offsets, &*missing.commits), expected);
+        };
+        check(&[], &[], (&[], &[]));
+        check(&[0, 1], &[], (&[], &[]));
+        check(&[5, 6, 7, 8], &[5, 6, 7], (&[], &[]));
+        // What was deleted by half: the commit goes first.
+        check(&[4, 5, 6], &[5, 6], (&[], &[]));
+        check(&[5, 7, 8, 10], &[5, 8], (&[6, 9], &[6, 7]));
+        check(&[], &[7], (&[7], &[]));
     }
 
     proptest! {
