@@ -76,6 +76,11 @@ fn plugins_that_trap_loop_and_fill_memory_lose_only_the_rows_that_make_them() {
             "reason": traps[0]["reason"], "value": "{\"value\":\"row 7.\"}",
         })
     );
+    // Its words are logged once, and counted, however many calls it took to find these rows.
+    let said = ended.stderr.lines().filter(|line| line.contains("process was asked to panic")).collect::<Vec<_>>();
+    let counted =
+        said.iter().filter(|line| line.contains("more calls broke down as the one that was logged before")).count();
+    assert_eq!((said.len(), counted), (3, 1), "{said:#?}");
     let inspected = run(place.path(), &["plugin", "inspect", &plugin("hostile").display().to_string()]);
     let sha256 = traps[0]["plugin"].as_str().unwrap_or_default();
     assert!(sha256.len() == 64 && inspected.stdout.contains(sha256), "{sha256}: {}", inspected.stdout);
