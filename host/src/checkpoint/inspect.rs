@@ -64,6 +64,8 @@ pub struct BatchInspection {
     pub batch_time_us: i64,
     /// Rows that came in and that sinks got; `None`: it was begun and is not done.
     pub rows: Option<(u64, u64)>,
+    /// It has changed nothing, and neither have those before it from this one on, of which nothing else is kept; `None`: it has, or is not done.
+    pub idle_from: Option<u64>,
     /// What it reads of each source, in words.
     pub reads: Vec<(String, String)>,
 }
@@ -95,7 +97,8 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
     for batch in checkpoint.batches("offsets")? {
         let Some(offsets) = checkpoint.get_json::<Offsets>(Kind::Offsets, &log::offsets_name(batch))? else { continue };
         let reads = offsets.sources.iter().map(|of| (of.source.clone(), in_words(of))).collect();
-        let inspection = BatchInspection { batch_id: batch, batch_time_us: offsets.batch_time_us, rows: None, reads };
+        let batch_time_us = offsets.batch_time_us;
+        let inspection = BatchInspection { batch_id: batch, batch_time_us, rows: None, idle_from: None, reads };
         batches.insert(batch, inspection);
     }
     let mut runs = Vec::new();
@@ -106,8 +109,10 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
             batch_id: batch,
             batch_time_us: commit.batch_time_us,
             rows: None,
+            idle_from: None,
             reads: Vec::new(),
         });
+        known.idle_from = commit.idle_from;
         known.rows = Some((commit.rows_in, commit.rows_out));
     }
     let steps = shape.iter().flat_map(|shape| &shape.steps).map(|step| StepInspection {
@@ -223,7 +228,10 @@ fn missing_batches(checkpoint: &Checkpoint) -> Result<Vec<String>, CheckpointErr
     // A job that has it may begin a batch and end it meanwhile: what was done before was begun before.
     let commits = checkpoint.batches("commits")?;
     let found = Found { offsets: checkpoint.batches("offsets")?, commits };
-    let missing = recovery::missing(&found);
+    let commit = |&batch: &u64| checkpoint.get_json::<Commit>(Kind::Commit, &log::commit_name(batch)).ok().flatten();
+    let commits = found.commits.iter().filter_map(commit);
+    let idle: Vec<(u64, u64)> = commits.filter_map(|commit| Some((commit.idle_from?, commit.batch_id))).collect();
+    let missing = recovery::missing(&found, &idle);
     // It may also have deleted what is too old meanwhile.
     let first_kept = checkpoint.batches("commits")?.into_iter().min();
     let names = missing.offsets.into_iter().map(|batch| (batch, log::offsets_name(batch)));

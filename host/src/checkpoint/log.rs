@@ -118,6 +118,19 @@ pub(crate) struct Commit {
     pub(crate) runs: Vec<Run>,
     /// How many partitions the state of each step is in.
     pub(crate) partitions: BTreeMap<String, u32>,
+    /// The batch has changed nothing, and neither have those before it from this one on, whose files are deleted; `None`: it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_from: Option<u64>,
+}
+
+/// What is known of a batch that is done and that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptCommit {
+    pub(crate) batch_id: u64,
+    /// The runs that make the state behind it.
+    pub(crate) runs: Vec<Run>,
+    /// See [`Commit::idle_from`].
+    pub(crate) idle_from: Option<u64>,
 }
 
 impl Commit {
