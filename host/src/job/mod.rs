@@ -39,7 +39,7 @@ use crate::spill::SpillSettings;
 use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
 pub use on_error::{DeadLetters, OnError};
-pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
+pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error, read_on_error_or_null};
 
 /// One pipeline with its settings.
 #[derive(Debug, Clone, Default)]
