@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, anyhow, ensure};
 use arrow::array::{RecordBatch, StringArray};
 use clap::Parser;
-use tidemill::job::Durability;
+use tidemill::job::{Durability, LostRows};
 use tidemill::source::generator::text::{ZipfOptions, ZipfText};
 use tidemill::source::text_schema;
 use tidemill::write_ahead_log::{LogOptions, LogSource, ReceivedLog, WriteAheadLog, inspect};
@@ -117,7 +117,12 @@ fn synced_writes(folder: &Path, bytes: &[u8], n_writes: usize) -> anyhow::Result
 }
 
 fn open(folder: &Path) -> anyhow::Result<Arc<WriteAheadLog>> {
-    let options = LogOptions { directory: folder.join("log"), log: "measured".into(), segment_bytes: 32 << 20 };
+    let options = LogOptions {
+        directory: folder.join("log"),
+        log: "measured".into(),
+        segment_bytes: 32 << 20,
+        lost_rows: LostRows::Refuse,
+    };
     let sources = vec![LogSource::new("lines", text_schema())];
     WriteAheadLog::open(&options, sources).map_err(|error| anyhow!("{}", error.report()))
 }

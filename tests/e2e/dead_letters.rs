@@ -76,6 +76,11 @@ fn plugins_that_trap_loop_and_fill_memory_lose_only_the_rows_that_make_them() {
             "reason": traps[0]["reason"], "value": "{\"value\":\"row 7.\"}",
         })
     );
+    // Its words are logged once, and counted, however many calls it took to find these rows.
+    let said = ended.stderr.lines().filter(|line| line.contains("process was asked to panic")).collect::<Vec<_>>();
+    let counted =
+        said.iter().filter(|line| line.contains("more calls broke down as the one that was logged before")).count();
+    assert_eq!((said.len(), counted), (3, 1), "{said:#?}");
     let inspected = run(place.path(), &["plugin", "inspect", &plugin("hostile").display().to_string()]);
     let sha256 = traps[0]["plugin"].as_str().unwrap_or_default();
     assert!(sha256.len() == 64 && inspected.stdout.contains(sha256), "{sha256}: {}", inspected.stdout);
@@ -171,4 +176,113 @@ dead-letter-min-rows = 20
         ended.stderr
     );
     assert!(written(&place.path().join("bad")).is_empty() && written(&place.path().join("shares")).is_empty());
+}
+
+#[test]
+fn values_without_a_form_in_another_type_lose_only_their_rows() {
+    let place = folder();
+    let steps = "
+[[step]]
+name = 'texts'
+from = 'rows'
+select = { n = 'n', text = \"case when n % 250 = 3 then 'three' else cast(n as text) end\" }
+
+[[step]]
+name = 'typed'
+from = 'texts'
+cast = { text = 'int64' }
+on-error = 'dead-letter'
+dead-letter = 'untyped'
+";
+    let ended = job(place.path(), steps, &["typed", "untyped"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let good: Vec<String> = (0..600).filter(|n| n % 250 != 3).map(|n| format!("{{\"n\":{n},\"text\":{n}}}")).collect();
+    assert!(written(&place.path().join("typed")) == good, "{}", ended.stderr);
+    let letters = json(&written(&place.path().join("untyped")));
+    let letter = |at: usize| {
+        serde_json::json!({
+            "step": "typed", "batch": 0, "partition": 0, "position": at,
+            "reason": "`cast of text`: the value cannot be int64", "value": format!("{{\"n\":{at},\"text\":\"three\"}}"),
+        })
+    };
+    assert_eq!(letters, [letter(3), letter(253), letter(503)]);
+    // What it had before goes on.
+    let text = std::fs::read_to_string(place.path().join("job.toml")).expect("the job");
+    let refused = text.replace("on-error = 'dead-letter'\n", "on-error = 'null'\n");
+    std::fs::write(place.path().join("job.toml"), refused).expect("the job");
+    let ended = run(place.path(), &["check", "job.toml"]);
+    assert!(
+        ended.code() == 2 && ended.stderr.contains("`dead-letter` needs `on-error = \"dead-letter\"`"),
+        "{}",
+        ended.stderr
+    );
+    let skips = text.replace("on-error = 'dead-letter'\ndead-letter = 'untyped'", "on-error = 'skip-batch'");
+    let sink = skips.find("\n[[sink]]\nname = 'untyped'").expect("the last sink");
+    std::fs::write(place.path().join("job.toml"), skips[..sink].replace("path = 'typed'", "path = 'none'"))
+        .expect("the job");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!((ended.code(), written(&place.path().join("none"))), (0, vec![]), "{}", ended.stderr);
+}
+
+#[test]
+fn keys_that_fail_when_they_time_out_are_set_aside_with_what_they_kept() {
+    let place = folder();
+    std::fs::create_dir_all(place.path().join("in")).expect("a new folder");
+    let event = |state: &str, hour: u32| format!("{{\"state\":\"{state}\",\"at\":\"2026-03-01T{hour:02}:00:00Z\"}}\n");
+    // Two sessions of `two` are over at once when nothing comes any more: more rows than the plugin may give in a call.
+    let rows = [event("one", 1), event("two", 1), event("two", 9), event("three", 5)].concat();
+    std::fs::write(place.path().join("in/events.jsonl"), rows).expect("a new file");
+    let text = format!(
+        "[job]
+name = 'aside'
+trigger = 'available-now'
+partitions = 1
+
+[[source]]
+name = 'events'
+type = 'file'
+path = 'in'
+format = 'json'
+schema = {{ state = 'utf8', at = 'timestamp' }}
+event-time = {{ column = 'at', delay = '1h' }}
+
+[[step]]
+name = 'sessions'
+from = 'events'
+update-state = {{ by = ['state'], plugin = '{}' }}
+config = {{ gap = '30m' }}
+limits = {{ output-rows = 1 }}
+on-error = 'dead-letter'
+dead-letter = 'bad'
+
+[[sink]]
+from = 'sessions'
+type = 'file'
+path = 'sessions'
+
+[[sink]]
+from = 'bad'
+type = 'file'
+path = 'bad'
+",
+        plugin("sessionise").display()
+    );
+    std::fs::write(place.path().join("job.toml"), text).expect("a new file");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    let read = |folder: &str| {
+        let text = std::fs::read_to_string(place.path().join(folder).join("batch-0000000001-part-0000.jsonl"));
+        json(&text.unwrap_or_else(|_| panic!("{}", ended.stderr)).lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let mut states: Vec<_> =
+        read("sessions").iter().map(|row| row["state"].as_str().expect("a text").to_owned()).collect();
+    states.sort();
+    assert_eq!(states, ["one", "three"]);
+    let [letter] = read("bad").try_into().expect("one key");
+    assert_eq!((&letter["step"], &letter["batch"], &letter["position"]), (&"sessions".into(), &1.into(), &(-1).into()));
+    assert!(letter["reason"].as_str().is_some_and(|reason| reason.contains("output rows")), "{letter}");
+    let value: Value = serde_json::from_str(letter["value"].as_str().expect("a text")).expect("JSON");
+    let session = |at: &str| serde_json::json!({ "started": at, "ended": at, "events": 1 });
+    let sessions = [session("2026-03-01T01:00:00Z"), session("2026-03-01T09:00:00Z")];
+    assert_eq!(value, serde_json::json!({ "state": "two", "kept-state": { "sessions": sessions } }));
 }

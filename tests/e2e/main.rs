@@ -7,6 +7,7 @@ mod failing_batches;
 mod formats;
 mod golden;
 mod hostile;
+mod idle_batches;
 mod join;
 mod library;
 mod missed_batches;

@@ -18,7 +18,8 @@ use tidemill_tests::{PATIENCE, Running, Sender, binary, folder, run, wait_for};
 use crate::recovery::{Random, from_environment};
 
 /// The instants of the log that a process can be told to die at.
-const POINTS: [&str; 4] = ["wal-frames-written", "wal-synced", "wal-segment-rolled", "wal-segment-expired"];
+const POINTS: [&str; 5] =
+    ["wal-frames-written", "wal-synced", "wal-end-written", "wal-segment-rolled", "wal-segment-expired"];
 
 /// Others that a batch passes.
 const BATCH_POINTS: [&str; 5] =
@@ -297,7 +298,9 @@ fn rows_of_standard_input_are_shown_once() {
 fn a_process_dies_at_every_instant_of_the_log_and_goes_on() {
     let place = Place::new(Way::Socket, "", AS_THEY_ARE);
     for point in POINTS {
-        let ended = place.attempt(3, Some(&format!("{point}:2")), PATIENCE);
+        // It is passed with the first rows, and seldom again.
+        let passes = if point == "wal-end-written" { 1 } else { 2 };
+        let ended = place.attempt(3, Some(&format!("{point}:{passes}")), PATIENCE);
         assert!(ended.stderr.contains("received") || !ended.stderr.contains("error"), "{point}: {}", ended.stderr);
     }
     let received = n_received(place.path());
@@ -422,6 +425,83 @@ fn rows_that_wait_are_counted_when_they_are_on_the_disk() {
     assert!(running.wait().status.code().is_none());
     place.finish();
     assert_eq!(shown(place.path(), "numbers").len(), 100);
+}
+
+#[test]
+fn a_last_file_that_is_gone_is_said_and_skipped_by_choice_alone() {
+    let place = Place::new(Way::Socket, "", AS_THEY_ARE);
+    let running = Running::start(place.path(), &["run", "job.toml", "--set", "job.batch-interval=1h"]);
+    let mut stream = place.sender.accept();
+    // Rows that cannot be made smaller, so that several files have them.
+    let mut random = Random(9);
+    let mut noise = || (0..20).map(|_| format!("{:016x}", random.below(u64::MAX))).collect::<String>();
+    for part in 0..10 {
+        let end = (part + 1) * ROWS / 10;
+        let rows = (part * ROWS / 10..end).map(|n| format!("{{\"n\":{n},\"user\":\"u\",\"text\":\"{}\"}}\n", noise()));
+        stream.write_all(rows.collect::<String>().as_bytes()).expect("a connection");
+        wait_for("the rows", || (n_received(place.path()) == end).then_some(()));
+    }
+    running.signal("KILL");
+    assert!(running.wait().status.code().is_none());
+    while place.sender.try_accept().is_some() {}
+    let wal = place.path().join("checkpoint/wal");
+    let files = || {
+        let files = std::fs::read_dir(&wal).expect("a folder").flatten().map(|entry| entry.path());
+        let mut files: Vec<_> = files.filter(|path| path.file_name().is_some_and(|name| name.len() == 10)).collect();
+        files.sort();
+        files
+    };
+    let last = files().pop().expect("some files");
+    assert!(files().len() > 1, "small files");
+    let verify = |code| {
+        let verified = run(place.path(), &["checkpoint", "verify", "checkpoint"]);
+        assert_eq!(verified.code(), code, "{}\n{}", verified.stdout, verified.stderr);
+        verified.stdout
+    };
+    verify(0);
+    std::fs::remove_file(&last).expect("a segment");
+    let name = last.file_name().expect("a name").to_string_lossy();
+    let lacks = format!("damage   the write-ahead log lacks its last file, `{name}`\n");
+    let said = verify(1);
+    assert!(said.contains(&lacks), "{said}");
+    let said = run(place.path(), &["checkpoint", "inspect", "checkpoint"]).stdout;
+    assert!(said.contains(&format!("log      file {name}, the last, is not there\n")), "{said}");
+    let left = n_received(place.path());
+    assert!((1..ROWS).contains(&left), "{left}");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 1, "{}", ended.stderr);
+    let expected = format!(
+        "  caused by: write-ahead log: `./checkpoint/wal` is not as it was left: file `{name}`, its last, is not there\n"
+    );
+    assert!(ended.stderr.contains(&expected.replacen(": `", " `", 1)), "{}", ended.stderr);
+    assert!(ended.stderr.contains("hint: Bring the files of the log back from a copy, or"), "{}", ended.stderr);
+    // By choice it goes on, and says that it does without.
+    let mut running = Running::start(place.path(), &["run", "job.toml", "--set", "job.lost-rows=skip"]);
+    running.type_in("stop\n");
+    let ended = running.wait();
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert!(ended.stderr.contains("the end of the write-ahead log is not there"), "{}", ended.stderr);
+    let numbers: Vec<u64> =
+        shown(place.path(), "numbers").iter().map(|row| row["n"].as_u64().expect("a number")).collect();
+    assert_eq!(numbers, (0..left).collect::<Vec<_>>());
+    // Once: it is known from now on.
+    assert!(verify(0).contains("damage   none"));
+    place.finish();
+    let last = files().pop().expect("some files");
+    files().into_iter().for_each(|file| std::fs::remove_file(file).expect("a segment"));
+    let name = last.file_name().expect("a name").to_string_lossy();
+    let said = verify(1);
+    assert!(said.contains(&format!("damage   the write-ahead log lacks its last file, `{name}`\n")), "{said}");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert!(ended.code() == 1 && ended.stderr.contains("its last, is not there\n"), "{}", ended.stderr);
+    // Nothing of the log is left: what batches have noted is.
+    std::fs::remove_dir_all(&wal).expect("a folder");
+    let said = verify(1);
+    let behind = format!("of source `lines`, which batches have had; those behind row {left} are not known");
+    assert!(said.contains(&behind), "{said}");
+    let ended = run(place.path(), &["run", "job.toml"]);
+    let gone = "rows of source `lines` that batches have had are gone, and those that came after them may be";
+    assert!(ended.code() == 1 && ended.stderr.contains(gone), "{}", ended.stderr);
 }
 
 #[test]

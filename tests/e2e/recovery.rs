@@ -566,6 +566,19 @@ fn a_checkpoint_can_be_looked_into() {
     assert!(
         verified.stdout.contains("state    source:left: 24 entries") && verified.stdout.ends_with("damage   none\n")
     );
+    // Between others, a batch that is begun or done no more.
+    for (folder, index) in [("offsets", 1), ("commits", 1)] {
+        let files = std::fs::read_dir(place.path().join("checkpoint").join(folder)).expect("a folder");
+        let mut files: Vec<_> = files.flatten().map(|file| file.path()).collect();
+        files.sort();
+        let bytes = std::fs::read(&files[index]).expect("a file");
+        std::fs::remove_file(&files[index]).expect("a file");
+        let verified = run(place.path(), &["checkpoint", "verify", "checkpoint"]);
+        let name = files[index].file_name().expect("a name").to_string_lossy();
+        let line = format!("damage   checkpoint `checkpoint`: `{folder}/{name}` is missing\n");
+        assert!(verified.code() == 1 && verified.stdout.contains(&line), "{}", verified.stdout);
+        std::fs::write(&files[index], bytes).expect("a file");
+    }
     let state = newest(place.path(), "state");
     let bytes = std::fs::read(&state).expect("a file");
     std::fs::write(&state, &bytes[..bytes.len() - 1]).expect("a file");

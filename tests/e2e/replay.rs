@@ -101,7 +101,14 @@ fn what_another_plugin_or_key_changes_is_shown() {
     assert_eq!(sink["gone"], json!([{"word":"a","n":2}]));
     // What cannot be.
     for (options, expected) in [
-        (["--batch", "0", "--plugin", "counts=new.wasm"], "the job has no step `counts` with a plugin"),
+        (
+            ["--batch", "0", "--plugin", "counts=new.wasm"],
+            "error: the job has no step `counts` with a plugin\n\nhint: Steps with a plugin: `words`.\n",
+        ),
+        (
+            ["--batch", "0", "--plugin", "wrods=new.wasm"],
+            "\nhint: Did you mean `words`? Steps with a plugin: `words`.\n",
+        ),
         (["--batch", "0", "--plugin", "words=gone.wasm"], "gone.wasm"),
         (
             ["--batch", "7", "--plugin", "words=new.wasm"],

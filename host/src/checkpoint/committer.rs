@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::log::{self, Clocks, Commit, Run};
+use super::log::{self, Clocks, Commit, KeptCommit, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
 use super::run::{RunReader, merge, to_merge};
@@ -74,6 +74,7 @@ impl Committer {
         received: Option<Arc<WriteAheadLog>>,
     ) -> std::io::Result<Self> {
         let runs_from = resumed.runs().to_vec();
+        let clocks = resumed.clocks().cloned();
         let checkpoint = resumed.checkpoint.until_stopped(&stopped);
         let (work, queue) = unbounded();
         let shared = Arc::new(Shared { progress: Mutex::default(), changed: Condvar::new() });
@@ -81,6 +82,7 @@ impl Committer {
             checkpoint: checkpoint.clone(),
             _lock: resumed.lock,
             runs: runs_from,
+            clocks,
             kept: resumed.kept.into(),
             left: resumed.left,
             retain,
@@ -144,8 +146,10 @@ struct Writer {
     _lock: super::storage::Lock,
     /// The state, the oldest run first.
     runs: Vec<Run>,
-    /// What the commits that are kept name.
-    kept: VecDeque<(u64, Vec<Run>)>,
+    /// How far event time had come with the last commit.
+    clocks: Option<Clocks>,
+    /// What the commits that are kept name, the oldest first.
+    kept: VecDeque<KeptCommit>,
     /// Files of state that are nobody's once a batch is done.
     left: Vec<(u64, String)>,
     retain: u64,
@@ -189,7 +193,16 @@ impl Writer {
         }
     }
 
+    /// Where the row of batches begins that have changed nothing, when this is one: a restart from the commit before would do the same, but for
+    /// its number and its time.
+    fn idle_from(&self, done: &Done) -> Option<u64> {
+        let changes_nothing = done.parts.is_empty() && done.rows_in == 0 && done.rows_out == 0 && !done.closes;
+        let before = self.kept.back().filter(|_| changes_nothing && self.clocks.as_ref() == Some(&done.clocks))?;
+        Some(before.idle_from.unwrap_or(done.batch_id))
+    }
+
     fn commit(&mut self, done: Done) -> Result<(), CheckpointError> {
+        let idle_from = self.idle_from(&done);
         if !done.parts.is_empty() {
             let run = Run {
                 first: done.batch_id,
@@ -215,10 +228,12 @@ impl Writer {
             clocks: done.clocks,
             runs: self.runs.clone(),
             partitions: self.partitions.clone(),
+            idle_from,
         };
         self.persist(|checkpoint| checkpoint.put_log(Kind::Commit, &log::commit_name(done.batch_id), &commit))?;
         fail_point::pass("commit-written");
-        self.kept.push_back((done.batch_id, commit.runs));
+        self.kept.push_back(KeptCommit { batch_id: done.batch_id, runs: commit.runs, idle_from });
+        self.clocks = Some(commit.clocks);
         Ok(())
     }
 
@@ -230,11 +245,17 @@ impl Writer {
     /// Deletes what no commit that is kept names, and starts to merge runs when there are many. What fails here is tried again
     /// behind the next batch.
     fn clean_up(&mut self) {
-        let batches: Vec<u64> = self.kept.iter().map(|(batch, _)| *batch).collect();
+        let batches: Vec<u64> = self.kept.iter().map(|kept| kept.batch_id).collect();
+        let idle: HashSet<u64> =
+            self.kept.iter().filter(|kept| kept.idle_from.is_some()).map(|kept| kept.batch_id).collect();
         let found = Found { offsets: Vec::new(), commits: batches };
-        let expired: HashSet<u64> = recovery::expired(&found, self.retain).into_iter().collect();
+        let is_idle = |batch: u64| idle.contains(&batch);
+        let expired: HashSet<u64> = recovery::expired(&found, is_idle, self.retain).into_iter().collect();
         let mut gone: HashSet<Run> = HashSet::new();
-        while let Some((batch, runs)) = self.kept.pop_front_if(|(batch, _)| expired.contains(batch)) {
+        let (old, kept) = std::mem::take(&mut self.kept).into_iter().partition(|kept| expired.contains(&kept.batch_id));
+        self.kept = kept;
+        let old: VecDeque<KeptCommit> = old;
+        for KeptCommit { batch_id: batch, runs, .. } in old {
             gone.extend(runs);
             // Where it cannot be read, a batch behind it says as much.
             let read = self.received.as_ref().and_then(|_| self.checkpoint.offsets(batch).ok().flatten());
@@ -248,14 +269,14 @@ impl Writer {
                 received.release(read.sources.iter().filter_map(|of| Some((of.source.as_str(), of.received_end()?))));
             }
         }
-        let committed = self.kept.back().map(|(batch, _)| *batch);
+        let committed = self.kept.back().map(|kept| kept.batch_id);
         for (_, name) in self.left.extract_if(.., |(last, _)| committed.is_some_and(|committed| *last <= committed)) {
             if let Err(error) = self.checkpoint.delete(&name) {
                 tracing::warn!(target: "tidemill::checkpoint", %error, "old state could not be deleted");
             }
         }
         let merging = self.merging.is_some();
-        let is_named = |run: &Run| self.runs.contains(run) || self.kept.iter().any(|(_, runs)| runs.contains(run));
+        let is_named = |run: &Run| self.runs.contains(run) || self.kept.iter().any(|kept| kept.runs.contains(run));
         for run in gone.iter().filter(|run| !is_named(run)) {
             for part in 0..run.parts {
                 if let Err(error) = self.checkpoint.delete(&run.part_name(part)) {

@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::lease::{LEASE_DEFAULT, Record};
-use super::log::{self, Commit, Offsets, SourceOffsets};
+use super::log::{self, Commit, LogPlace, Offsets, SourceOffsets};
 use super::record::Kind;
+use super::recovery::{self, Found};
 use super::shape::JobShape;
 use super::storage::LEASE_NAME;
 use super::{Checkpoint, CheckpointError, Place};
 use crate::error::{Error, Explain};
 use crate::state::Change;
-use crate::write_ahead_log::{self, LogInspection};
+use crate::write_ahead_log::{self, LogInspection, SourceInspection};
 
 /// What a checkpoint holds.
 #[derive(Debug, Clone, Serialize)]
@@ -63,6 +64,8 @@ pub struct BatchInspection {
     pub batch_time_us: i64,
     /// Rows that came in and that sinks got; `None`: it was begun and is not done.
     pub rows: Option<(u64, u64)>,
+    /// It has changed nothing, and neither have those before it from this one on, of which nothing else is kept; `None`: it has, or is not done.
+    pub idle_from: Option<u64>,
     /// What it reads of each source, in words.
     pub reads: Vec<(String, String)>,
 }
@@ -94,7 +97,8 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
     for batch in checkpoint.batches("offsets")? {
         let Some(offsets) = checkpoint.get_json::<Offsets>(Kind::Offsets, &log::offsets_name(batch))? else { continue };
         let reads = offsets.sources.iter().map(|of| (of.source.clone(), in_words(of))).collect();
-        let inspection = BatchInspection { batch_id: batch, batch_time_us: offsets.batch_time_us, rows: None, reads };
+        let batch_time_us = offsets.batch_time_us;
+        let inspection = BatchInspection { batch_id: batch, batch_time_us, rows: None, idle_from: None, reads };
         batches.insert(batch, inspection);
     }
     let mut runs = Vec::new();
@@ -105,8 +109,10 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
             batch_id: batch,
             batch_time_us: commit.batch_time_us,
             rows: None,
+            idle_from: None,
             reads: Vec::new(),
         });
+        known.idle_from = commit.idle_from;
         known.rows = Some((commit.rows_in, commit.rows_out));
     }
     let steps = shape.iter().flat_map(|shape| &shape.steps).map(|step| StepInspection {
@@ -121,14 +127,20 @@ pub fn inspect(place: &Place) -> Result<Inspection, Error> {
         term: record.term,
         released: record.released,
     });
+    let log = match log_directory(place, shape.as_ref()) {
+        Some(directory) => {
+            let before = checkpoint.log_places()?;
+            checkpoint.compared(write_ahead_log::inspect(&directory)?, &before)?
+        }
+        None => LogInspection::default(),
+    };
     Ok(Inspection {
         lease,
         job: shape.as_ref().map(|shape| shape.job.clone()),
         steps: steps.collect(),
         batches: batches.into_values().collect(),
         runs,
-        log: log_directory(place, shape.as_ref())
-            .map_or_else(|| Ok(LogInspection::default()), |path| write_ahead_log::inspect(&path))?,
+        log,
     })
 }
 
@@ -142,8 +154,15 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
     // What is wrong with it is found with the other files.
     let shape: Option<JobShape> = checkpoint.get_json(Kind::Job, "job").unwrap_or_default();
     let log_directory = log_directory(place, shape.as_ref());
-    let (log, damage) = log_directory.map_or_else(|| Ok(Default::default()), |path| write_ahead_log::verify(&path))?;
-    let damage = damage.into_iter().map(one_line).collect();
+    let (log, damage) = match log_directory {
+        Some(directory) => {
+            let before = checkpoint.log_places()?;
+            let (log, damage) = write_ahead_log::verify(&directory)?;
+            (checkpoint.compared(log, &before)?, damage)
+        }
+        None => Default::default(),
+    };
+    let damage = damage.into_iter().map(one_line).chain(lost_rows(&log)).collect();
     let (files, bytes) = (log.files, log.bytes);
     let mut verification = Verification { files, bytes, state: BTreeMap::new(), log, damage };
     let folders = [("", Kind::Job), ("offsets", Kind::Offsets), ("commits", Kind::Commit), ("state", Kind::State)];
@@ -165,6 +184,7 @@ pub fn verify(place: &Place) -> Result<Verification, Error> {
         }
     }
     verification.damage.extend(missing_rows(&checkpoint, &verification.log)?);
+    verification.damage.extend(missing_batches(&checkpoint)?);
     let Some(&last) = checkpoint.batches("commits")?.iter().max() else { return Ok(verification) };
     match checkpoint.get_json::<Commit>(Kind::Commit, &log::commit_name(last)) {
         Ok(Some(commit)) => {
@@ -192,7 +212,7 @@ fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<Stri
         for of in &offsets.sources {
             let Some((start, end)) = of.received() else { continue };
             let kept = log.sources.iter().find(|source| source.source == of.source);
-            if kept.is_none_or(|kept| start < kept.first_row || end > kept.end_row) {
+            if kept.is_none_or(|kept| !kept.has(start, end)) {
                 missing.push(format!(
                     "the write-ahead log lacks rows of source `{}`: batch {batch} was begun with rows {start} to {end}",
                     of.source
@@ -201,6 +221,40 @@ fn missing_rows(checkpoint: &Checkpoint, log: &LogInspection) -> Result<Vec<Stri
         }
     }
     Ok(missing)
+}
+
+/// What batches read, and that they are done, where it is missing between others: a line a file.
+fn missing_batches(checkpoint: &Checkpoint) -> Result<Vec<String>, CheckpointError> {
+    // A job that has it may begin a batch and end it meanwhile: what was done before was begun before.
+    let commits = checkpoint.batches("commits")?;
+    let found = Found { offsets: checkpoint.batches("offsets")?, commits };
+    let commit = |&batch: &u64| checkpoint.get_json::<Commit>(Kind::Commit, &log::commit_name(batch)).ok().flatten();
+    let commits = found.commits.iter().filter_map(commit);
+    let idle: Vec<(u64, u64)> = commits.filter_map(|commit| Some((commit.idle_from?, commit.batch_id))).collect();
+    let missing = recovery::missing(&found, &idle);
+    // It may also have deleted what is too old meanwhile.
+    let first_kept = checkpoint.batches("commits")?.into_iter().min();
+    let names = missing.offsets.into_iter().map(|batch| (batch, log::offsets_name(batch)));
+    let names = names.chain(missing.commits.into_iter().map(|batch| (batch, log::commit_name(batch))));
+    let kept = names.filter(|(batch, _)| first_kept.is_some_and(|first| *batch >= first));
+    Ok(kept.map(|(_, name)| one_line(checkpoint.missing(&name))).collect())
+}
+
+/// What of the write-ahead log is known to be gone: a line each.
+fn lost_rows(log: &LogInspection) -> Vec<String> {
+    let file = |file: &String| format!("the write-ahead log lacks its last file, `{file}`");
+    let of_source = |of: &SourceInspection| match of.lost_rows {
+        0 if of.lacks_its_end() => Some(format!(
+            "the write-ahead log lacks its last rows of source `{}`, which batches have had; those behind row {} are not known",
+            of.source, of.end_row
+        )),
+        0 => None,
+        lost => Some(format!(
+            "the write-ahead log lacks at least {lost} rows of source `{}` that no batch has had",
+            of.source
+        )),
+    };
+    log.missing_file.iter().map(file).chain(log.sources.iter().filter_map(of_source)).collect()
 }
 
 fn one_line(error: impl Explain) -> String {
@@ -242,6 +296,39 @@ fn in_words(of: &SourceOffsets) -> String {
 }
 
 impl Checkpoint {
+    /// How far the write-ahead log has come with each source, as far as batches say that are kept and can be read.
+    fn log_places(&self) -> Result<BTreeMap<String, LogPlace>, CheckpointError> {
+        let mut places: BTreeMap<String, LogPlace> = BTreeMap::new();
+        for batch in self.batches("offsets")? {
+            let Ok(Some(offsets)) = self.offsets(batch) else { continue };
+            for (of, found) in offsets.sources.iter().filter_map(|of| Some((of, of.log_place()?))) {
+                let place = places.entry(of.source.clone()).or_insert(found);
+                place.taken = place.taken.max(found.taken);
+                place.on_disk = place.on_disk.max(found.on_disk);
+            }
+        }
+        Ok(places)
+    }
+
+    /// A log that was looked into, compared with what batches said before that, and say now.
+    fn compared(
+        &self,
+        mut log: LogInspection,
+        before: &BTreeMap<String, LogPlace>,
+    ) -> Result<LogInspection, CheckpointError> {
+        let now = self.log_places()?;
+        for (source, place) in before {
+            let taken = now.get(source).map_or(0, |now| now.taken).max(place.taken);
+            log.compare(source, place.on_disk, taken);
+        }
+        // Of the others no batch that is kept says anything: what is there was in none, and what is before it may have been.
+        let others: Vec<(String, u64)> = log.sources.iter().map(|of| (of.source.clone(), of.first_row)).collect();
+        for of in others.iter().filter(|of| !before.contains_key(&of.0)) {
+            log.compare(&of.0, 0, of.1);
+        }
+        Ok(log)
+    }
+
     /// Counts the entries of the state, and their bytes: what is gone is not counted.
     fn count_state(&self, commit: &Commit, counts: &mut BTreeMap<String, (u64, u64)>) -> Result<(), CheckpointError> {
         self.read_merged(&commit.runs, |table, changes| {

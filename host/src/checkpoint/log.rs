@@ -3,6 +3,7 @@
 //! ```text
 //!  job                    what the job was when it last started
 //!  wal/0000000007         rows that were received: see `write_ahead_log`
+//!  wal/end                how far these have come: see `write_ahead_log/end.rs`
 //!  lease                  who has the checkpoint, where nothing can be locked: see `lease`
 //!  offsets/0000000012     what batch 12 reads
 //!  state/0000000012-0000000012.0000   what it has changed: see `run`
@@ -37,6 +38,18 @@ pub(crate) struct SourceOffsets {
     /// Rows that were pushed, and are in memory alone. Those of a write-ahead log are ranges of the numbers of rows.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) rows_received: u64,
+    /// How far the write-ahead log had come with it; `None`: it has no rows there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<LogPlace>,
+}
+
+/// How far the write-ahead log has come with a source when a batch begins, in numbers of rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogPlace {
+    /// Behind the last row that this batch or one before it has.
+    pub(crate) taken: u64,
+    /// Behind the last that is on the disk.
+    pub(crate) on_disk: u64,
 }
 
 impl SourceOffsets {
@@ -45,6 +58,12 @@ impl SourceOffsets {
         let ranges =
             || self.partitions.iter().flatten().filter(|range| range.object == RECEIVED && range.identity.is_none());
         Some((ranges().map(|range| range.start).min()?, ranges().map(|range| range.end).max()?))
+    }
+
+    /// How far the log had come, as far as this tells.
+    pub(crate) fn log_place(&self) -> Option<LogPlace> {
+        // What an older Tidemill wrote says what the batch reads, and no more.
+        self.log.or_else(|| self.received_end().map(|end| LogPlace { taken: end, on_disk: end }))
     }
 
     /// The number behind the last of these rows.
@@ -99,6 +118,19 @@ pub(crate) struct Commit {
     pub(crate) runs: Vec<Run>,
     /// How many partitions the state of each step is in.
     pub(crate) partitions: BTreeMap<String, u32>,
+    /// The batch has changed nothing, and neither have those before it from this one on, whose files are deleted; `None`: it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idle_from: Option<u64>,
+}
+
+/// What is known of a batch that is done and that is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct KeptCommit {
+    pub(crate) batch_id: u64,
+    /// The runs that make the state behind it.
+    pub(crate) runs: Vec<Run>,
+    /// See [`Commit::idle_from`].
+    pub(crate) idle_from: Option<u64>,
 }
 
 impl Commit {

@@ -67,7 +67,7 @@ pub(crate) use committer::persist;
 pub(crate) use committer::{Committer, Done};
 pub(crate) use error::may_pass;
 pub(crate) use lease::LEASE_DEFAULT;
-pub(crate) use log::{Clocks, Offsets, Range, Run, SourceOffsets};
+pub(crate) use log::{Clocks, LogPlace, Offsets, Range, Run, SourceOffsets};
 pub(crate) use old_batch::{Kept, commit_of, old_batch};
 pub(crate) use open::{Progress, Resumed, open, progress_changes};
 pub(crate) use owner::Owner;
@@ -78,7 +78,7 @@ pub(crate) use shape::{JobShape, StepShape};
 
 use lease::Lease;
 use record::Kind;
-pub(crate) use storage::{Directory, LOCK_NAME, Lock, Locked, Storage};
+pub(crate) use storage::{Directory, LOCK_NAME, Lock, Locked, Storage, is_temporary};
 use storage::{Expected, Files, ObjectStorage, Version};
 
 /// The table that holds how far a source has been read.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::claim::Claimed;
-use super::log::{self, Clocks, Commit, Offsets, Run};
+use super::log::{self, Clocks, Commit, KeptCommit, Offsets, Run};
 use super::record::Kind;
 use super::recovery::{self, Found};
 use super::run::{CHANGES_MAX, Merged, RunReader, merge_entries};
@@ -29,7 +29,7 @@ pub(crate) struct Resumed {
     /// The last batch that sinks may have published.
     pub(crate) published_max: u64,
     /// What the commits that are kept say the state was, the oldest first.
-    pub(crate) kept: Vec<(u64, Vec<Run>)>,
+    pub(crate) kept: Vec<KeptCommit>,
     /// How many partitions the state of each step is in, from the next commit on.
     pub(crate) partitions: BTreeMap<String, u32>,
     /// What tells the write-ahead log of this checkpoint from others.
@@ -99,10 +99,10 @@ pub(crate) fn open(claimed: Claimed, shape: &JobShape) -> Result<Resumed, Checkp
     for &batch in &found.commits {
         // An older one that cannot be read is not needed, and goes when its time comes.
         if let Ok(commit) = checkpoint.commit(batch) {
-            kept.push((batch, commit.runs));
+            kept.push(KeptCommit { batch_id: batch, runs: commit.runs, idle_from: commit.idle_from });
         }
     }
-    kept.sort_unstable_by_key(|(batch, _)| *batch);
+    kept.sort_unstable_by_key(|kept| kept.batch_id);
     let left = checkpoint.remove_orphans(&kept, resume.committed)?;
     // What a process left that died while it deleted a batch: its commit goes first.
     let is_left = |batch: &&u64| resume.committed > Some(**batch) && !found.commits.contains(batch);
@@ -159,11 +159,11 @@ impl Checkpoint {
     /// given back that an earlier owner might still name.
     pub(super) fn remove_orphans(
         &self,
-        kept: &[(u64, Vec<Run>)],
+        kept: &[KeptCommit],
         committed: Option<u64>,
     ) -> Result<Vec<(u64, String)>, CheckpointError> {
         let parts =
-            kept.iter().flat_map(|(_, runs)| runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
+            kept.iter().flat_map(|kept| &kept.runs).flat_map(|run| (0..run.parts).map(|part| run.part_name(part)));
         let named: std::collections::HashSet<String> = parts.collect();
         let mut left = Vec::new();
         for file in self.list("state")? {
@@ -327,7 +327,7 @@ impl Resumed {
         write: impl FnOnce(&mut dyn FnMut(Vec<u8>) -> Result<(), CheckpointError>) -> Result<(), E>,
     ) -> Result<(), E> {
         let Some(commit) = &mut self.committed else { return Ok(()) };
-        let editions = self.kept.iter().flat_map(|(_, runs)| runs).map(|run| run.edition);
+        let editions = self.kept.iter().flat_map(|kept| &kept.runs).map(|run| run.edition);
         let edition = editions.max().unwrap_or(0) + 1;
         let term = self.checkpoint.term();
         let mut run = Run { first: 0, last: commit.batch_id, parts: 0, n_bytes: 0, is_merged: true, edition, term };
@@ -344,8 +344,8 @@ impl Resumed {
         let name = log::commit_name(commit.batch_id);
         persist(&self.checkpoint, stopped, |checkpoint| checkpoint.put_log(Kind::Commit, &name, commit))?;
         fail_point::pass("rescaled-commit-written");
-        for (_, runs) in self.kept.iter_mut().filter(|(batch, _)| *batch == commit.batch_id) {
-            runs.clone_from(&commit.runs);
+        for kept in self.kept.iter_mut().filter(|kept| kept.batch_id == commit.batch_id) {
+            kept.runs.clone_from(&commit.runs);
         }
         self.left = self.checkpoint.remove_orphans(&self.kept, Some(commit.batch_id))?;
         Ok(())

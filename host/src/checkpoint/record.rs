@@ -38,6 +38,8 @@ pub(crate) enum Kind {
     State,
     /// The beginning of a segment of the write-ahead log.
     Wal,
+    /// How far the write-ahead log has come.
+    WalEnd,
     /// Who has the checkpoint.
     Lease,
 }
@@ -50,6 +52,7 @@ impl Kind {
             Kind::Commit => "commit",
             Kind::State => "state",
             Kind::Wal => "wal",
+            Kind::WalEnd => "wal-end",
             Kind::Lease => "lease",
         }
     }

@@ -99,8 +99,18 @@ fn inspection_in_words(inspection: &Inspection) -> String {
     let n_bytes: u64 = inspection.runs.iter().map(|(.., n_bytes)| n_bytes).sum();
     lines.push(format!("state    {} in {} runs", human_bytes(n_bytes), inspection.runs.len()));
     lines.extend(log_in_words(&inspection.log));
-    for batch in &inspection.batches {
+    for (index, batch) in inspection.batches.iter().enumerate() {
         let time = tidemill::clock::describe_time(batch.batch_time_us);
+        if let Some(first) = batch.idle_from {
+            // The last of a row stands for it.
+            let next = inspection.batches.get(index + 1);
+            if next.is_none_or(|next| next.idle_from != batch.idle_from) {
+                let several =
+                    if first == batch.batch_id { String::new() } else { format!(" to {}, the last", batch.batch_id) };
+                lines.push(format!("batch    {first}{several} of {time}: no rows, and nothing changed"));
+            }
+            continue;
+        }
         let done = match batch.rows {
             Some((rows_in, rows_out)) => format!("{} rows in, {} out", human_count(rows_in), human_count(rows_out)),
             None => "begun, not done: a restart runs it again".to_owned(),
@@ -114,6 +124,13 @@ fn inspection_in_words(inspection: &Inspection) -> String {
 /// What of each receiver is in the write-ahead log.
 fn log_in_words(log: &LogInspection) -> Vec<String> {
     let rows = log.sources.iter().map(|source| match source.end_row - source.first_row {
+        _ if source.lost_rows > 0 => {
+            let (all, lost) = (human_count(source.end_row), human_count(source.lost_rows));
+            format!(
+                "log      {}: {all} rows received, at least {lost} of them lost before a batch had them",
+                source.source
+            )
+        }
         0 => format!("log      {}: {} rows received, none kept", source.source, human_count(source.end_row)),
         _ => {
             let (start, end) = (source.first_row, source.end_row);
@@ -122,7 +139,8 @@ fn log_in_words(log: &LogInspection) -> Vec<String> {
     });
     let files =
         (log.files > 0).then(|| format!("log      {} in {} files", human_bytes(log.bytes), human_count(log.files)));
-    files.into_iter().chain(rows).collect()
+    let missing = log.missing_file.iter().map(|file| format!("log      file {file}, the last, is not there"));
+    files.into_iter().chain(missing).chain(rows).collect()
 }
 
 fn verification_in_words(verification: &Verification) -> String {

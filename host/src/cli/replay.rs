@@ -7,7 +7,8 @@ use similar::{ChangeTag, TextDiff};
 use tidemill::context::Context;
 use tidemill::error::Error;
 use tidemill::ids::BatchId;
-use tidemill::job::file::{JobFile, plugin_keys};
+use tidemill::job::file::{JobFile, plugin_keys, plugin_steps};
+use tidemill::job::nearest::{list, nearest};
 use tidemill::plan::Plan;
 use tidemill::plugin::Runtime;
 use tidemill::scheduler::{Replayed, replay};
@@ -92,20 +93,24 @@ fn plan(file: &mut JobFile, runtime: &Runtime, format: Format) -> Result<Plan, u
 
 /// What `--plugin` says, as what `--set` takes.
 fn plugin_changes(arguments: &ReplayArguments, file: &JobFile) -> Result<Vec<String>, u8> {
-    let wrong = |message: String| {
-        print_error(arguments.format, &message, || format!("error: {message}\n"));
+    let wrong_with = |message: String, hint: &str| {
+        print_error(arguments.format, &message, || format!("error: {message}\n{hint}"));
         WRONG
     };
+    let wrong = |message: String| wrong_with(message, "");
     let mut changes = Vec::new();
     for (step, path) in &arguments.plugins {
         let keys = plugin_keys(&file.text, step);
         let key = match keys.as_slice() {
             [key] => key,
-            [] => return Err(wrong(format!("the job has no step `{step}` with a plugin"))),
+            [] => {
+                let hint = plugin_steps_hint(step, &plugin_steps(&file.text));
+                return Err(wrong_with(format!("the job has no step `{step}` with a plugin"), &hint));
+            }
             several => {
                 let several = several.join("`, `");
                 return Err(wrong(format!(
-                    "step `{step}` has several plugins: `{several}`; say which with `--set step.{step}.KEY=PLUGIN.wasm`"
+                    "step `{step}` has several plugins: `{several}`; say which with `--change step.{step}.KEY=PLUGIN.wasm`"
                 )));
             }
         };
@@ -115,6 +120,16 @@ fn plugin_changes(arguments: &ReplayArguments, file: &JobFile) -> Result<Vec<Str
         changes.push(format!("step.{step}.{key}={}", serde_json::Value::from(path)));
     }
     Ok(changes)
+}
+
+/// Which step may have been meant, of those with a plugin.
+fn plugin_steps_hint(step: &str, steps: &[String]) -> String {
+    if steps.is_empty() {
+        return "\nhint: No step of the job has a plugin. With `--change KEY=VALUE` any other key of it can be another.\n".to_owned();
+    }
+    let near = nearest(step, steps.iter().map(String::as_str));
+    let near = near.map_or_else(String::new, |near| format!("Did you mean `{near}`? "));
+    format!("\nhint: {near}Steps with a plugin: {}.\n", list(steps))
 }
 
 fn heading(replayed: &Replayed) -> String {

@@ -166,21 +166,40 @@ pub fn parse_job(
     parse_with(text.into(), name.into(), base_dir, overrides, &|name| std::env::var(name))
 }
 
+/// The names of the steps of a job file that have a plugin; none when it cannot be read.
+#[must_use]
+pub fn plugin_steps(text: &str) -> Vec<String> {
+    let has_plugin = |entries: &&Vec<Entry>| {
+        let mut keys = Vec::new();
+        find_plugins(entries, "", &mut keys);
+        !keys.is_empty()
+    };
+    step_tables(text).iter().filter(has_plugin).filter_map(|entries| name_of(entries).map(str::to_owned)).collect()
+}
+
+/// The tables of a job file's steps; none when it cannot be read.
+fn step_tables(text: &str) -> Vec<Vec<Entry>> {
+    let Ok(entries) = tree::parse(text, &Reader::new(Path::new("."), &[])) else { return Vec::new() };
+    let steps = entries.into_iter().find(|entry| entry.key == "step").map(|entry| entry.node.value);
+    let Some(Value::List(steps)) = steps else { return Vec::new() };
+    let table = |step: Node| match step.value {
+        Value::Table(entries) => Some(entries),
+        _ => None,
+    };
+    steps.into_iter().filter_map(table).collect()
+}
+
+fn name_of(entries: &[Entry]) -> Option<&str> {
+    let name = entries.iter().find(|entry| entry.key == "name")?;
+    if let Value::Text(text) = &name.node.value { Some(&text.value) } else { None }
+}
+
 /// The keys of a step of a job file under which a plugin is named, dotted and from the step on, as in `update-state.plugin`; empty when the file
 /// has no such step, or cannot be read.
 #[must_use]
 pub fn plugin_keys(text: &str, step: &str) -> Vec<String> {
-    let Ok(entries) = tree::parse(text, &Reader::new(Path::new("."), &[])) else { return Vec::new() };
-    let steps = entries.iter().find(|entry| entry.key == "step").map(|entry| &entry.node.value);
-    let Some(Value::List(steps)) = steps else { return Vec::new() };
-    let tables = steps.iter().filter_map(|step| match &step.value {
-        Value::Table(entries) => Some(entries),
-        _ => None,
-    });
-    let is_it =
-        |entry: &Entry| entry.key == "name" && matches!(&entry.node.value, Value::Text(text) if text.value == step);
     let mut keys = Vec::new();
-    if let Some(entries) = tables.into_iter().find(|entries| entries.iter().any(is_it)) {
+    if let Some(entries) = step_tables(text).iter().find(|entries| name_of(entries) == Some(step)) {
         find_plugins(entries, "", &mut keys);
     }
     keys
@@ -329,7 +348,7 @@ fn read_source(mut table: Table<'_>, place: &Place, names: &mut graph::Names, jo
     if crate::source::may_have_dead_letter(&mut table)
         && let Some(dead_letter) = table.name_at("dead-letter")
     {
-        names.add_dead_letter(table.reader(), &dead_letter, &[], table.place("dead-letter"));
+        names.add_dead_letter(table.reader(), &dead_letter, None, table.place("dead-letter"));
     }
     let definition = read_type(&mut table, "source", crate::source::SOURCE_TYPES).map(|type_name| {
         let definition = crate::source::parse_definition(&type_name, &mut table);

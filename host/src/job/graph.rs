@@ -46,6 +46,8 @@ struct Part {
     kind: Kind,
     name: String,
     from: Vec<Input>,
+    /// The step that it comes out of, if it is a stream beside one.
+    of: Option<String>,
     header: Place,
 }
 
@@ -65,31 +67,38 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn add_source(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
-        self.add(reader, Part { kind: Kind::Source, name: name.into(), from: Vec::new(), header }, place);
+        self.add(reader, Part { kind: Kind::Source, name: name.into(), from: Vec::new(), of: None, header }, place);
     }
 
     pub(super) fn add_table(&mut self, reader: &Reader, name: &str, place: Place, header: Place) {
-        self.add(reader, Part { kind: Kind::Table, name: name.into(), from: Vec::new(), header }, place);
+        self.add(reader, Part { kind: Kind::Table, name: name.into(), from: Vec::new(), of: None, header }, place);
     }
 
-    /// Adds the stream of what a source rejects, or of what a step with these inputs sets aside, which is named at `place`.
-    pub(super) fn add_dead_letter(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place) {
-        let part = Part { kind: Kind::DeadLetter, name: name.into(), from: from.to_vec(), header: place.clone() };
-        self.add(reader, part, place);
+    /// Adds the stream of what a source rejects, which is named at `place`; `of_step`: of what that step with these inputs sets aside.
+    pub(super) fn add_dead_letter(
+        &mut self,
+        reader: &Reader,
+        name: &str,
+        of_step: Option<(&str, &[Input])>,
+        place: Place,
+    ) {
+        let (of, from) = of_step.map_or((None, Vec::new()), |(of, from)| (Some(of.to_owned()), from.to_vec()));
+        self.add(reader, Part { kind: Kind::DeadLetter, name: name.into(), from, of, header: place.clone() }, place);
     }
 
     pub(super) fn add_step(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
-        self.add(reader, Part { kind: Kind::Step, name: name.into(), from: from.to_vec(), header }, place);
+        self.add(reader, Part { kind: Kind::Step, name: name.into(), from: from.to_vec(), of: None, header }, place);
     }
 
-    /// Adds the stream of rows that come too late for a step, which is named at `place`.
-    pub(super) fn add_late(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place) {
-        let part = Part { kind: Kind::Late, name: name.into(), from: from.to_vec(), header: place.clone() };
+    /// Adds the stream of rows that come too late for the step `of`, which is named at `place`.
+    pub(super) fn add_late(&mut self, reader: &Reader, name: &str, of: &str, from: &[Input], place: Place) {
+        let (of, from) = (Some(of.to_owned()), from.to_vec());
+        let part = Part { kind: Kind::Late, name: name.into(), from, of, header: place.clone() };
         self.add(reader, part, place);
     }
 
     pub(super) fn add_sink(&mut self, reader: &Reader, name: &str, from: &[Input], place: Place, header: Place) {
-        self.add(reader, Part { kind: Kind::Sink, name: name.into(), from: from.to_vec(), header }, place);
+        self.add(reader, Part { kind: Kind::Sink, name: name.into(), from: from.to_vec(), of: None, header }, place);
     }
 
     /// Notes that a part has no usable name.
@@ -188,14 +197,21 @@ impl Names {
             let mut names: Vec<&str> = cycle.iter().rev().map(|(name, _)| *name).collect();
             names.rotate_right(1);
             names.push(name);
-            let message = match cycle.len() {
-                1 => format!("step `{name}` reads from itself"),
-                _ => {
-                    let flow: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
-                    format!("the steps {} form a cycle", flow.join(" → "))
-                }
+            let flow = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" → ");
+            let mut hint = "Rows flow one way, from sources to sinks.".to_owned();
+            let message = if let Some((kind, of, beside, names)) = through_side_stream(&steps, &names) {
+                let what = if kind == Kind::Late { "late rows" } else { "dead letters" };
+                hint += &format!(
+                    " Read `{beside}` in a sink, or in steps whose rows do not come to `{of}`; rows that they have put right join the others \
+                     behind it, as in `from = [\"{of}\", …]`."
+                );
+                format!("step `{of}` reads its own {what}: {}", flow(&names))
+            } else if cycle.len() == 1 {
+                format!("step `{name}` reads from itself")
+            } else {
+                format!("the steps {} form a cycle", flow(&names))
             };
-            reader.problem(&input.place, message, Some("Rows flow one way, from sources to sinks.".into()));
+            reader.problem(&input.place, message, Some(hint));
             steps.retain(|name, _| cycle.iter().all(|(of_cycle, _)| of_cycle != name));
         }
     }
@@ -224,6 +240,30 @@ impl Names {
             }
         }
     }
+}
+
+/// A cycle that goes through a stream beside a step: what that is, the step, the stream, and the whole way from the step back to it.
+/// `names` are those of the cycle in the direction of the flow, the first once more at the end.
+fn through_side_stream<'a>(
+    steps: &BTreeMap<&'a str, &'a Part>,
+    names: &[&'a str],
+) -> Option<(Kind, &'a str, &'a str, Vec<&'a str>)> {
+    let mut names = names.split_last().map(|(_, names)| names.to_vec())?;
+    let side = |name: &&str| steps.get(name).and_then(|part| Some((part.kind, part.of.as_deref()?)));
+    let first = names.iter().position(|name| side(name).is_some())?;
+    names.rotate_left(first);
+    let (kind, of) = side(&names[0])?;
+    let mut way: Vec<&str> = Vec::new();
+    for name in &names {
+        // What comes out beside a step has gone into it.
+        let of = side(name).map(|(_, of)| of).filter(|of| way.last() != Some(of));
+        way.extend(of);
+        way.push(name);
+    }
+    if way.last() != Some(&of) {
+        way.push(of);
+    }
+    Some((kind, of, names[0], way))
 }
 
 /// A cycle among steps of which each reads from another of them; `None` when there are none. Each step of the cycle

@@ -39,7 +39,7 @@ use crate::spill::SpillSettings;
 use crate::state::StateSettings;
 use crate::step::definition::StepDefinition;
 pub use on_error::{DeadLetters, OnError};
-pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error};
+pub(crate) use on_error::{ON_ERROR_KEYS, read_on_error, read_on_error_or_null};
 
 /// One pipeline with its settings.
 #[derive(Debug, Clone, Default)]
@@ -97,6 +97,8 @@ pub struct Settings {
     pub wal_directory: Option<PathBuf>,
     /// Bytes of a file of the write-ahead log, after which another is begun.
     pub wal_segment_bytes: u64,
+    /// What becomes of a start when received rows are lost that no batch has had.
+    pub lost_rows: LostRows,
     /// What is logged: a level, or a filter as `tracing` takes it.
     pub log_level: String,
     /// How long a graceful stop may take before the command line stops the job at once. A program that embeds the
@@ -129,6 +131,7 @@ impl Default for Settings {
             wal_directory: None,
             // A quarter of a second of a gigabit line: what cannot be deleted yet is no more than that.
             wal_segment_bytes: 32 << 20,
+            lost_rows: LostRows::Refuse,
             log_level: "info".into(),
             stop_timeout: Duration::from_secs(60),
         }
@@ -157,6 +160,16 @@ impl Durability {
             Durability::Row => "row",
         }
     }
+}
+
+/// What becomes of a start when the write-ahead log lacks rows that were received and that no batch has had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LostRows {
+    /// The job does not start.
+    #[default]
+    Refuse,
+    /// It says which rows are lost, and goes on without them.
+    Skip,
 }
 
 /// When a job ends.

@@ -58,14 +58,33 @@ pub(crate) const ON_ERROR_KEYS: [&str; 4] = ["on-error", "dead-letter", "dead-le
 /// Reads `on-error` and what belongs to it. `refused`: why a step of this kind sets no rows aside, and what to do instead; `None`:
 /// it does.
 pub(crate) fn read_on_error(table: &mut Table<'_>, refused: Option<(&str, &str)>) -> OnError {
-    #[derive(Clone, Copy, PartialEq)]
-    enum Choice {
-        Fail,
-        SkipBatch,
-        DeadLetter,
-    }
     let choices = [("fail", Choice::Fail), ("skip-batch", Choice::SkipBatch), ("dead-letter", Choice::DeadLetter)];
     let choice = table.choice("on-error", &choices);
+    read_chosen(table, choice, refused)
+}
+
+/// Reads `on-error` of a step that can also make a value null that it has none for: `None` then.
+pub(crate) fn read_on_error_or_null(table: &mut Table<'_>) -> Option<OnError> {
+    let choices = [
+        ("fail", Choice::Fail),
+        ("null", Choice::Null),
+        ("skip-batch", Choice::SkipBatch),
+        ("dead-letter", Choice::DeadLetter),
+    ];
+    let choice = table.choice("on-error", &choices);
+    let on_error = read_chosen(table, choice, None);
+    (choice != Some(Choice::Null)).then_some(on_error)
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Choice {
+    Fail,
+    Null,
+    SkipBatch,
+    DeadLetter,
+}
+
+fn read_chosen(table: &mut Table<'_>, choice: Option<Choice>, refused: Option<(&str, &str)>) -> OnError {
     let name = table.text("dead-letter");
     let rate = table.float("dead-letter-rate").filter(|rate| {
         let is_share = (0.0..=1.0).contains(rate);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::nearest::suggest;
 use super::table::Table;
-use super::{Durability, MissedBatches, Settings, Trigger};
+use super::{Durability, LostRows, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::spill::{self, SpillSettings};
 use crate::state::{self, Backend, StateSettings};
@@ -91,6 +91,8 @@ pub(super) fn read_settings(mut table: Table<'_>, settings: &mut Settings) {
         settings.wal_directory = Some(path);
     }
     set(&mut settings.wal_segment_bytes, size_within(&mut table, "wal-segment", WAL_SEGMENT_BYTES_MIN, 1 << 40));
+    let lost = [("refuse", LostRows::Refuse), ("skip", LostRows::Skip)];
+    set(&mut settings.lost_rows, table.choice("lost-rows", &lost));
     table.finish();
 }
 

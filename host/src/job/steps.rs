@@ -67,12 +67,14 @@ pub(super) fn read_step(
     if table.has("dead-letter")
         && let Some(dead_letter) = table.name_at("dead-letter")
     {
-        names.add_dead_letter(table.reader(), &dead_letter, &from, table.place("dead-letter"));
+        let of_step = Some((name.as_deref().unwrap_or("?"), &*from));
+        names.add_dead_letter(table.reader(), &dead_letter, of_step, table.place("dead-letter"));
     }
     for side in &parsed.side_streams {
         // What a stream beside a step follows it needs, as the step does.
         let needed = if side.definition.follows().is_empty() { &from } else { &inputs };
-        names.add_late(table.reader(), &side.name, needed, table.place(side.key));
+        let of = name.as_deref().unwrap_or("?");
+        names.add_late(table.reader(), &side.name, of, needed, table.place(side.key));
     }
     table.finish();
     let mut from: Vec<String> = from.into_iter().map(|input| input.name).collect();

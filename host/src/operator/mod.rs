@@ -342,6 +342,9 @@ pub trait Operator: Send + Sync + fmt::Debug {
         BTreeMap::new()
     }
 
+    /// A batch, or an attempt at one, has ended, in which a step called it: what is told once a batch is told now.
+    fn end_batch(&self, _job: &str, _step: &str, _batch_id: BatchId) {}
+
     /// The roles it can be opened in.
     fn roles(&self) -> Vec<Role>;
 

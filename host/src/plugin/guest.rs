@@ -8,6 +8,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
 
 use crate::operator::{Call, StepInfo, StopFlag};
+use crate::plugin::breakdowns::Breakdowns;
 use crate::plugin::guest_log::GuestLog;
 use crate::plugin::limiter::Limiter;
 use crate::plugin::metrics::{GuestMetrics, InstanceMetrics};
@@ -46,11 +47,11 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// The host's side of a new instance, which is about to open.
-    pub(crate) fn new(step: &StepInfo, metrics: Arc<GuestMetrics>) -> Self {
+    pub(crate) fn new(step: &StepInfo, metrics: Arc<GuestMetrics>, breakdowns: Arc<Breakdowns>) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         Self {
-            log: SharedLog::new(GuestLog::new(&step.job, &step.step, step.limits.log_bytes_per_call)),
+            log: SharedLog::new(GuestLog::new(&step.job, &step.step, step.limits.log_bytes_per_call, breakdowns)),
             metrics: InstanceMetrics::new(metrics),
             limiter: Limiter::new(step.limits.memory_bytes, step.limits.table_elements),
             clock: VirtualClock::default(),

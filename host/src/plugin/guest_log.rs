@@ -1,9 +1,11 @@
 //! What a guest writes: line by line to the job's log, counted against its limit, the last of it kept for a trap's message.
 
 use std::mem;
+use std::sync::Arc;
 
 use crate::ids::{BatchId, PartitionId};
 use crate::operator::Call;
+use crate::plugin::breakdowns::Breakdowns;
 use crate::plugin::guest::Stopped;
 use crate::plugin::text;
 
@@ -39,6 +41,10 @@ pub(crate) enum Stream {
 pub(crate) struct GuestLog {
     job: String,
     step: String,
+    /// How calls of the step have broken down.
+    breakdowns: Arc<Breakdowns>,
+    /// Lines of this call's standard error that wait until it has ended; `None`: they are logged as they come.
+    held: Option<Vec<Vec<u8>>>,
     /// The call that runs; `None` while the instance opens.
     call: Option<(BatchId, PartitionId)>,
     /// Bytes that one call may write.
@@ -55,10 +61,12 @@ pub(crate) struct GuestLog {
 
 impl GuestLog {
     /// A log for an instance of the step `step` of the job `job`.
-    pub(crate) fn new(job: &str, step: &str, limit_bytes: u64) -> Self {
+    pub(crate) fn new(job: &str, step: &str, limit_bytes: u64, breakdowns: Arc<Breakdowns>) -> Self {
         Self {
             job: job.into(),
             step: step.into(),
+            breakdowns,
+            held: None,
             call: None,
             limit_bytes,
             n_bytes: 0,
@@ -73,10 +81,22 @@ impl GuestLog {
         self.call = Some((call.batch_id, call.partition));
         self.n_bytes = 0;
         self.tail.clear();
+        // It may break down as another has.
+        self.held = self.breakdowns.has_any(call.batch_id).then(Vec::new);
     }
 
-    /// Writes the lines that have not ended.
-    pub(crate) fn end_call(&mut self) {
+    /// Writes the lines that have not ended, and those that waited, unless the call broke down as others have.
+    pub(crate) fn end_call(&mut self, broke_down: bool) {
+        self.end_lines();
+        let is_news = match (self.call, self.last_words()) {
+            (Some((batch, _)), Some(words)) if broke_down => self.breakdowns.is_news(batch, &words),
+            _ => true,
+        };
+        let held = self.held.take();
+        held.filter(|_| is_news).iter().flatten().for_each(|line| self.emit_line(Stream::Stderr, line));
+    }
+
+    fn end_lines(&mut self) {
         if !self.stdout.is_empty() {
             let line = mem::take(&mut self.stdout);
             self.emit_line(Stream::Stdout, &line);
@@ -161,7 +181,12 @@ impl GuestLog {
         }
     }
 
-    fn emit_line(&self, stream: Stream, line: &[u8]) {
+    fn emit_line(&mut self, stream: Stream, line: &[u8]) {
+        if let Some(held) = self.held.as_mut().filter(|_| stream == Stream::Stderr) {
+            // At most what one call may write.
+            held.push(line.to_vec());
+            return;
+        }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
             return;
@@ -221,7 +246,9 @@ mod tests {
             .with_target(false)
             .with_max_level(tracing::Level::DEBUG)
             .finish();
-        tracing::subscriber::with_default(subscriber, || write(&mut GuestLog::new("j", "s", limit_bytes)));
+        tracing::subscriber::with_default(subscriber, || {
+            write(&mut GuestLog::new("j", "s", limit_bytes, Arc::default()))
+        });
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| line.trim_start().to_owned()).collect()
     }
@@ -241,7 +268,7 @@ mod tests {
             log.write(Stream::Stdout, b"out\n\n").unwrap();
             log.write(Stream::Stderr, b"o\nthree").unwrap();
             log.write_message(Level::Warn, "four\nfive").unwrap();
-            log.end_call();
+            log.end_call(false);
         });
         assert_eq!(
             lines,
@@ -256,12 +283,43 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_break_down_alike_are_logged_once_a_batch() {
+        let lines = logged(1000, |log| {
+            let mut call = |batch: u64, stderr: &str, broke_down: bool| {
+                log.begin_call(&Call {
+                    batch_id: BatchId(batch),
+                    batch_time_us: 0,
+                    partition: PartitionId(0),
+                    attempt: 0,
+                    first_row: 0,
+                    watermark_us: None,
+                });
+                log.write(Stream::Stderr, stderr.as_bytes()).unwrap();
+                log.write(Stream::Stdout, b"out\n").unwrap();
+                log.end_call(broke_down);
+                assert_eq!(log.last_words().as_deref(), Some(stderr.trim_end()), "the reason is known");
+            };
+            call(1, "panic\n", true);
+            call(1, "panic", true);
+            call(1, "fine\n", false);
+            call(1, "fine\n", false);
+            call(1, "other\n", true);
+            call(1, "panic\n", true);
+            call(2, "panic\n", true);
+        });
+        let words: Vec<_> =
+            lines.iter().map(|line| line.split(' ').nth(1).unwrap()).filter(|&word| word != "out").collect();
+        assert_eq!(words, ["panic", "fine", "fine", "other", "panic"]);
+        assert_eq!(lines.len() - words.len(), 7, "standard output is logged as it comes");
+    }
+
+    #[test]
     fn more_than_the_limit_stops_the_guest_after_what_fits() {
         let lines = logged(8, |log| {
             log.write(Stream::Stdout, b"abcd\n").unwrap();
             let stopped = log.write(Stream::Stdout, b"efghijkl").unwrap_err();
             assert_eq!(stopped, Stopped::LogBytes { limit: 8, seen: 13 });
-            log.end_call();
+            log.end_call(false);
         });
         assert_eq!(
             lines,
@@ -277,7 +335,7 @@ mod tests {
 
     #[test]
     fn the_tail_is_what_was_written_last() {
-        let mut log = GuestLog::new("j", "s", 1 << 20);
+        let mut log = GuestLog::new("j", "s", 1 << 20, Arc::default());
         for i in 0..1000 {
             log.write(Stream::Stderr, format!("line {i}\n").as_bytes()).unwrap();
         }

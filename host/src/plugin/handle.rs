@@ -6,11 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::datatypes::SchemaRef;
 
+use crate::ids::BatchId;
 use crate::operator::{
     Aggregator, AggregatorPlan, Grouper, GrouperPlan, OpenError, Operator, Reducer, ReducerPlan, Role, StepInfo,
     Transform, TransformPlan, Updater, UpdaterPlan,
 };
 use crate::plugin::aggregator::PluginAggregator;
+use crate::plugin::breakdowns::Breakdowns;
 use crate::plugin::grouper::PluginGrouper;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::metrics::{GuestMetrics, MetricValue};
@@ -43,6 +45,8 @@ pub(crate) struct PluginShared {
 pub(crate) struct StepShared {
     /// Their counters and gauges.
     pub(crate) metrics: Arc<GuestMetrics>,
+    /// How their calls have broken down in the batch that runs.
+    pub(crate) breakdowns: Arc<Breakdowns>,
     /// What the first of each role was asked and answered: the others must answer the same.
     plans: Mutex<HashMap<Role, Answered>>,
 }
@@ -144,6 +148,26 @@ impl Operator for Plugin {
             MetricValue::Gauge(last) => serde_json::Value::from(last),
         };
         kept.into_iter().map(|(name, kept)| (name, value(kept))).collect()
+    }
+
+    fn end_batch(&self, job: &str, step: &str, batch_id: BatchId) {
+        let steps = self.shared.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = steps.get(&(job.to_owned(), step.to_owned())).cloned();
+        drop(steps);
+        let Some(untold) = shared.map(|shared| shared.breakdowns.end_batch()) else { return };
+        let batch_id = batch_id.0;
+        for (stderr, n_calls) in untold.more {
+            tracing::info!(
+                target: "tidemill::plugin",
+                job, step, batch_id, n_calls, stderr, "more calls broke down as the one that was logged before"
+            );
+        }
+        if untold.n_others > 0 {
+            tracing::info!(
+                target: "tidemill::plugin",
+                job, step, batch_id, n_calls = untold.n_others, "more calls broke down, in other ways, which are not logged"
+            );
+        }
     }
 
     fn roles(&self) -> Vec<Role> {

@@ -32,6 +32,7 @@
 
 mod aggregator;
 mod breach;
+mod breakdowns;
 mod check;
 mod code_cache;
 mod contract;

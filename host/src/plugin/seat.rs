@@ -212,7 +212,7 @@ impl<R: OpenRole> Turn<'_, R> {
             set_fuel(store, fuel);
         }
         let answer = function(export, store, self.call);
-        store.data_mut().log.lock().end_call();
+        store.data_mut().log.lock().end_call(answer.is_err());
         let answer = answer.map_err(|error| Breach::of(&error, store.data(), Phase::Call, limits))?;
         answer.map_err(Breach::from)
     }
@@ -241,7 +241,7 @@ impl Opener {
                 }
             })?;
 
-        let guest = Guest::new(step, Arc::clone(&step_shared.metrics));
+        let guest = Guest::new(step, Arc::clone(&step_shared.metrics), Arc::clone(&step_shared.breakdowns));
         let mut store = GuestStore::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.limiter);
         // Deadlines begin at 0: without these the first instruction would be the last.
@@ -267,7 +267,7 @@ impl Opener {
                     .map_err(|error| Breach::of(&error, store.data(), Phase::Open, limits)),
             },
         };
-        store.data_mut().log.lock().end_call();
+        store.data_mut().log.lock().end_call(false);
         let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
         let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, inputs))?;
         let plan = R::check(raw, inputs).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;

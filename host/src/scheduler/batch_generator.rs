@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::block_store::BlockStore;
-use crate::checkpoint::{Checkpoint, persist};
+use crate::checkpoint::{Checkpoint, LogPlace, persist};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::Error;
 use crate::ids::BatchId;
@@ -17,7 +17,7 @@ use crate::scheduler::recover::offsets;
 use crate::scheduler::ticks::{TickMessages, next_tick, time_of_now};
 use crate::source::{BatchLimit, ReceiverHandle, Replayable};
 use crate::task::pipeline::Cancelled;
-use crate::write_ahead_log::Halted;
+use crate::write_ahead_log::{Halted, WriteAheadLog};
 
 /// How often replayable sources are asked for more when no interval says it: as soon as the last batch has ended, but
 /// not more often than this while nothing is new.
@@ -48,6 +48,16 @@ pub(crate) enum LiveSource {
         /// Whether nothing is left of what there was when the job started.
         drained: bool,
     },
+}
+
+impl LiveSource {
+    /// How far the write-ahead log has come with it, when the next batch has its rows.
+    fn log_place(&self) -> Option<LogPlace> {
+        match self {
+            LiveSource::Receiver(_, received) => received.log_place(),
+            LiveSource::Replayable { .. } => None,
+        }
+    }
 }
 
 pub(crate) struct BatchGenerator {
@@ -153,6 +163,9 @@ impl BatchGenerator {
         }
         // What was received and is in no batch, because the job was stopped at once, is for its next run.
         let outcome = outcome.and(self.sync_log());
+        if outcome.is_ok() {
+            self.log().inspect(|log| log.close());
+        }
         let failures = self.sources.iter().filter_map(|source| match source {
             LiveSource::Receiver(receiver, _) => receiver.take_failure(),
             LiveSource::Replayable { .. } => None,
@@ -348,12 +361,15 @@ impl BatchGenerator {
         if batch.inputs.iter().any(has_rows) { self.sync_log() } else { Ok(()) }
     }
 
-    fn sync_log(&self) -> Result<(), Error> {
-        let log = self.sources.iter().find_map(|source| match source {
+    fn log(&self) -> Option<&WriteAheadLog> {
+        self.sources.iter().find_map(|source| match source {
             LiveSource::Receiver(_, received) => received.log(),
             LiveSource::Replayable { .. } => None,
-        });
-        match log.map(|log| log.sync(&|| self.stopped.is_set())) {
+        })
+    }
+
+    fn sync_log(&self) -> Result<(), Error> {
+        match self.log().map(|log| log.sync(&|| self.stopped.is_set())) {
             Some(Err(Halted::Failed(error))) => Err(error.into()),
             Some(Err(Halted::Stopped)) => Err(Cancelled.into()),
             Some(Ok(())) | None => Ok(()),
@@ -370,7 +386,8 @@ impl BatchGenerator {
         let batch = Batch { batch_id: self.next_id, batch_time_us, inputs, closes, is_repeated: false };
         if let Some(checkpoint) = &self.checkpoint {
             self.sync_received(&batch)?;
-            let offsets = offsets(&self.names, &batch);
+            let places: Vec<_> = self.sources.iter().map(LiveSource::log_place).collect();
+            let offsets = offsets(&self.names, &batch, &places);
             persist(checkpoint, &self.stopped, |checkpoint| checkpoint.begin(&offsets))?;
         }
         self.next_id = self.next_id.next();

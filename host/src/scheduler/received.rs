@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::block_store::BlockMeta;
-use crate::checkpoint::{Offsets, Progress, Resumed};
+use crate::checkpoint::{LogPlace, Offsets, Progress, Resumed};
 use crate::error::Error;
 use crate::ids::BlockId;
 use crate::job::Durability;
@@ -32,13 +32,23 @@ pub(crate) fn open_received(
     let Some(directory) = log_directory(plan) else { return Ok(None) };
     let keeps = plan.sources.iter().zip(receivers).any(|(source, &is)| is && source.durability != Durability::None);
     let pending_rows = || resumed.pending.iter().flat_map(|offsets| &offsets.sources).any(|of| of.received().is_some());
-    if !keeps && !pending_rows() && !WriteAheadLog::is_there(&directory)? {
-        return Ok(None);
-    }
     let mut kept = Vec::new();
     for batch in resumed.checkpoint.batches("offsets")? {
         // One that cannot be read is of no batch that is run again: that was seen before.
         kept.extend(resumed.checkpoint.offsets(batch).ok().flatten());
+    }
+    let places = |source: &str| {
+        let sources = kept.iter().flat_map(|offsets| &offsets.sources).filter(|of| of.source == *source);
+        sources.filter_map(|of| of.log_place()).collect::<Vec<_>>()
+    };
+    let waits = |source: &str| {
+        let places = places(source);
+        let on_disk = places.iter().map(|place| place.on_disk).max();
+        on_disk > places.iter().map(|place| place.taken).max()
+    };
+    let rows_wait = || plan.sources.iter().any(|source| waits(&source.name));
+    if !keeps && !pending_rows() && !rows_wait() && !WriteAheadLog::is_there(&directory)? {
+        return Ok(None);
     }
     let sources = plan.sources.iter().zip(receivers).map(|(source, &is_receiver)| {
         let read = read_before(&source.name, progress, &resumed.pending);
@@ -53,24 +63,45 @@ pub(crate) fn open_received(
             is_receiver,
             place,
             reads_from: first_of(&resumed.pending),
+            begun: begun_rows(resumed, &source.name).filter(|_| is_receiver).collect(),
             kept_from: first_of(&kept),
+            known_end: known_end(&places(&source.name), place, is_receiver && source.durability != Durability::None),
         }
     });
-    let options = LogOptions { directory, log: resumed.log.clone(), segment_bytes: plan.settings.wal_segment_bytes };
+    let options = options(plan, directory, &resumed.log);
     let log = WriteAheadLog::open(&options, sources.collect())?;
     for of in resumed.pending.iter().flat_map(|offsets| &offsets.sources) {
         let index = plan.sources.iter().position(|source| source.name == of.source);
-        for range in of.partitions.iter().flatten().filter(|range| range.object == RECEIVED && range.identity.is_none())
-        {
-            match index.filter(|&index| receivers[index]) {
-                Some(index) => log.check(index, range.start, range.end)?,
-                None => {
-                    return Err(LogError::NoReceiver { directory: options.directory, name: of.source.clone() }.into());
-                }
-            }
+        if of.received().is_some() && index.is_none_or(|index| !receivers[index]) {
+            return Err(LogError::NoReceiver { directory: options.directory, name: of.source.clone() }.into());
         }
     }
     Ok(Some(log))
+}
+
+/// The rows of a source that batches were begun with which are not done, each range that a task reads.
+fn begun_rows(resumed: &Resumed, source: &str) -> impl Iterator<Item = (u64, u64)> {
+    let sources = resumed.pending.iter().flat_map(|offsets| &offsets.sources).filter(move |of| of.source == *source);
+    let ranges = sources.flat_map(|of| of.partitions.iter().flatten());
+    ranges.filter(|range| range.object == RECEIVED && range.identity.is_none()).map(|range| (range.start, range.end))
+}
+
+fn options(plan: &Plan, directory: PathBuf, log: &str) -> LogOptions {
+    let (segment_bytes, lost_rows) = (plan.settings.wal_segment_bytes, plan.settings.lost_rows);
+    LogOptions { directory, log: log.to_owned(), segment_bytes, lost_rows }
+}
+
+/// The number behind the last row of a source that is known to have been in the log, by what batches noted when they began. Where no row
+/// waited and none are kept any more, the log may be gone. Pure.
+fn known_end(noted: &[LogPlace], place: u64, keeps: bool) -> u64 {
+    let on_disk = noted.iter().map(|noted| noted.on_disk).max().unwrap_or(0);
+    if keeps {
+        on_disk.max(place)
+    } else if on_disk > place {
+        on_disk
+    } else {
+        0
+    }
 }
 
 /// Where the log of a job's receivers is; `None`: nowhere.
@@ -105,10 +136,12 @@ pub(crate) fn read_received(
             is_receiver: source.definition.is_pushed_to(),
             place: 0,
             reads_from,
+            begun: Vec::new(),
             kept_from: reads_from,
+            known_end: 0,
         }
     });
-    let options = LogOptions { directory, log: log.to_owned(), segment_bytes: plan.settings.wal_segment_bytes };
+    let options = options(plan, directory, log);
     let log = WriteAheadLog::open_to_read(&options, sources.collect())?;
     let reader = |(index, rows): (usize, &Option<(u64, u64)>)| match rows {
         Some((start, end)) => {
@@ -156,6 +189,13 @@ impl ReceivedRows {
     pub(crate) fn way_in(&self) -> Option<Arc<ReceivedLog>> {
         let log = self.log.as_ref().filter(|_| self.durability != Durability::None)?;
         Some(Arc::new(ReceivedLog::new(log.clone(), self.source, self.durability)))
+    }
+
+    /// How far the log has come, with the rows that were taken from here.
+    pub(crate) fn log_place(&self) -> Option<LogPlace> {
+        let on_disk = self.log.as_ref()?.synced_row(self.source);
+        let taken = self.unread.front().map_or(self.next_row, |unread| unread.first_row);
+        Some(LogPlace { taken, on_disk })
     }
 
     /// The log, if the receiver's rows go there.

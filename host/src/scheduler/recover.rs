@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::checkpoint::{
-    CheckpointError, JobShape, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, Standby, StepShape,
-    TableId, claim, progress_changes, source_table,
+    CheckpointError, JobShape, LogPlace, Offsets, Progress, Range, Resumed, RunWriter, SourceOffsets, Standby,
+    StepShape, TableId, claim, progress_changes, source_table,
 };
 use crate::ids::{BatchId, PartitionId};
 use crate::plan::Plan;
@@ -71,9 +71,9 @@ fn ranges(of: &SourceOffsets) -> Vec<Vec<OffsetRange>> {
     of.partitions.iter().map(read).collect()
 }
 
-/// What a batch reads.
-pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
-    let of = |(source, input): (&String, &SourceInput)| {
+/// What a batch reads; `places` say how far the write-ahead log has come with each source.
+pub(crate) fn offsets(names: &[String], batch: &Batch, places: &[Option<LogPlace>]) -> Offsets {
+    let of = |((source, input), &log): ((&String, &SourceInput), &Option<LogPlace>)| {
         let (partitions, rows_received) = match (input.ranges(), input) {
             (Some(partitions), _) => {
                 (partitions.iter().map(|ranges| ranges.iter().map(Range::from).collect()).collect(), 0)
@@ -83,13 +83,13 @@ pub(crate) fn offsets(names: &[String], batch: &Batch) -> Offsets {
             }
             (None, SourceInput::Ranges { .. }) => unreachable!("ranges can be read again"),
         };
-        SourceOffsets { source: source.clone(), partitions, rows_received }
+        SourceOffsets { source: source.clone(), partitions, rows_received, log }
     };
     Offsets {
         batch_id: batch.batch_id.0,
         batch_time_us: batch.batch_time_us,
         closes: batch.closes,
-        sources: names.iter().zip(&batch.inputs).map(of).collect(),
+        sources: names.iter().zip(&batch.inputs).zip(places).map(of).collect(),
     }
 }
 

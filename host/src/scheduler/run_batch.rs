@@ -101,6 +101,10 @@ impl BatchRunner {
             self.done(batch, &outcome, parts);
             Ok(BatchOutcome { clock_moves, rows_dead_lettered, ..outcome })
         });
+        for step in &self.plan.steps {
+            let job = &self.plan.settings.name;
+            step.operators.iter().for_each(|of| of.operator.end_batch(job, &step.name, batch.batch_id));
+        }
         if outcome.is_err() {
             self.plan.states.iter().for_each(|state| state.abort());
         }

@@ -6,7 +6,8 @@
 //!             └── rows ───────────┴──▶ in their order, as if bad rows had not come ──▶ who reads the step
 //! ```
 //!
-//! Of steps that give an operator all rows of a key together, a piece is some keys, and all rows of a bad key are set aside.
+//! Of steps that give an operator all rows of a key together, a piece is some keys, and all rows of a bad key are set aside. Where keys are
+//! called without rows, as when they time out, the key itself is, with what it has kept.
 //!
 //! A chunk of n rows of which b are bad costs at most 1 + 2 b ⌈log₂ n⌉ calls, one more for each bad row whose call was not the
 //! first of its instance, and, of a transform, one in a task without rows: an operator that fails then is broken whatever comes,
@@ -55,7 +56,7 @@ const REASON_CHARS_MAX: usize = 1024;
 /// | `plugin` | `utf8` | the SHA-256 of the plugin that failed; null for an expression, and for an operator that the program brings |
 /// | `batch` | `int64` | the batch |
 /// | `partition` | `int64` | the partition of the batch |
-/// | `position` | `int64` | the number of the row among those that the step was given in the partition, from 0 |
+/// | `position` | `int64` | the number of the row among those that the step was given in the partition, from 0; -1 of a key without rows |
 /// | `reason` | `utf8` | why it was set aside |
 /// | `value` | `utf8` | the row as a JSON object, all columns that the step was given; null where JSON cannot say it |
 #[must_use]
@@ -244,11 +245,20 @@ impl LetterBox {
     }
 }
 
+/// The position of a key that was called without rows.
+const WITHOUT_ROWS: i64 = -1;
+
+/// A number as a column has it.
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// One row that was set aside.
 #[derive(Debug)]
 struct Letter {
     plugin: Option<String>,
-    position: u64,
+    /// [`WITHOUT_ROWS`] of a key that was called without rows.
+    position: i64,
     reason: String,
     value: Option<String>,
 }
@@ -315,6 +325,19 @@ impl Letters {
     ///
     /// When there are too many.
     pub(crate) fn add_failed(&mut self, rows: &RecordBatch, position: u64, error: &Error) -> Result<(), Error> {
+        self.add_at(rows, number(position), error)
+    }
+
+    /// Sets a key aside, for which the step failed when it was called without rows: `rows` has it, with what it has kept, as one row.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many.
+    pub(crate) fn add_key(&mut self, rows: &RecordBatch, error: &Error) -> Result<(), Error> {
+        self.add_at(rows, WITHOUT_ROWS, error)
+    }
+
+    fn add_at(&mut self, rows: &RecordBatch, position: i64, error: &Error) -> Result<(), Error> {
         let (operator, reason) = match error.downcast_ref::<CallError>() {
             Some(error) => (Some(&error.site().operator), error.what()),
             None => (None, reason_of(error)),
@@ -358,10 +381,10 @@ impl Letters {
     /// When there are too many.
     pub(crate) fn add_rejected(&mut self, rows: &RecordBatch, position: u64, reason: &str) -> Result<(), Error> {
         let plugin = self.of.plugins.first().and_then(|(_, digest)| digest.clone());
-        self.add(rows, position, plugin, reason)
+        self.add(rows, number(position), plugin, reason)
     }
 
-    fn add(&mut self, rows: &RecordBatch, position: u64, plugin: Option<String>, reason: &str) -> Result<(), Error> {
+    fn add(&mut self, rows: &RecordBatch, position: i64, plugin: Option<String>, reason: &str) -> Result<(), Error> {
         debug_assert_eq!(rows.num_rows(), 1, "rows are set aside one by one");
         let reason = shortened(reason, REASON_CHARS_MAX);
         self.n_bad += 1;
@@ -390,7 +413,6 @@ impl Letters {
             return Ok(None);
         }
         letters.sort_by_key(|letter| letter.position);
-        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let (batch, partition) = (number(self.task.batch_id.0), i64::from(self.task.partition.0));
         let n = letters.len();
         let columns: Vec<ArrayRef> = vec![
@@ -398,7 +420,7 @@ impl Letters {
             Arc::new(letters.iter().map(|letter| letter.plugin.as_deref()).collect::<StringArray>()),
             Arc::new(Int64Array::from_value(batch, n)),
             Arc::new(Int64Array::from_value(partition, n)),
-            Arc::new(Int64Array::from_iter_values(letters.iter().map(|letter| number(letter.position)))),
+            Arc::new(Int64Array::from_iter_values(letters.iter().map(|letter| letter.position))),
             Arc::new(StringArray::from_iter_values(letters.iter().map(|letter| &letter.reason))),
             Arc::new(letters.iter().map(|letter| letter.value.as_deref()).collect::<StringArray>()),
         ];

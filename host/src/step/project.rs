@@ -24,7 +24,7 @@ pub(crate) enum Column {
     Cast {
         /// Which.
         index: usize,
-        /// Whether a value that the type does not have becomes null. Otherwise it fails the batch.
+        /// Whether a value that the type does not have becomes null. Otherwise there is no result for the row.
         null: bool,
     },
     /// What an expression gives.
@@ -100,18 +100,20 @@ impl Project {
         match cast(null) {
             Ok(column) => Ok(column),
             // Casting again with nulls finds the row.
-            Err(source) => match cast(true) {
-                Ok(nulls) => {
-                    let row = (0..column.len()).find(|&row| column.is_valid(row) && nulls.is_null(row));
-                    let reason = format!("the value cannot be {}", crate::plan::describe_type(field.data_type()));
-                    let row = row.map(|row| describe_row(&rows.slice(row, 1), &[index]));
-                    let hint = "`on-error = \"null\"` makes such values null.".to_owned();
-                    let source = ValueFailed { reason, row, hint: Some(hint) };
-                    let text = format!("cast of {}", field.name());
-                    Err(EvaluationFailed { site: Site::new(&self.step, scope.task()), text, source }.into())
+            Err(source) => {
+                match cast(true) {
+                    Ok(nulls) => {
+                        let row = (0..column.len()).find(|&row| column.is_valid(row) && nulls.is_null(row));
+                        let reason = format!("the value cannot be {}", crate::plan::describe_type(field.data_type()));
+                        let row = row.map(|row| describe_row(&rows.slice(row, 1), &[index]));
+                        let hint = "`on-error = \"null\"` makes such values null, and `\"dead-letter\"` sets their rows aside.".to_owned();
+                        let source = ValueFailed { reason, row, hint: Some(hint) };
+                        let text = format!("cast of {}", field.name());
+                        Err(EvaluationFailed { site: Site::new(&self.step, scope.task()), text, source }.into())
+                    }
+                    Err(_) => Err(internal(format!("casting in step `{}`", self.step))(source)),
                 }
-                Err(_) => Err(internal(format!("casting in step `{}`", self.step))(source)),
-            },
+            }
         }
     }
 }

@@ -53,6 +53,18 @@ pub enum LogError {
         /// Behind the last.
         end: u64,
     },
+    /// Rows that no batch has had were in the log, and are not there any more.
+    #[error("write-ahead log `{}` is not as it was left: {}", directory.display(), in_words(file.as_deref(), rows, ends))]
+    RowsLost {
+        /// The folder.
+        directory: PathBuf,
+        /// The name of its last file, if that is gone.
+        file: Option<String>,
+        /// Which rows, as far as that is known.
+        rows: Vec<LostRange>,
+        /// Sources of which rows are gone that batches have had, and those behind them may be: nobody knows.
+        ends: Vec<String>,
+    },
     /// Rows wait that are not what the source gives.
     #[error("write-ahead log `{}` has rows of source `{name}` with the columns {kept}, and the source has {now} now", directory.display())]
     OtherSchema {
@@ -96,6 +108,29 @@ pub enum LogError {
     },
 }
 
+/// Rows of a source that are gone, by their numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRange {
+    /// The source.
+    pub source: String,
+    /// The first of them.
+    pub start: u64,
+    /// Behind the last that is known of.
+    pub end: u64,
+}
+
+/// What a log lacks.
+fn in_words(file: Option<&str>, rows: &[LostRange], ends: &[String]) -> String {
+    let file = file.map(|file| format!("file `{file}`, its last, is not there"));
+    let rows = rows.iter().map(|LostRange { source, start, end }| {
+        format!("at least {} rows of source `{source}` that no batch has had are gone, {start} to {end}", end - start)
+    });
+    let ends = ends.iter().map(|source| {
+        format!("rows of source `{source}` that batches have had are gone, and those that came after them may be")
+    });
+    file.into_iter().chain(rows).chain(ends).collect::<Vec<_>>().join("; ")
+}
+
 impl Explain for LogError {
     fn fault(&self) -> Fault {
         match self {
@@ -110,8 +145,7 @@ impl Explain for LogError {
     }
 
     fn hint(&self) -> Option<String> {
-        let with_rows_lost = "To go on without these rows, move the file away: the job then says which rows are lost, and goes on \
-                              unless a batch was begun with them.";
+        let skip = "start it once with `--set job.lost-rows=skip`";
         Some(match self {
             Self::Storage { doing: "brought to the disk", .. } => {
                 "The disk did not keep what was written. Check it, and start the job again: rows that were not in a batch yet and not \
@@ -125,7 +159,14 @@ impl Explain for LogError {
             Self::Damaged { source: Damage::Newer { .. }, .. } => {
                 "Run the job with the Tidemill that wrote it, or a newer one.".into()
             }
-            Self::Damaged { .. } | Self::DamagedFrame { .. } => format!("Bring the file back from a copy. {with_rows_lost}"),
+            Self::Damaged { .. } | Self::DamagedFrame { .. } => format!(
+                "Bring the file back from a copy. To go on without the rows in it, move the file away and {skip}: the job says which \
+                 rows it knows are lost, and goes on unless a batch was begun with them."
+            ),
+            Self::RowsLost { .. } => format!(
+                "Bring the files of the log back from a copy, or from the machine that wrote them. To let the job go on without these rows, \
+                 {skip}. What was received after the last batch had begun may be lost too, and is not counted."
+            ),
             Self::RowsMissing { .. } => {
                 "Bring the files of the log back from a copy, or from the machine that wrote them. Without them the job can only start \
                  anew, with another `checkpoint`."

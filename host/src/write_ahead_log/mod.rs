@@ -21,6 +21,7 @@
 //! | --- | --- |
 //! | `frame` | rows as bytes |
 //! | `segment` | files of frames, and what is torn or damaged in them |
+//! | `end` | how far the log has come, so that an end that is gone is noticed |
 //! | `retention` | which files may go, which rows a restart reads; pure |
 //! | `writer` | appends to files |
 //! | `open` | reads what is there when a job starts |
@@ -28,6 +29,7 @@
 //! | `inspect` | looks into it for people |
 
 mod disk;
+mod end;
 mod error;
 mod frame;
 mod inspect;
@@ -47,7 +49,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-pub use error::LogError;
+pub use error::{LogError, LostRange};
 pub use inspect::{LogInspection, SourceInspection, inspect, verify};
 pub(crate) use open::Unread;
 pub(crate) use reader::LogReader;
@@ -57,7 +59,7 @@ use crate::checkpoint::{Lock, may_pass};
 use crate::clock::Stopwatch;
 use crate::error::{Error, Internal};
 use crate::fail_point;
-use crate::job::Durability;
+use crate::job::{Durability, LostRows};
 use disk::Disk;
 use frame::{RowCodec, payload_sum};
 use reader::Index;
@@ -90,6 +92,8 @@ pub struct LogOptions {
     pub log: String,
     /// A segment that is larger is followed by another.
     pub segment_bytes: u64,
+    /// What becomes of a start when rows are lost that no batch has had.
+    pub lost_rows: LostRows,
 }
 
 /// A source whose rows are in a log, and how far the job has come with it.
@@ -105,15 +109,28 @@ pub struct LogSource {
     pub place: u64,
     /// The first row of batches that were begun and are not done; `place` if there are none.
     pub reads_from: u64,
+    /// The rows of each of these batches: the first, and the one behind the last. They must be there.
+    pub begun: Vec<(u64, u64)>,
     /// The first row that is kept.
     pub kept_from: u64,
+    /// The number behind the last row that is known to have been in the log.
+    pub known_end: u64,
 }
 
 impl LogSource {
     /// A receiver of which nothing has been received.
     #[must_use]
     pub fn new(name: impl Into<String>, schema: SchemaRef) -> Self {
-        Self { name: name.into(), schema, is_receiver: true, place: 0, reads_from: 0, kept_from: 0 }
+        Self {
+            name: name.into(),
+            schema,
+            is_receiver: true,
+            place: 0,
+            reads_from: 0,
+            begun: Vec::new(),
+            kept_from: 0,
+            known_end: 0,
+        }
     }
 }
 
@@ -169,6 +186,8 @@ struct State {
     failure: Option<LogError>,
     /// The next row of each source.
     next_rows: Vec<u64>,
+    /// The number behind the last row of each source that is on the disk.
+    synced_rows: Vec<u64>,
     /// The segments that are there, the oldest first, each with the number behind the last row of each source.
     segments: Vec<(u64, Vec<(usize, u64)>)>,
     /// The first row of each source that is kept.
@@ -218,6 +237,11 @@ impl WriteAheadLog {
         self.lock().next_rows[source]
     }
 
+    /// The number behind the last row of a source that is on the disk.
+    pub(crate) fn synced_row(&self, source: usize) -> u64 {
+        self.lock().synced_rows[source]
+    }
+
     /// The rows of a source that were there when the log was opened, and that no batch has had.
     pub(crate) fn unread(&self, source: usize) -> &[Unread] {
         &self.sources[source].unread
@@ -237,6 +261,22 @@ impl WriteAheadLog {
     pub(crate) fn sync(&self, stop: &dyn Fn() -> bool) -> Result<(), Halted> {
         let n_appended = self.lock().n_appended;
         self.reach(n_appended, Safety::Synced, stop)
+    }
+
+    /// Notes how far the log has come, when nothing will be pushed any more. What fails is told: a restart knows less then.
+    pub(crate) fn close(&self) {
+        let state = self.lock();
+        if state.failure.is_some() {
+            return;
+        }
+        let Some(writer) = &state.writer else { return };
+        if let Err(error) = writer.note_end() {
+            let directory = self.directory.display();
+            tracing::warn!(
+                target: "tidemill::checkpoint",
+                %directory, %error, "how far the write-ahead log has come could not be noted"
+            );
+        }
     }
 
     /// Waits until so many frames are as safe as they are to be; writes them, if nobody else is at it.
@@ -271,6 +311,7 @@ impl WriteAheadLog {
             state.n_written = n_appended - frames.len() as u64;
             if outcome.is_ok() && safety == Safety::Synced {
                 state.n_synced = n_appended;
+                state.synced_rows = writer.next_rows();
             }
             // What could not be written comes before what was appended meanwhile.
             state.waiting_bytes += frames.iter().map(PendingFrame::n_bytes).sum::<usize>();

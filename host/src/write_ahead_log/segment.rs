@@ -19,11 +19,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::end::END_NAME;
 use super::error::LogError;
 use super::frame::{FrameHeader, HEADER_BYTES, MAGIC, payload_sum, seed};
 use super::retention::RowRange;
-use crate::checkpoint::Damage;
 use crate::checkpoint::record::{self, Kind};
+use crate::checkpoint::{Damage, is_temporary};
 
 /// Frames of one source that stand near one another are found by the first of them: those of so many bytes.
 const PIECE_BYTES_MAX: u64 = 256 << 10;
@@ -98,6 +99,13 @@ pub(super) struct Scan {
 }
 
 impl Scan {
+    /// The number behind the last row of a source that the segment has, or that was there before it.
+    pub(super) fn end_of(&self, source: &str) -> Option<u64> {
+        let index = self.header.sources.iter().position(|of| of.source == source)?;
+        let pieces = self.pieces.iter().filter(|piece| piece.source == index).map(|piece| piece.rows.end);
+        Some(pieces.max().unwrap_or(0).max(self.header.sources[index].next_row))
+    }
+
     /// The number behind the last row of each source that the segment has rows of.
     pub(super) fn ends(&self) -> Vec<(usize, u64)> {
         let end = |source| self.pieces.iter().filter(|piece| piece.source == source).map(|piece| piece.rows.end).max();
@@ -325,7 +333,7 @@ pub(super) fn list(directory: &Path) -> Result<Vec<(u64, PathBuf)>, LogError> {
         let name = entry.map_err(LogError::storage(directory, "listed"))?.file_name().to_string_lossy().into_owned();
         match number_of(&name) {
             Some(number) => segments.push((number, directory.join(&name))),
-            None if name == crate::checkpoint::LOCK_NAME => {}
+            None if name == crate::checkpoint::LOCK_NAME || name == END_NAME || is_temporary(&name) => {}
             None => return Err(LogError::Foreign { directory: directory.to_owned(), example: name }),
         }
     }

@@ -116,8 +116,30 @@ fn sources(places: &[u64]) -> Vec<LogSource> {
 }
 
 fn open_at(disk: &Arc<TestDisk>, directory: &Path, sources: Vec<LogSource>) -> Result<Arc<WriteAheadLog>, Error> {
-    let options = LogOptions { directory: directory.to_owned(), log: "one".into(), segment_bytes: 4 << 10 };
-    WriteAheadLog::open_on(disk.clone(), &options, sources)
+    WriteAheadLog::open_on(disk.clone(), &options(directory), sources)
+}
+
+fn options(directory: &Path) -> LogOptions {
+    LogOptions {
+        directory: directory.to_owned(),
+        log: "one".into(),
+        segment_bytes: 4 << 10,
+        lost_rows: LostRows::Refuse,
+    }
+}
+
+/// Opens a log, and goes on without what is lost.
+fn open_without(disk: &Arc<TestDisk>, directory: &Path, sources: Vec<LogSource>) -> Arc<WriteAheadLog> {
+    let options = LogOptions { lost_rows: LostRows::Skip, ..options(directory) };
+    WriteAheadLog::open_on(disk.clone(), &options, sources).expect("what is lost is skipped")
+}
+
+/// Why a log is not opened.
+#[track_caller]
+fn refused(disk: &Arc<TestDisk>, directory: &Path, sources: Vec<LogSource>, what: &str) {
+    let error = open_at(disk, directory, sources).expect_err("refused");
+    assert!(error.to_string().contains(what), "{error}");
+    assert!(error.hint().is_some_and(|hint| hint.contains("--set job.lost-rows=skip")), "{:?}", error.hint());
 }
 
 fn never() -> bool {
@@ -246,10 +268,12 @@ fn damage_is_named_with_its_place_and_what_is_lost() {
     refused("what it has of `s0` from row 0 on cannot be read");
     // What no batch needs any more does not matter.
     drop(open_at(&disk, place.path(), sources(&[300])).expect("rows that were done long ago"));
-    // Without the file its rows are lost, and the job goes on with the others.
+    // Without the file its rows are lost, and the job goes on with the others when that is wanted.
     let end = segment::scan(&segments[1].1, 1, false, |_, _| true).expect("whole").expect("whole").pieces[0].rows.start;
     std::fs::remove_file(first).expect("a segment");
-    let log = open_at(&disk, place.path(), sources(&[0])).expect("the others are whole");
+    let lost = format!("at least {end} rows of source `s0` that no batch has had are gone, 0 to {end}");
+    self::refused(&disk, place.path(), sources(&[0]), &lost);
+    let log = open_without(&disk, place.path(), sources(&[0]));
     assert_eq!(unread(&log, 0), (end..1050).collect::<Vec<_>>());
     let missing = log.check(0, 0, 5).expect_err("they are gone");
     assert!(missing.to_string().contains("lacks rows 0 to 5"), "{missing}");
@@ -265,6 +289,91 @@ fn damage_is_named_with_its_place_and_what_is_lost() {
 }
 
 #[test]
+fn an_end_that_is_gone_is_noticed_and_given_up_once() {
+    let (disk, place) = (TestDisk::roomy(), tempfile::tempdir().expect("a folder"));
+    let log = written(&disk, place.path(), 105, Durability::Row);
+    log.close();
+    drop(log);
+    let segments = list(place.path()).expect("segments");
+    let (number, last) = segments.last().expect("some");
+    let scan = segment::scan(last, *number, true, |_, _| true).expect("whole").expect("whole");
+    let end = scan.pieces[0].rows.start;
+    // A part of it: whole frames, so that nothing in the file says that there were more.
+    let whole = std::fs::read(last).expect("a segment");
+    let head = whole.windows(4).position(|bytes| bytes == frame::MAGIC).expect("a frame");
+    std::fs::write(last, &whole[..head]).expect("a segment");
+    let lost = format!("at least {} rows of source `s0` that no batch has had are gone, {end} to 1050", 1050 - end);
+    refused(&disk, place.path(), sources(&[0]), &format!("is not as it was left: {lost}"));
+    // Its head alone, half of it: it is as good as gone, and stays for whoever wants to see it.
+    std::fs::write(last, &whole[..20]).expect("a segment");
+    let file = format!("file `{}`, its last, is not there; {lost}", file_name(*number));
+    refused(&disk, place.path(), sources(&[0]), &file);
+    assert!(last.exists());
+    // All of it.
+    std::fs::remove_file(last).expect("a segment");
+    refused(&disk, place.path(), sources(&[0]), &file);
+    // What is left was in batches: there may have been more.
+    refused(&disk, place.path(), sources(&[1050]), "rows of source `s0` that batches have had are gone");
+    let inspection = |taken| {
+        let mut found = inspect(place.path()).expect("whole files");
+        found.compare("s0", 0, taken);
+        let of = found.sources[0].clone();
+        (found.missing_file, of.end_row, of.lost_rows, of.has(0, end), of.has(0, end + 1), of.lacks_its_end())
+    };
+    assert_eq!(inspection(0), (Some(file_name(*number)), 1050, 1050 - end, true, false, true));
+    assert_eq!(inspection(1050), (Some(file_name(*number)), 1050, 0, true, false, true));
+    let log = open_without(&disk, place.path(), sources(&[0]));
+    assert_eq!((unread(&log, 0), log.next_row(0)), ((0..end).collect::<Vec<_>>(), 1050));
+    drop(log);
+    // It is known from now on.
+    assert_eq!(inspection(0), (None, 1050, 0, true, false, false));
+    let log = open_at(&disk, place.path(), sources(&[0])).expect("what is lost was given up");
+    ReceivedLog::new(log.clone(), 0, Durability::Row).write(rows(1050, 5)).expect("there is room");
+    drop(log);
+    let after = list(place.path()).expect("segments");
+    assert!(after.last().is_some_and(|(newest, _)| newest > number), "the name of what is gone is not used again");
+    let log = open_at(&disk, place.path(), sources(&[0])).expect("what is lost was given up");
+    assert_eq!(unread(&log, 0), (0..end).chain(1050..1055).collect::<Vec<_>>());
+    drop(log);
+    // What is lost next is news.
+    std::fs::remove_file(&after.last().expect("some").1).expect("a segment");
+    let known = |known_end| vec![LogSource { known_end, ..LogSource::new("s0", schema()) }];
+    refused(
+        &disk,
+        place.path(),
+        known(1053),
+        "at least 3 rows of source `s0` that no batch has had are gone, 1050 to 1053",
+    );
+}
+
+#[test]
+fn a_log_that_is_gone_is_noticed_by_what_batches_say() {
+    let (disk, place) = (TestDisk::roomy(), tempfile::tempdir().expect("a folder"));
+    let source = |place, known_end, begun| {
+        vec![LogSource { place, reads_from: place, known_end, begun, ..LogSource::new("s0", schema()) }]
+    };
+    refused(
+        &disk,
+        place.path(),
+        source(10, 30, vec![]),
+        "at least 20 rows of source `s0` that no batch has had are gone, 10 to 30",
+    );
+    refused(&disk, place.path(), source(30, 30, vec![]), "those that came after them may be");
+    // Rows that nobody reads any more are there all the same.
+    let whole = tempfile::tempdir().expect("a folder");
+    drop(written(&disk, whole.path(), 3, Durability::Row));
+    drop(open_at(&disk, whole.path(), source(30, 30, vec![])).expect("a whole log"));
+    // Rows of a batch that is to be run again cannot be skipped.
+    let options = LogOptions { lost_rows: LostRows::Skip, ..options(place.path()) };
+    let error = WriteAheadLog::open_on(disk.clone(), &options, source(30, 30, vec![(20, 30)])).expect_err("refused");
+    assert!(error.to_string().contains("lacks rows 20 to 30 of source `s0`, with which a batch was begun"), "{error}");
+    let log = open_without(&disk, place.path(), source(10, 30, vec![]));
+    assert_eq!((unread(&log, 0), log.next_row(0)), (vec![], 30));
+    drop(log);
+    drop(open_at(&disk, place.path(), source(10, 30, vec![])).expect("what is lost was given up"));
+}
+
+#[test]
 fn what_is_another_job_s_is_refused() {
     let (disk, place) = (TestDisk::roomy(), tempfile::tempdir().expect("a folder"));
     let log = written(&disk, place.path(), 3, Durability::Row);
@@ -274,7 +383,7 @@ fn what_is_another_job_s_is_refused() {
     };
     refused(open_at(&disk, place.path(), sources(&[0])), "is in use by another process");
     drop(log);
-    let options = LogOptions { directory: place.path().to_owned(), log: "two".into(), segment_bytes: 4 << 10 };
+    let options = LogOptions { log: "two".into(), ..options(place.path()) };
     refused(WriteAheadLog::open(&options, sources(&[0])), "has the write-ahead log of another checkpoint");
     let renamed = vec![LogSource::new("other", schema())];
     refused(
@@ -390,7 +499,7 @@ fn pushes_of_many_threads_share_syncs_and_keep_their_order_in_the_store() {
     }
     let place = tempfile::tempdir().expect("a folder");
     let n_syncs = Arc::new(AtomicU64::new(0));
-    let options = LogOptions { directory: place.path().to_owned(), log: "one".into(), segment_bytes: 1 << 20 };
+    let options = LogOptions { segment_bytes: 1 << 20, ..options(place.path()) };
     let open = || WriteAheadLog::open_on(Arc::new(Slow(n_syncs.clone())), &options, sources(&[0]));
     let log = open().expect("a new log");
     let way = Arc::new(ReceivedLog::new(log.clone(), 0, Durability::Row));

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::disk::{Disk, SegmentFile};
+use super::end::{LogEnd, SourceEnd};
 use super::frame::{FrameHeader, HEADER_BYTES, seed};
 use super::segment::{SegmentHeader, SegmentSource, encode_header, file_name, record_name};
 use crate::fail_point;
@@ -58,6 +59,8 @@ pub(super) struct SegmentWriter {
     segment_bytes: u64,
     /// What there are rows of; with the next row to be written of each.
     sources: Vec<SegmentSource>,
+    /// What was known of the end before; of each source, which rows have been given up.
+    end: LogEnd,
     next_number: u64,
     current: Option<Current>,
     /// What was written and not yet asked for.
@@ -85,9 +88,10 @@ impl SegmentWriter {
         log: String,
         segment_bytes: u64,
         sources: Vec<SegmentSource>,
-        next_number: u64,
+        end: LogEnd,
     ) -> Self {
-        Self { disk, directory, log, segment_bytes, sources, next_number, current: None, written: Vec::new() }
+        let next_number = end.next;
+        Self { disk, directory, log, segment_bytes, sources, end, next_number, current: None, written: Vec::new() }
     }
 
     /// Appends frames, and takes those that are appended from the front of the queue.
@@ -149,6 +153,33 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// The number behind the last row of each source that was written.
+    pub(super) fn next_rows(&self) -> Vec<u64> {
+        self.sources.iter().map(|source| source.next_row).collect()
+    }
+
+    /// Notes how far the log has come: all that was written must be on the disk.
+    pub(super) fn note_end(&self) -> io::Result<()> {
+        let newest = self.current.as_ref().map(|current| current.number).or(self.end.newest);
+        if newest.is_none() && self.end == LogEnd::default() {
+            // There is no log.
+            return Ok(());
+        }
+        if self.current.as_ref().is_some_and(|current| current.synced_bytes < current.n_bytes) {
+            return Ok(());
+        }
+        self.end_with(newest, self.next_number).write(&self.directory)
+    }
+
+    fn end_with(&self, newest: Option<u64>, next: u64) -> LogEnd {
+        let of = |source: &SegmentSource| SourceEnd {
+            source: source.source.clone(),
+            end_row: source.next_row,
+            given_up: self.end.given_up(&source.source),
+        };
+        LogEnd { log: self.log.clone(), newest, next, sources: self.sources.iter().map(of).collect() }
+    }
+
     /// What was written since this was last asked.
     pub(super) fn take_written(&mut self) -> Vec<Written> {
         std::mem::take(&mut self.written)
@@ -164,6 +195,7 @@ impl SegmentWriter {
             file.append(&header)?;
             file.sync()?;
             self.disk.sync_folder(&self.directory)?;
+            self.end_with(Some(number), number + 1).write(&self.directory)?;
             Ok(file)
         });
         // It is made anew when it is tried again.

@@ -51,7 +51,7 @@ impl Directory {
 }
 
 /// Whether a name is one that files have while they are written.
-fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     let number = name.strip_prefix(TEMPORARY).and_then(|name| name.split_once('-'));
     number.is_some_and(|(process, file)| [process, file].iter().all(|part| part.parse::<u64>().is_ok()))
 }

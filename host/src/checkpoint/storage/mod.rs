@@ -9,7 +9,7 @@ mod object_store;
 use std::fmt;
 use std::io;
 
-pub(crate) use directory::Directory;
+pub(crate) use directory::{Directory, is_temporary};
 pub(crate) use object_store::ObjectStorage;
 
 use super::owner::Owner;

@@ -89,6 +89,27 @@ fn cycles_are_named() {
 }
 
 #[test]
+fn a_step_that_reads_what_it_sets_aside_is_told_what_to_write() {
+    let step = |name: &str, from: &str, more: &str| {
+        format!("[[step]]\nname = '{name}'\nfrom = {from}\nfilter = '1 / length(value) > 0'\n{more}\n")
+    };
+    let letters = "on-error = 'dead-letter'\ndead-letter = 'bad'";
+    let around = "[[source]]\nname = 'in'\ntype = 'stdin'\n[[sink]]\nfrom = ['s', 'bad']\ntype = 'console'\n";
+    let hint = "Rows flow one way, from sources to sinks. Read `bad` in a sink, or in steps whose rows do not come to `s`; rows that they \
+                have put right join the others behind it, as in `from = [\"s\", …]`.";
+    check(
+        &format!("{around}{}", step("s", "['in', 'bad']", letters)),
+        &format!("9:15 step `s` reads its own dead letters: `s` → `bad` → `s`; {hint}\n"),
+    );
+    // Through another step.
+    let (repaired, reads) = (step("repaired", "'bad'", ""), step("s", "['in', 'repaired']", letters));
+    check(
+        &format!("{around}{repaired}{reads}"),
+        &format!("14:15 step `s` reads its own dead letters: `s` → `bad` → `repaired` → `s`; {hint}\n"),
+    );
+}
+
+#[test]
 fn what_leads_nowhere_is_told() {
     check_flow(
         &["a <-", "b <-", "c <- a", "d <- c", "> <- a"],

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{check, job};
-use crate::job::{Durability, MissedBatches, Settings, Trigger};
+use crate::job::{Durability, LostRows, MissedBatches, Settings, Trigger};
 use crate::operator::Limits;
 use crate::spill::SpillSettings;
 use crate::state::{Backend, StateSettings};
@@ -76,6 +76,7 @@ attempts = 2
 missed-batches = 'run'
 durability = 'batch'
 wal-segment = '1MiB'
+lost-rows = 'skip'
 wal-directory = 'rows'
 {PLAIN}"
     );
@@ -86,6 +87,7 @@ wal-directory = 'rows'
         durability: Some(Durability::Batch),
         wal_directory: None,
         wal_segment_bytes: 1 << 20,
+        lost_rows: LostRows::Skip,
         attempts: 2,
         name: "word count".into(),
         batch_interval: Duration::from_millis(250),

@@ -4,6 +4,7 @@ use arrow::array::{Int64Array, StringArray};
 use arrow::datatypes::DataType;
 
 use super::*;
+use crate::job::OnError;
 use crate::step::cast::CastDefinition;
 use crate::step::drop::DropDefinition;
 use crate::step::filter::FilterDefinition;
@@ -91,7 +92,8 @@ fn columns_are_renamed_dropped_and_cast_at_their_places() {
     );
     let (fields, rows) = one(&DropDefinition { columns: vec!["b".into()] });
     assert_eq!((fields, rows), (vec!["a: Int64".into(), "c: Utf8".into()], vec!["7|12".into(), "NULL|NULL".into()]));
-    let (fields, rows) = one(&CastDefinition { types: pairs(&[("c", "int64"), ("a", "utf8")]), null: false });
+    let (fields, rows) =
+        one(&CastDefinition { types: pairs(&[("c", "int64"), ("a", "utf8")]), on_error: Some(OnError::Fail) });
     assert_eq!(
         (fields, rows),
         (vec!["a: Utf8".into(), "b: Int64".into(), "c: Int64".into()], vec!["7|1|12".into(), "NULL|2|NULL".into()])
@@ -162,16 +164,17 @@ fn a_row_without_a_value_is_named() {
          value of int64 type, for the row with c = 'x'\n\nhint: `try_cast(x AS …)` makes it null.\n",
     );
     check_failure(
-        &CastDefinition { types: vec![("c".into(), "int64".into())], null: false },
+        &CastDefinition { types: vec![("c".into(), "int64".into())], on_error: Some(OnError::Fail) },
         "error: step `it` cannot compute `cast of c` in batch 7, partition 0\n  caused by: the value cannot be int64, for the row \
-         with c = 'x'\n\nhint: `on-error = \"null\"` makes such values null.\n",
+         with c = 'x'\n\nhint: `on-error = \"null\"` makes such values null, and `\"dead-letter\"` \
+         sets their rows aside.\n",
     );
 }
 
 #[test]
 fn a_cast_may_give_null_instead() {
     let table = table(&[(None, None, Some("x".into())), (None, None, Some("2".into()))]);
-    let cast = CastDefinition { types: vec![("c".into(), "int64".into())], null: true };
+    let cast = CastDefinition { types: vec![("c".into(), "int64".into())], on_error: None };
     let built = plan(&cast, &[("t", schema())]).expect("a step");
     assert_eq!(texts(&run(&built, &[vec![table]]).expect("values")), ["NULL|NULL|NULL", "NULL|NULL|2"]);
 }
@@ -233,8 +236,10 @@ fn every_mistake_of_a_step_is_told_at_its_key() {
             "rename.a: two columns would be called `b` | Rename or drop the other one too.",
         ]
     );
-    let cast =
-        CastDefinition { types: vec![("a".into(), "in64".into()), ("b".into(), "list<utf8>".into())], null: false };
+    let cast = CastDefinition {
+        types: vec![("a".into(), "in64".into()), ("b".into(), "list<utf8>".into())],
+        on_error: Some(OnError::Fail),
+    };
     assert_eq!(mistakes(&cast)[0], "cast.a: `in64` is no type | did you mean `int64`?");
     assert_eq!(
         mistakes(&DropDefinition { columns: vec!["a".into(), "b".into(), "c".into()] }),

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, RecordBatch, StructArray, UInt32Array};
 use arrow::compute::take;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Field, FieldRef, Schema};
 use arrow::error::ArrowError;
 
 use super::{STATES, TIMERS, Updating};
@@ -42,6 +42,12 @@ impl StepFactory for UpdateFactory {
         }))
     }
 }
+
+/// What a dead letter of a key without rows calls its state.
+const STATE_COLUMN: &str = "state";
+
+/// The same, when a column of the key is called so.
+const STATE_COLUMN_BESIDE_ONE: &str = "kept-state";
 
 /// A timeout that never comes, as it is kept.
 const NEVER: i64 = i64::MAX;
@@ -276,6 +282,8 @@ impl Running {
 
     fn call_without_rows(&mut self, numbers: &[usize], timed_out: bool, emit: &mut Emit<'_>) -> Result<(), Error> {
         let updating = self.updating.clone();
+        // They count among the rows of which a share may be bad.
+        self.letters.iter_mut().for_each(|letters| _ = letters.saw(numbers.len()));
         let keys_max = if updating.bounds.whole_partition { numbers.len() } else { updating.bounds.rows as usize };
         for numbers in numbers.chunks(keys_max.max(1)) {
             let encoded = numbers.iter().map(|&number| &*self.called.keys[number].key);
@@ -364,10 +372,7 @@ impl Running {
             if error.is_output_too_large() && part.len() > 1 && !self.updating.bounds.whole_partition {
                 return Ok(Tried::Cut(part.len() / 2));
             }
-            // A key that is called without rows has none to be set aside.
-            let (Some(letters), Some((rows, numbers))) = (&mut self.letters, turn.row_numbers(&part)) else {
-                return Err(error.into());
-            };
+            let Some(letters) = &mut self.letters else { return Err(error.into()) };
             let error = letters.blames_rows(error.into())?;
             if part.len() > 1 {
                 return Ok(Tried::Cut(part.len() / 2));
@@ -376,10 +381,38 @@ impl Running {
             if !is_again {
                 return Ok(Tried::Again);
             }
-            letters.add_group(rows, numbers, &error)?;
-            self.called.forget(turn.numbers[part.start]);
+            match turn.row_numbers(&part) {
+                Some((rows, numbers)) => {
+                    letters.add_group(rows, numbers, &error)?;
+                    self.called.forget(turn.numbers[part.start]);
+                }
+                // It keeps what it has, but for its timeout, which was taken away before the call.
+                None => {
+                    let key = self.key_with_state(turn, part.start)?;
+                    self.letters.iter_mut().try_for_each(|letters| letters.add_key(&key, &error))?;
+                }
+            }
             Ok(Tried::Done)
         })
+    }
+
+    /// A key with what it has kept, as one row: the columns of the key, and the state in one of its own.
+    fn key_with_state(&self, turn: &Turn, index: usize) -> Result<RecordBatch, Error> {
+        let updating = &self.updating;
+        let key = turn.keys.slice(index, 1);
+        let mut fields: Vec<FieldRef> = key.schema().fields().iter().cloned().collect();
+        let mut columns = key.columns().to_vec();
+        if let Some(kept) = &self.called.keys[turn.numbers[index]].now {
+            let state = updating.state_codec.decode(std::iter::once(&*kept.state)).map_err(self.internal())?;
+            let state = batch_of(updating.plan.state.clone(), state.columns().to_vec(), 1).map_err(self.internal())?;
+            let state = StructArray::from(state);
+            // A key may have a column of this name.
+            let is_taken = fields.iter().any(|field| field.name() == STATE_COLUMN);
+            let name = if is_taken { STATE_COLUMN_BESIDE_ONE } else { STATE_COLUMN };
+            fields.push(Arc::new(Field::new(name, state.data_type().clone(), true)));
+            columns.push(Arc::new(state));
+        }
+        batch_of(Arc::new(Schema::new(fields)), columns, 1).map_err(self.internal())
     }
 
     /// One call; gives its error when it failed.
