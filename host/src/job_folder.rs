@@ -7,12 +7,15 @@
 //!                                       └─ N.arrow  spilled rows
 //! ```
 //!
-//! A folder whose lock nobody holds belongs to a dead process: locks end with the process, however it ends. A folder without
-//! a lock file may be about to get one, and is left alone.
+//! A folder whose lock nobody holds belongs to a dead process: locks end with the process, however it ends. A folder is made before
+//! its lock and emptied before it goes, so one without a lock file holds nothing, if it is ours: then it is removed, and a process that was
+//! about to lock it makes another one.
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
+
+use crate::fail_point;
 
 /// What a folder is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +69,7 @@ impl JobFolder {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             }
+            fail_point::pass("job-folder-made");
             // Nothing but another process that takes the folder for a left-over can be in the way.
             let lock = File::create_new(path.join(LOCK_FILE));
             if let Ok(lock) = lock
@@ -87,7 +91,7 @@ impl JobFolder {
 
 impl Drop for JobFolder {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if let Err(error) = remove(&self.path) {
             let path = self.path.display().to_string();
             tracing::warn!(target: "tidemill::job_folder", path, %error, "folder could not be removed");
         }
@@ -110,6 +114,32 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     builder.create(path)
 }
 
+/// Removes a folder whose lock is held: the lock last, so that what is left when the process dies meanwhile is still known as a left-over.
+fn remove(path: &Path) -> std::io::Result<()> {
+    empty(path)?;
+    fail_point::pass("job-folder-emptied");
+    or_gone(fs::remove_file(path.join(LOCK_FILE)))?;
+    or_gone(fs::remove_dir(path))
+}
+
+/// Removes all that a folder holds but its lock.
+fn empty(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK_FILE {
+            continue;
+        }
+        let is_folder = entry.file_type()?.is_dir();
+        or_gone(if is_folder { fs::remove_dir_all(entry.path()) } else { fs::remove_file(entry.path()) })?;
+    }
+    Ok(())
+}
+
+/// What somebody else has removed is gone as well.
+fn or_gone(removed: std::io::Result<()>) -> std::io::Result<()> {
+    removed.or_else(|error| if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) })
+}
+
 /// Removes the folders of dead processes, as far as that is possible: they may be another user's.
 fn remove_left_overs(parent: &Path, purpose: Purpose) {
     let contents = purpose.contents();
@@ -119,9 +149,18 @@ fn remove_left_overs(parent: &Path, purpose: Purpose) {
             && entry.file_type().is_ok_and(|kind| kind.is_dir())
     });
     for path in folders.map(|entry| entry.path()) {
-        let Ok(lock) = File::options().read(true).write(true).open(path.join(LOCK_FILE)) else { continue };
+        let lock = match File::options().read(true).write(true).open(path.join(LOCK_FILE)) {
+            Ok(lock) => lock,
+            Err(error) => {
+                if error.kind() == ErrorKind::NotFound {
+                    // Its process died before it had locked it, or after it had emptied it. One that holds something stays.
+                    let _ = fs::remove_dir(&path);
+                }
+                continue;
+            }
+        };
         match lock.try_lock() {
-            Ok(()) => match fs::remove_dir_all(&path) {
+            Ok(()) => match remove(&path) {
                 Ok(()) => {
                     let path = path.display().to_string();
                     tracing::info!(target: "tidemill::job_folder", path, contents, "what a dead process left was removed");
@@ -174,11 +213,24 @@ mod tests {
             fs::write(parent.path().join(name).join(file), b"").expect("a file");
         }
         let kept = [alive.path().file_name().expect("a name").to_string_lossy().into_owned()];
+        // Of a process that died before it had locked its folder.
+        fs::create_dir(parent.path().join("tidemill-state-4-0")).expect("a folder");
         drop(JobFolder::create(parent.path(), Purpose::State).expect("another folder"));
         let mut expected = ["other", "tidemill-state-2-0", "tidemill-spill-3-0"].map(str::to_owned).to_vec();
         expected.extend(kept);
         expected.sort();
         assert_eq!(names(parent.path()), expected);
+    }
+
+    #[test]
+    fn the_lock_goes_last() {
+        let parent = tempfile::tempdir().expect("a folder for temporary files");
+        let folder = JobFolder::create(parent.path(), Purpose::State).expect("a folder");
+        fs::create_dir(folder.path().join("lsm")).expect("a folder");
+        fs::write(folder.path().join("lsm/file"), b"state").expect("a file");
+        fs::write(folder.path().join("0.arrow"), b"rows").expect("a file");
+        empty(folder.path()).expect("it is ours");
+        assert_eq!(names(folder.path()), [LOCK_FILE], "whoever finds the folder now removes it");
     }
 
     #[cfg(unix)]

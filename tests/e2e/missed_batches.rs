@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -11,9 +12,11 @@ use tidemill::clock::{Clock, SystemClock};
 use tidemill::context::Context;
 use tidemill::job::{Job, MissedBatches, Settings};
 use tidemill::scheduler::{BatchSubmitted, Listener, StopMode};
-use tidemill_tests::{Running, folder, wait_for};
+use tidemill_tests::{Running, binary, folder, wait_for};
 
 use crate::library::{Lines, runtime};
+use crate::recovery::{PARTITIONS, POINTS, from_environment};
+use crate::senders::{seeded, shown};
 
 /// A clock that somebody sets.
 #[derive(Debug)]
@@ -202,4 +205,84 @@ fn batches_that_were_missed_are_one() {
     let (batches, said) = after_downtime("merge");
     assert!(batches[1].0 - batches[0].0 >= 400_000, "{batches:?}");
     assert!(said.contains("batches were missed while the job was down: their rows come with the next"), "{said}");
+}
+
+/// How often a job that runs what it has missed is killed, unless it is said otherwise.
+const KILLS: u64 = 6;
+
+/// The windows that end with the batches of the last 200 ms, each 100 ms.
+const SPANS: &str = "
+[[step]]
+name = 'spans'
+from = 'lines'
+aggregate = { select = { rows = 'count(*)' }, window = { size = '200ms', slide = '100ms' } }
+
+[[sink]]
+from = 'spans'
+type = 'file'
+path = 'windows/out/spans'
+";
+
+/// Killed while it runs what it has missed, and while it is down misses more: there is one batch for every interval all the same, each file
+/// is in one of them, and windows of batch time have what their batches have.
+#[test]
+fn a_job_that_is_killed_makes_a_batch_for_every_interval() {
+    const INTERVAL_US: i64 = 100_000;
+    for partitions in PARTITIONS {
+        let place = folder();
+        std::fs::create_dir(place.path().join("in")).expect("a new folder");
+        let text = JOB.replace("MISSED", "run").replace("partitions = 1", &format!("partitions = {partitions}"));
+        let text = text.replace("checkpoint = 'checkpoint'", "checkpoint = 'checkpoint'\ncheckpoint-batches = 3");
+        std::fs::write(place.path().join("job.toml"), text + SPANS).expect("a new file");
+        let (seed, mut random) = seeded(&format!("missed in {partitions}"));
+        let mut lines = Vec::new();
+        for _ in 0..from_environment("TIDEMILL_KILLS", KILLS) {
+            for _ in 0..2 {
+                let n = lines.len() + 1;
+                lines.push(n as u64);
+                let hidden = place.path().join("in/.new");
+                std::fs::write(&hidden, "x\n".repeat(n)).expect("a new file");
+                std::fs::rename(hidden, place.path().join(format!("in/{n:06}.txt"))).expect("a new file");
+            }
+            let mut command = Command::new(binary());
+            command.args(["run", "job.toml"]).current_dir(place.path());
+            if random.below(2) == 0 {
+                let point = POINTS[random.below(POINTS.len() as u64) as usize];
+                command.env("TIDEMILL_DIE_AT", format!("{point}:{}", 1 + random.below(8)));
+            }
+            let mut running = Running::spawn(command);
+            let lives = Duration::from_millis(100 + random.below(700));
+            let started = std::time::Instant::now();
+            while running.is_running() && started.elapsed() < lives {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if running.is_running() {
+                running.signal("KILL");
+            }
+            let ended = running.wait();
+            assert!(ended.status.code().is_none(), "{}", ended.stderr);
+            std::thread::sleep(Duration::from_millis(random.below(400)));
+        }
+        let mut running = Running::start(place.path(), &["run", "job.toml"]);
+        let with_rows = |batches: &[(i64, u64)]| -> Vec<u64> {
+            batches.iter().map(|batch| batch.1).filter(|&n_rows| n_rows > 0).collect()
+        };
+        wait_for("all files", || (with_rows(&published(place.path())).len() == lines.len()).then_some(()));
+        running.type_in("stop\n");
+        let ended = running.wait();
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+
+        let what = format!("{partitions} partitions, seed {seed}");
+        let batches = published(place.path());
+        assert_eq!(with_rows(&batches), lines, "{what}");
+        let steps: Vec<i64> = batches.windows(2).map(|pair| pair[1].0 - pair[0].0).collect();
+        assert!(steps.iter().all(|step| *step == INTERVAL_US), "{what}: {steps:?}");
+        let spans: Vec<u64> = shown(&place.path().join("windows"), "spans")
+            .iter()
+            .map(|row| row["rows"].as_u64().expect("a number"))
+            .collect();
+        let before = std::iter::once(0).chain(batches.iter().map(|batch| batch.1));
+        let expected = before.zip(&batches).map(|(before, (_, now))| before + now);
+        assert_eq!(spans, expected.filter(|&n_rows| n_rows > 0).collect::<Vec<_>>(), "{what}");
+    }
 }

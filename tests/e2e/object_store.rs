@@ -7,7 +7,7 @@ use tidemill_tests::proxy::{Proxy, Way};
 use tidemill_tests::s3::{BUCKET, S3};
 use tidemill_tests::{Ended, Running, binary, folder, wait_for};
 
-use crate::recovery::{Environment, check_on, job, n_published, shown, write_source};
+use crate::recovery::{Environment, PARTITIONS, check_on, job, n_published, shown, write_source};
 
 /// How often each job is killed, unless it is said otherwise.
 const KILLS: u64 = 30;
@@ -50,23 +50,30 @@ fn run(place: &Path, environment: &Environment, arguments: &[&str]) -> Ended {
     ended
 }
 
+/// Kills a job in one number of partitions after the other.
+#[track_caller]
+fn check_each(name: &str, steps: &str, sinks: &[&str]) {
+    let Some(s3) = S3::shared() else { return };
+    for partitions in PARTITIONS {
+        check_on(Some(s3), KILLS / PARTITIONS.len() as u64, name, partitions, steps, sinks);
+    }
+}
+
 #[test]
 fn running_totals_go_on_from_s3_however_often_they_are_killed() {
-    let Some(s3) = S3::shared() else { return };
     let steps = format!("{TOTALS}\n[[step]]\nname = 'firsts'\nfrom = 'left'\ndedup = {{ by = ['user', 'n'] }}\n");
-    check_on(Some(s3), KILLS, "keyed", 5, &steps, &["totals", "firsts"]);
+    check_each("keyed", &steps, &["totals", "firsts"]);
 }
 
 #[test]
 fn windows_go_on_from_s3_however_often_they_are_killed() {
-    let Some(s3) = S3::shared() else { return };
     let steps = "
 [[step]]
 name = 'sliding'
 from = 'left'
 aggregate = { by = ['user'], select = { rows = 'count(*)', most = 'max(n)' }, window = { time = 'at', size = '4s', slide = '1s' } }
 ";
-    check_on(Some(s3), KILLS, "windowed", 2, steps, &["sliding"]);
+    check_each("windowed", steps, &["sliding"]);
 }
 
 #[test]
@@ -85,7 +92,7 @@ name = 'pairs'
 from = 'left'
 join = { with = 'right', on = ['user'], within = { before = '100ms', after = '100ms' }, time = 'at', type = 'left', prefix = 'r_' }
 ";
-    check_on(Some(s3), KILLS / 2, "joined", 2, steps, &["pairs"]);
+    check_each("joined", steps, &["pairs"]);
 }
 
 #[test]

@@ -1,25 +1,15 @@
-//! Rows of sockets and standard input over a crash: a sender that goes on where the log ends, and processes that are killed.
-//!
-//! Neither a socket nor standard input tells its sender what has arrived. What does here is `tidemill checkpoint inspect`: how many rows
-//! were received in all. The sender goes on behind those, so in the end each row must have been shown once, and in order: a row that
-//! was received and lost would be missing, one that was received, lost by the log and run by a batch would come twice.
+//! Rows of sockets and standard input over a crash: nothing that was received is lost, doubled, or out of order.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use tidemill_tests::{PATIENCE, Running, Sender, binary, folder, run, wait_for};
 
 use crate::recovery::{Random, from_environment};
-
-/// The instants of the log that a process can be told to die at.
-const POINTS: [&str; 5] =
-    ["wal-frames-written", "wal-synced", "wal-end-written", "wal-segment-rolled", "wal-segment-expired"];
+use crate::senders::{LOG_POINTS, Place, Way, received, seeded, shown};
 
 /// Others that a batch passes.
 const BATCH_POINTS: [&str; 5] =
@@ -35,13 +25,6 @@ const ROWS: u64 = 3000;
 fn line(number: u64) -> String {
     let filler = "what makes a line as long as lines are";
     format!("{{\"n\":{number},\"user\":\"u{}\",\"text\":\"{filler}\"}}\n", number % 13)
-}
-
-/// How rows reach the job.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Way {
-    Socket,
-    Stdin,
 }
 
 /// A job over rows that are received, with the rest of it in `steps`.
@@ -85,190 +68,55 @@ type = 'file'
 path = 'out/users'
 ";
 
-fn inspected(folder: &Path) -> Option<serde_json::Value> {
-    let ended = run(folder, &["checkpoint", "inspect", "checkpoint", "--format", "json"]);
-    if ended.code() == 1 {
-        // A process that died early has made none.
-        assert!(ended.stderr.contains("there is no checkpoint"), "{}", ended.stderr);
-        return None;
-    }
-    Some(serde_json::from_str(&ended.stdout).expect("JSON"))
-}
-
 /// How many rows were ever received.
 fn n_received(folder: &Path) -> u64 {
-    let Some(inspected) = inspected(folder) else { return 0 };
-    inspected["log"]["sources"][0]["end_row"].as_u64().unwrap_or(0)
+    received(folder, "checkpoint", &Vec::new()).values().sum()
 }
 
-/// Rows that a sink has shown, in the order of batches and partitions.
-fn shown(folder: &Path, sink: &str) -> Vec<serde_json::Value> {
-    let mut files: Vec<_> = std::fs::read_dir(folder.join("out").join(sink))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|ending| ending == "jsonl"))
-        .collect();
-    files.sort();
-    let texts = files.iter().map(|file| std::fs::read_to_string(file).expect("a file"));
-    texts
-        .flat_map(|text| text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect::<Vec<_>>())
-        .collect()
+/// A job, and the rows of a round for it.
+fn place(way: Way, settings: &str, steps: &str) -> Place {
+    let lines = (0..ROWS).map(line).collect();
+    Place::new(way, vec![("lines", lines)], (60, 8), |addresses| job(&addresses[0], way, settings, steps))
 }
 
-/// Sends rows until all are sent, the process is gone, or nobody wants more.
-fn send(mut stream: impl std::io::Write, from: u64, seed: u64, ends: &AtomicBool) {
-    let mut random = Random(seed);
-    let mut next = from;
-    while next < ROWS && !ends.load(Ordering::SeqCst) {
-        let end = (next + 1 + random.below(60)).min(ROWS);
-        let lines: String = (next..end).map(line).collect();
-        if stream.write_all(lines.as_bytes()).and_then(|()| stream.flush()).is_err() {
-            return;
+/// Every row was shown once, in order.
+#[track_caller]
+fn check_shown(folder: &Path, steps: &str, what: &str) {
+    if steps == AS_THEY_ARE {
+        let numbers: Vec<u64> =
+            shown(folder, "numbers").iter().map(|row| row["n"].as_u64().expect("a number")).collect();
+        assert_eq!(numbers, (0..ROWS).collect::<Vec<_>>(), "{what}");
+    } else {
+        let (mut found, mut expected) = (BTreeMap::new(), BTreeMap::new());
+        for row in shown(folder, "users") {
+            let user = row["user"].as_str().expect("a text").to_owned();
+            found.insert(user, (row["rows"].as_u64().expect("a number"), row["total"].as_u64().expect("a number")));
         }
-        next = end;
-        std::thread::sleep(Duration::from_millis(random.below(8)));
-    }
-    // A connection that ends would be made again, and an input that ends would end the job.
-    while !ends.load(Ordering::SeqCst) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// A job that is killed, and the rows that it gets.
-struct Place {
-    folder: tempfile::TempDir,
-    sender: Arc<Sender>,
-    way: Way,
-}
-
-impl Place {
-    fn new(way: Way, settings: &str, steps: &str) -> Self {
-        let place = Self { folder: folder(), sender: Arc::new(Sender::listen()), way };
-        let text = job(&place.sender.address(), way, settings, steps);
-        std::fs::write(place.path().join("job.toml"), text).expect("a new file");
-        place
-    }
-
-    fn path(&self) -> &Path {
-        self.folder.path()
-    }
-
-    /// Starts the job, and sends it what it has not received yet, until it dies: at a point, or after a while.
-    fn attempt(&self, seed: u64, point: Option<&str>, lives: Duration) -> tidemill_tests::Ended {
-        let from = n_received(self.path());
-        let mut command = Command::new(binary());
-        command.args(["run", "job.toml"]).current_dir(self.path());
-        if let Some(point) = point {
-            command.env("TIDEMILL_DIE_AT", point);
+        for number in 0..ROWS {
+            let of: &mut (u64, u64) = expected.entry(format!("u{}", number % 13)).or_default();
+            *of = (of.0 + 1, of.1 + number);
         }
-        let ends = Arc::new(AtomicBool::new(false));
-        let mut running = Running::spawn(command);
-        let started = Instant::now();
-        let sending = {
-            let ends = ends.clone();
-            match self.way {
-                Way::Socket => {
-                    let sender = self.sender.clone();
-                    std::thread::spawn(move || {
-                        let connected = loop {
-                            match sender.try_accept() {
-                                Some(stream) => break stream,
-                                None if ends.load(Ordering::SeqCst) => return,
-                                None => std::thread::sleep(Duration::from_millis(1)),
-                            }
-                        };
-                        send(connected, from, seed, &ends);
-                    })
-                }
-                Way::Stdin => {
-                    let stdin = running.take_stdin().expect("it has an input");
-                    std::thread::spawn(move || send(stdin, from, seed, &ends))
-                }
-            }
-        };
-        while running.is_running() && started.elapsed() < lives {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        if running.is_running() {
-            running.signal("KILL");
-        }
-        ends.store(true, Ordering::SeqCst);
-        let ended = running.wait();
-        sending.join().expect("a sender does not panic");
-        assert!(ended.status.code().is_none(), "it ends with {:?} by itself\n{}", ended.status.code(), ended.stderr);
-        // Whoever connected last is gone: nobody is to be sent to in its place.
-        while self.sender.try_accept().is_some() {}
-        ended
-    }
-
-    /// Lets the job do what is left, and end.
-    fn finish(&self) {
-        let mut running = Running::start(self.path(), &["run", "job.toml"]);
-        match self.way {
-            Way::Socket => running.type_in("stop\n"),
-            Way::Stdin => running.close_stdin(),
-        }
-        let ended = running.wait();
-        assert_eq!(ended.code(), 0, "{}", ended.stderr);
-        assert!(!ended.stderr.contains("lost"), "{}", ended.stderr);
-    }
-
-    fn start_anew(&self) {
-        for gone in ["checkpoint", "out"] {
-            // In the first round nothing is there.
-            let _ = std::fs::remove_dir_all(self.path().join(gone));
-        }
-    }
-
-    /// Every row was shown once, in order.
-    fn check(&self, steps: &str, what: &str) {
-        if steps == AS_THEY_ARE {
-            let numbers: Vec<u64> =
-                shown(self.path(), "numbers").iter().map(|row| row["n"].as_u64().expect("a number")).collect();
-            assert_eq!(numbers, (0..ROWS).collect::<Vec<_>>(), "{what}");
-        } else {
-            let (mut found, mut expected) = (BTreeMap::new(), BTreeMap::new());
-            for row in shown(self.path(), "users") {
-                let user = row["user"].as_str().expect("a text").to_owned();
-                found.insert(user, (row["rows"].as_u64().expect("a number"), row["total"].as_u64().expect("a number")));
-            }
-            for number in 0..ROWS {
-                let of: &mut (u64, u64) = expected.entry(format!("u{}", number % 13)).or_default();
-                *of = (of.0 + 1, of.1 + number);
-            }
-            assert_eq!(found, expected, "{what}");
-        }
+        assert_eq!(found, expected, "{what}");
     }
 }
 
 #[track_caller]
 fn check(way: Way, settings: &str, steps: &str) {
-    let place = Place::new(way, settings, steps);
-    let seed = from_environment("TIDEMILL_SEED", 1);
-    let mut random = Random(seed ^ settings.len() as u64 ^ (steps.len() as u64) << 16);
+    check_killed(&place(way, settings, steps), &BATCH_POINTS, KILLS, steps, &format!("{way:?}, {settings}"));
+}
+
+/// Kills a job, round after round.
+#[track_caller]
+fn check_killed(place: &Place, batch_points: &[&str], kills_max: u64, steps: &str, what: &str) {
+    let (seed, mut random) = seeded(&format!("{what}{steps}"));
+    let points = [&LOG_POINTS[..], batch_points].concat();
     let (mut kills, mut rounds) = (0, 0);
-    while kills < from_environment("TIDEMILL_KILLS", KILLS) {
+    while kills < from_environment("TIDEMILL_KILLS", kills_max) {
         place.start_anew();
-        let mut n_before = 0;
-        let mut in_vain = 0;
-        let what = format!("{way:?}, {settings}, seed {seed}, round {rounds}");
-        while n_before < ROWS {
-            let points: Vec<&str> = POINTS.iter().chain(&BATCH_POINTS).copied().collect();
-            let point = points[random.below(points.len() as u64) as usize];
-            let point = (random.below(2) == 0).then(|| format!("{point}:{}", 1 + random.below(8)));
-            let lives = Duration::from_millis(100 + random.below(700));
-            place.attempt(random.below(u64::MAX), point.as_deref(), lives);
-            kills += 1;
-            let n_after = n_received(place.path());
-            assert!(n_after >= n_before, "{what}: {n_before} rows were received, and then {n_after}");
-            in_vain = if n_after == n_before { in_vain + 1 } else { 0 };
-            assert!(in_vain < 200, "{what} comes to no end");
-            n_before = n_after;
-        }
+        let what = format!("{what}, seed {seed}, round {rounds}");
+        kills += place.kill_until_all_is_received(&mut random, &points, |_| Vec::new(), &what);
         place.finish();
-        place.check(steps, &what);
+        check_shown(place.path(), steps, &what);
         rounds += 1;
     }
 }
@@ -294,13 +142,30 @@ fn rows_of_standard_input_are_shown_once() {
     check(Way::Stdin, "durability = 'row'", AS_THEY_ARE);
 }
 
+/// Rows for which memory has no room are on the disk twice, in the log and where they wait for a batch. After a crash those of the log count.
+#[test]
+fn rows_that_wait_on_disk_are_shown_once() {
+    let filler = "what makes a line longer than lines are ".repeat(100);
+    let line = |number| format!("{{\"n\":{number},\"user\":\"u\",\"text\":\"{filler}\"}}\n");
+    let settings = "durability = 'row'\n\n[spill]\npath = 'spill'";
+    let place = Place::new(Way::Socket, vec![("lines", (0..ROWS).map(line).collect())], (400, 4), |addresses| {
+        let job = job(&addresses[0], Way::Socket, settings, AS_THEY_ARE);
+        job.replace("batch-interval = '0'", "batch-interval = '300ms'")
+    });
+    let n_left = || std::fs::read_dir(place.path().join("spill")).expect("a folder").count();
+    place.attempt(&[], 9, Some("rows-spilled:2"), PATIENCE);
+    assert_eq!(n_left(), 1, "it died while rows were on disk");
+    check_killed(&place, &["rows-spilled", "rows-spilled", "rows-published"], KILLS / 5, AS_THEY_ARE, "on disk");
+    assert_eq!(n_left(), 0, "nothing is left");
+}
+
 #[test]
 fn a_process_dies_at_every_instant_of_the_log_and_goes_on() {
-    let place = Place::new(Way::Socket, "", AS_THEY_ARE);
-    for point in POINTS {
+    let place = place(Way::Socket, "", AS_THEY_ARE);
+    for point in LOG_POINTS {
         // It is passed with the first rows, and seldom again.
         let passes = if point == "wal-end-written" { 1 } else { 2 };
-        let ended = place.attempt(3, Some(&format!("{point}:{passes}")), PATIENCE);
+        let ended = place.attempt(&[], 3, Some(&format!("{point}:{passes}")), PATIENCE);
         assert!(ended.stderr.contains("received") || !ended.stderr.contains("error"), "{point}: {}", ended.stderr);
     }
     let received = n_received(place.path());
@@ -311,8 +176,8 @@ fn a_process_dies_at_every_instant_of_the_log_and_goes_on() {
 
 /// A job that has received some rows of a connection, and was killed before a batch had them all.
 fn killed(settings: &str) -> (Place, u64) {
-    let place = Place::new(Way::Socket, settings, AS_THEY_ARE);
-    place.attempt(5, Some("offsets-written:3"), PATIENCE);
+    let place = place(Way::Socket, settings, AS_THEY_ARE);
+    place.attempt(&[], 5, Some("offsets-written:3"), PATIENCE);
     let received = n_received(place.path());
     (place, received)
 }
@@ -381,8 +246,8 @@ fn a_log_may_be_elsewhere_and_is_one_checkpoint_s() {
 
 #[test]
 fn without_durability_rows_that_were_received_are_lost_and_the_log_says_how_many() {
-    let place = Place::new(Way::Socket, "durability = 'none'", AS_THEY_ARE);
-    place.attempt(7, Some("offsets-written:1"), PATIENCE);
+    let place = place(Way::Socket, "durability = 'none'", AS_THEY_ARE);
+    place.attempt(&[], 7, Some("offsets-written:1"), PATIENCE);
     assert!(!place.path().join("checkpoint/wal").exists());
     let mut running = Running::start(place.path(), &["run", "job.toml"]);
     wait_for("a word on what is lost", || running.stderr().contains("rows_lost=").then_some(()));
@@ -392,10 +257,10 @@ fn without_durability_rows_that_were_received_are_lost_and_the_log_says_how_many
 
 #[test]
 fn a_stop_at_once_leaves_what_was_received_to_the_next_run() {
-    let place = Place::new(Way::Socket, "durability = 'batch'", AS_THEY_ARE);
+    let place = place(Way::Socket, "durability = 'batch'", AS_THEY_ARE);
     let arguments = ["run", "job.toml", "--format", "json", "--set", "job.batch-interval=300ms"];
     let mut running = Running::start(place.path(), &arguments);
-    let mut stream = place.sender.accept();
+    let mut stream = place.sender().accept();
     // It has begun. What comes now may be in a batch, or in none.
     wait_for("a batch", || running.stderr().contains("batch-completed").then_some(()));
     stream.write_all((0..ROWS).map(line).collect::<String>().as_bytes()).expect("a connection");
@@ -414,9 +279,9 @@ fn a_stop_at_once_leaves_what_was_received_to_the_next_run() {
 
 #[test]
 fn rows_that_wait_are_counted_when_they_are_on_the_disk() {
-    let place = Place::new(Way::Socket, "durability = 'row'", AS_THEY_ARE);
+    let place = place(Way::Socket, "durability = 'row'", AS_THEY_ARE);
     let running = Running::start(place.path(), &["run", "job.toml", "--set", "job.batch-interval=1h"]);
-    let mut stream = place.sender.accept();
+    let mut stream = place.sender().accept();
     stream.write_all((0..100).map(line).collect::<String>().as_bytes()).expect("a connection");
     // Another process sees them, although no batch was ever made.
     wait_for("a hundred rows", || (n_received(place.path()) == 100).then_some(()));
@@ -429,9 +294,9 @@ fn rows_that_wait_are_counted_when_they_are_on_the_disk() {
 
 #[test]
 fn a_last_file_that_is_gone_is_said_and_skipped_by_choice_alone() {
-    let place = Place::new(Way::Socket, "", AS_THEY_ARE);
+    let place = place(Way::Socket, "", AS_THEY_ARE);
     let running = Running::start(place.path(), &["run", "job.toml", "--set", "job.batch-interval=1h"]);
-    let mut stream = place.sender.accept();
+    let mut stream = place.sender().accept();
     // Rows that cannot be made smaller, so that several files have them.
     let mut random = Random(9);
     let mut noise = || (0..20).map(|_| format!("{:016x}", random.below(u64::MAX))).collect::<String>();
@@ -443,7 +308,7 @@ fn a_last_file_that_is_gone_is_said_and_skipped_by_choice_alone() {
     }
     running.signal("KILL");
     assert!(running.wait().status.code().is_none());
-    while place.sender.try_accept().is_some() {}
+    while place.sender().try_accept().is_some() {}
     let wal = place.path().join("checkpoint/wal");
     let files = || {
         let files = std::fs::read_dir(&wal).expect("a folder").flatten().map(|entry| entry.path());
@@ -506,14 +371,14 @@ fn a_last_file_that_is_gone_is_said_and_skipped_by_choice_alone() {
 
 #[test]
 fn dead_letters_outlive_a_crash_too() {
-    let place = Place::new(Way::Socket, "batch-interval = '1h'", AS_THEY_ARE);
+    let place = place(Way::Socket, "batch-interval = '1h'", AS_THEY_ARE);
     let job = place.path().join("job.toml");
     let text = std::fs::read_to_string(&job).expect("the job").replacen("batch-interval = '0'\n", "", 1);
     std::fs::write(&job, text).expect("the job");
     let bad = |number: u64| format!("no JSON {number}");
     for part in 0..3 {
         let running = Running::start(place.path(), &["run", "job.toml"]);
-        let mut stream = place.sender.accept();
+        let mut stream = place.sender().accept();
         let lines = (part * 100..part * 100 + 100).map(|number| match number % 9 {
             4 => format!("{}\n", bad(number)),
             _ => line(number),
@@ -522,7 +387,7 @@ fn dead_letters_outlive_a_crash_too() {
         wait_for("a hundred rows", || (n_received(place.path()) == part * 100 + 100).then_some(()));
         running.signal("KILL");
         assert!(running.wait().status.code().is_none());
-        while place.sender.try_accept().is_some() {}
+        while place.sender().try_accept().is_some() {}
     }
     place.finish();
     let letters: Vec<_> = shown(place.path(), "bad").iter().map(|row| row["value"].clone()).collect();
@@ -561,14 +426,14 @@ fn a_source_may_say_otherwise() {
 
 #[test]
 fn a_batch_that_is_run_again_is_the_same_to_the_byte() {
-    let place = Place::new(Way::Socket, "durability = 'batch'", AS_THEY_ARE);
+    let place = place(Way::Socket, "durability = 'batch'", AS_THEY_ARE);
     let job = place.path().join("job.toml");
     let text = std::fs::read_to_string(&job).expect("the job").replace("batch-interval = '0'", "batch-interval = '1s'");
     std::fs::write(&job, text).expect("the job");
     let mut command = Command::new(binary());
     command.args(["run", "job.toml"]).current_dir(place.path()).env("TIDEMILL_DIE_AT", "rows-published:1");
     let running = Running::spawn(command);
-    let mut stream = place.sender.accept();
+    let mut stream = place.sender().accept();
     stream.write_all((0..ROWS).map(line).collect::<String>().as_bytes()).expect("a connection");
     assert!(running.wait().status.code().is_none());
     let out = place.path().join("out/numbers");
@@ -594,10 +459,10 @@ fn a_batch_that_is_run_again_is_the_same_to_the_byte() {
 
 #[test]
 fn going_back_behind_a_damaged_commit_finds_its_rows() {
-    let place = Place::new(Way::Socket, "", BY_USER);
+    let place = place(Way::Socket, "", BY_USER);
     let receive = |rows: std::ops::Range<u64>| {
         let mut running = Running::start(place.path(), &["run", "job.toml"]);
-        let mut stream = place.sender.accept();
+        let mut stream = place.sender().accept();
         let end = rows.end;
         // Until the batch of the damaged commit has been run again, nothing can be looked into.
         let is_damaged = || run(place.path(), &["checkpoint", "inspect", "checkpoint"]).stderr.contains("is damaged");
@@ -617,5 +482,5 @@ fn going_back_behind_a_damaged_commit_finds_its_rows() {
     std::fs::write(newest, "tidemill-checkpoint commit 1 5 0000000000000000\nhello").expect("a file");
     let log = receive(2000..ROWS);
     assert!(log.contains("the job goes on from the one before it"), "{log}");
-    place.check(BY_USER, "behind a damaged commit");
+    check_shown(place.path(), BY_USER, "behind a damaged commit");
 }

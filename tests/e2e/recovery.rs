@@ -53,17 +53,31 @@ pub(crate) fn from_environment(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
+/// A line with a row of some user, a hundredth of a second after the one before, give or take 400 ms: [`SOURCE_KEYS`] know them.
+pub(crate) fn event(random: &mut Random, number: u64) -> String {
+    let at = number * 10_000 + random.below(400_000);
+    let (user, n) = (random.below(40), random.below(1000));
+    format!("{{\"user\":\"u{user}\",\"n\":{n},\"at\":{at}}}\n")
+}
+
+/// What a source of such rows says of them.
+pub(crate) const SOURCE_KEYS: [&str; 3] = [
+    "format = 'json'",
+    "schema = { user = 'utf8', n = 'int64', at = 'timestamp' }",
+    "event-time = { column = 'at', delay = '500ms' }",
+];
+
 /// Writes the files of a source: rows of some users, in the order of their times.
 pub(crate) fn write_source(folder: &Path, name: &str, seed: u64) {
+    write_files(folder, name, seed, (FILES, ROWS));
+}
+
+/// The same, so many files of so many rows.
+fn write_files(folder: &Path, name: &str, seed: u64, (files, rows): (u64, u64)) {
     let mut random = Random(seed);
     std::fs::create_dir_all(folder.join(name)).expect("a new folder");
-    for file in 0..FILES {
-        let mut lines = String::new();
-        for row in 0..ROWS {
-            let at = (file * ROWS + row) * 10_000 + random.below(400_000);
-            let (user, n) = (random.below(40), random.below(1000));
-            writeln!(lines, r#"{{"user":"u{user}","n":{n},"at":{at}}}"#).expect("room");
-        }
+    for file in 0..files {
+        let lines: String = (file * rows..(file + 1) * rows).map(|number| event(&mut random, number)).collect();
         std::fs::write(folder.join(name).join(format!("{file:04}.jsonl")), lines).expect("a new file");
     }
 }
@@ -81,11 +95,11 @@ pub(crate) fn job(partitions: u32, steps: &str, sinks: &[&str]) -> String {
             format!("name = '{source}'"),
             "type = 'file'".to_owned(),
             format!("path = '{source}'"),
-            "format = 'json'".to_owned(),
-            "schema = { user = 'utf8', n = 'int64', at = 'timestamp' }".to_owned(),
             "max-files-per-batch = 1".to_owned(),
-            "event-time = { column = 'at', delay = '500ms' }".to_owned(),
-        ] {
+        ]
+        .into_iter()
+        .chain(SOURCE_KEYS.map(str::to_owned))
+        {
             writeln!(text, "{read}{line}").expect("room");
         }
     }
@@ -149,11 +163,14 @@ fn check_manifests(files: &BTreeMap<String, String>) {
 /// What the environment tells the job.
 pub(crate) type Environment = Vec<(&'static str, String)>;
 
-/// Starts the job; it dies at one of these points, or after a while, or comes to its end: then gives `true`.
+/// Until when a process is killed that is not told where to die, unless it is said otherwise: most jobs take longer.
+pub(crate) const LIVES_MS: u64 = 400;
+
+/// Starts the job; it dies at one of these points, or within so many milliseconds, or comes to its end: then gives `true`.
 pub(crate) fn attempt(
     folder: &Path,
     options: &[&str],
-    points: &[&str],
+    (points, lives_ms): (&[&str], u64),
     random: &mut Random,
     environment: &Environment,
 ) -> bool {
@@ -166,7 +183,7 @@ pub(crate) fn attempt(
         command.env("TIDEMILL_DIE_AT", &death);
         death
     } else {
-        format!("{} ms", random.below(400))
+        format!("{} ms", random.below(lives_ms))
     };
     let running = Running::spawn(command);
     if let Some(ms) = what.strip_suffix(" ms") {
@@ -184,7 +201,7 @@ pub(crate) fn attempt(
 }
 
 /// How many partitions each job has, one after the other.
-const PARTITIONS: [u32; 3] = [1, 2, 5];
+pub(crate) const PARTITIONS: [u32; 3] = [1, 2, 5];
 
 #[track_caller]
 fn check(name: &str, steps: &str, sinks: &[&str]) {
@@ -196,41 +213,80 @@ fn check(name: &str, steps: &str, sinks: &[&str]) {
 /// The same, with the checkpoint in a directory, or in an S3 server.
 #[track_caller]
 pub(crate) fn check_on(store: Option<&S3>, kills_max: u64, name: &str, partitions: u32, steps: &str, sinks: &[&str]) {
-    let environment = store.map_or_else(Vec::new, |store| store.environment(&store.address()));
-    let checkpoint = |round: u64| match store {
-        Some(_) => format!("checkpoint = 's3://{BUCKET}/kills/{name}/{round}'"),
-        None => "checkpoint = 'checkpoint'".to_owned(),
-    };
-    let place = folder();
-    let folder = place.path();
-    write_source(folder, "left", 1);
-    write_source(folder, "right", 2);
-    std::fs::write(folder.join("job.toml"), job(partitions, steps, sinks)).expect("a new file");
-    let ended = run(folder, &["run", "job.toml"]);
-    assert_eq!(ended.code(), 0, "{}", ended.stderr);
-    std::fs::remove_dir_all(folder.join("checkpoint")).expect("a folder");
-    let expected = shown(folder);
-    assert!(expected.values().map(|text| text.lines().count()).sum::<usize>() > 100, "{name} shows too little");
+    Killed { store, kills_max, ..Killed::new(name, partitions, steps, sinks) }.check(|_, _| {});
+}
 
-    let seed = from_environment("TIDEMILL_SEED", 1);
-    let mut random = Random(seed ^ (u64::from(partitions) << 32) ^ sinks.len() as u64);
-    let (mut kills, mut rounds) = (0, 0);
-    while kills < from_environment("TIDEMILL_KILLS", kills_max) {
-        std::fs::remove_dir_all(folder.join("out")).expect("a folder");
-        // Each round begins with another checkpoint.
-        let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
-        let text = job(partitions, steps, sinks).replace("checkpoint = 'checkpoint'", &checkpoint(rounds));
-        std::fs::write(folder.join("job.toml"), text).expect("the job");
-        let before = kills;
-        while !attempt(folder, &[], &POINTS, &mut random, &environment) {
-            kills += 1;
-            assert!(kills - before < 1000, "{name} comes to no end");
+/// A job over files that is killed, until what it shows is what a run without faults shows.
+pub(crate) struct Killed<'a> {
+    /// For messages, and folders of the store.
+    pub(crate) name: &'a str,
+    pub(crate) partitions: u32,
+    /// Steps and other tables.
+    pub(crate) steps: &'a str,
+    /// Each has a sink.
+    pub(crate) sinks: &'a [&'a str],
+    /// Files of each source, and rows of each of them.
+    pub(crate) rows: (u64, u64),
+    /// Where the checkpoint is instead of in a directory.
+    pub(crate) store: Option<&'a S3>,
+    /// Where it may die.
+    pub(crate) points: &'a [&'a str],
+    /// Until when it is killed where it is not told where to die.
+    pub(crate) lives_ms: u64,
+    /// How often it is killed, unless it is said otherwise.
+    pub(crate) kills_max: u64,
+}
+
+impl<'a> Killed<'a> {
+    pub(crate) fn new(name: &'a str, partitions: u32, steps: &'a str, sinks: &'a [&'a str]) -> Self {
+        let kills_max = KILLS / PARTITIONS.len() as u64 + 1;
+        let (rows, points) = ((FILES, ROWS), &POINTS);
+        Self { name, partitions, steps, sinks, rows, store: None, points, lives_ms: LIVES_MS, kills_max }
+    }
+
+    /// Kills it. `after` is given its folder after each death, and after each end: then with `true`. Gives what a run without faults shows.
+    #[track_caller]
+    pub(crate) fn check(&self, mut after: impl FnMut(&Path, bool)) -> BTreeMap<String, String> {
+        let Self { name, partitions, steps, sinks, store, .. } = *self;
+        let environment = store.map_or_else(Vec::new, |store| store.environment(&store.address()));
+        let checkpoint = |round: u64| match store {
+            Some(_) => format!("checkpoint = 's3://{BUCKET}/kills/{name}-{partitions}/{round}'"),
+            None => "checkpoint = 'checkpoint'".to_owned(),
+        };
+        let place = folder();
+        let folder = place.path();
+        write_files(folder, "left", 1, self.rows);
+        write_files(folder, "right", 2, self.rows);
+        std::fs::write(folder.join("job.toml"), job(partitions, steps, sinks)).expect("a new file");
+        let ended = run(folder, &["run", "job.toml"]);
+        assert_eq!(ended.code(), 0, "{}", ended.stderr);
+        std::fs::remove_dir_all(folder.join("checkpoint")).expect("a folder");
+        let expected = shown(folder);
+        assert!(expected.values().map(|text| text.lines().count()).sum::<usize>() > 100, "{name} shows too little");
+
+        let seed = from_environment("TIDEMILL_SEED", 1);
+        let mut random = Random(seed ^ (u64::from(partitions) << 32) ^ sinks.len() as u64);
+        let (mut kills, mut rounds) = (0, 0);
+        while kills < from_environment("TIDEMILL_KILLS", self.kills_max) {
+            std::fs::remove_dir_all(folder.join("out")).expect("a folder");
+            // Each round begins with another checkpoint.
+            let _ = std::fs::remove_dir_all(folder.join("checkpoint"));
+            let text = job(partitions, steps, sinks).replace("checkpoint = 'checkpoint'", &checkpoint(rounds));
+            std::fs::write(folder.join("job.toml"), text).expect("the job");
+            let before = kills;
+            while !attempt(folder, &[], (self.points, self.lives_ms), &mut random, &environment) {
+                kills += 1;
+                assert!(kills - before < 1000, "{name} comes to no end");
+                after(folder, false);
+            }
+            after(folder, true);
+            rounds += 1;
+            let found = shown(folder);
+            let differing: Vec<&String> =
+                expected.keys().chain(found.keys()).filter(|file| expected.get(*file) != found.get(*file)).collect();
+            assert!(differing.is_empty(), "{name}, seed {seed}, round {rounds}: {differing:?} differ");
         }
-        rounds += 1;
-        let found = shown(folder);
-        let differing: Vec<&String> =
-            expected.keys().chain(found.keys()).filter(|file| expected.get(*file) != found.get(*file)).collect();
-        assert!(differing.is_empty(), "{name}, seed {seed}, round {rounds}: {differing:?} differ");
+        expected
     }
 }
 
@@ -329,6 +385,131 @@ dead-letter = 'unchecked'
         tidemill_tests::plugin("hostile").display()
     );
     check("dead letters", &steps, &["checked", "without-share", "unchecked"]);
+}
+
+/// What is set aside of a key: all rows that it has in a batch when the plugin fails for it, and single ones that the plugin rejects.
+#[test]
+fn keys_that_break_a_plugin_are_set_aside_once() {
+    let aside = "on-error = 'dead-letter'\ndead-letter-rate = 1.0";
+    let steps = format!(
+        "
+[[step]]
+name = 'orders'
+from = 'left'
+with = {{ \"order\" = \"user || ' ' || cast(n as text) || ' ' || cast(at as text)\", amount = 'cast(n as double)' }}
+
+[[step]]
+name = 'customers'
+from = 'right'
+with = {{ name = 'user', tier = 'cast(n as text)' }}
+
+[[step]]
+name = 'enriched'
+from = 'orders'
+cogroup = {{ by = ['user'], with = 'customers', plugin = '{}' }}
+limits = {{ output-rows = 6 }}
+{aside}
+dead-letter = 'too-many'
+
+[[step]]
+name = 'values'
+from = 'orders'
+with = {{ item = '\"order\"', value = \"case when n % 50 = 0 then cast('NaN' as double) else amount end\" }}
+
+[[step]]
+name = 'best'
+from = 'values'
+update-state = {{ by = ['user'], plugin = '{}', config = {{ k = 1000 }} }}
+limits = {{ output-rows = 30 }}
+{aside}
+dead-letter = 'too-long'
+",
+        tidemill_tests::plugin("enrich").display(),
+        tidemill_tests::plugin("running_top_k").display()
+    );
+    for partitions in PARTITIONS {
+        let sinks = ["enriched", "too-many", "best", "too-long"];
+        let (rows, kills_max) = ((12, 200), KILLS / 12);
+        let killed = Killed { rows, kills_max, ..Killed::new("keyed dead letters", partitions, &steps, &sinks) };
+        let shown = killed.check(|_, _| {});
+        let rows_of = |sink: &str| -> Vec<serde_json::Value> {
+            let files = shown.iter().filter(|(name, _)| name.starts_with(&format!("{sink}/batch-")));
+            files.flat_map(|(_, text)| text.lines()).map(|line| serde_json::from_str(line).expect("JSON")).collect()
+        };
+        let text = |value: &serde_json::Value| value.as_str().expect("a text").to_owned();
+        let in_letters = |sink: &str| -> Vec<String> {
+            let row = |letter: &serde_json::Value| serde_json::from_str::<serde_json::Value>(&text(&letter["value"]));
+            // Of a cogroup, those of the other side are set aside with them.
+            let order = |letter| row(letter).expect("JSON").get("order").map(&text);
+            rows_of(sink).iter().filter_map(order).collect()
+        };
+        let check_each_once = |what: &str, good: Vec<String>, bad: Vec<String>| {
+            assert!(good.len() > 300 && bad.len() > 300, "{what}: {} and {}", good.len(), bad.len());
+            let mut all = [good, bad].concat();
+            all.sort_unstable();
+            let n_all = all.len() as u64;
+            all.dedup();
+            assert_eq!((n_all, all.len() as u64), (rows.0 * rows.1, rows.0 * rows.1), "{what}: each row once");
+        };
+        let enriched = rows_of("enriched").iter().map(|row| text(&row["order"])).collect();
+        check_each_once("cogroup", enriched, in_letters("too-many"));
+        // The last list of each user has all that came before.
+        let mut lists: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in rows_of("best") {
+            let list = lists.entry(text(&row["user"])).or_default();
+            if row["rank"] == 1 {
+                list.clear();
+            }
+            list.push(text(&row["item"]));
+        }
+        check_each_once("update-state", lists.into_values().flatten().collect(), in_letters("too-long"));
+    }
+}
+
+/// Batches that memory has no room for, in files that go with the process or with the next one.
+#[test]
+fn what_was_spilled_is_gone_after_a_kill_and_the_rows_are_there() {
+    let steps = "
+[spill]
+path = 'spill'
+memory = '1MiB'
+
+[[step]]
+name = 'totals'
+from = 'left'
+aggregate = { by = ['user', 'n'], select = { rows = 'count(*)', times = 'collect_list(at)' } }
+
+[[step]]
+name = 'running'
+from = 'left'
+aggregate = { by = ['user', 'n'], select = { rows = 'count(*)', last = 'max(at)' }, running = true }
+
+[[step]]
+name = 'sorted'
+from = 'left'
+sort = { by = ['n desc', 'at', 'user'], partitions = 2 }
+";
+    let points = [&POINTS[..], &["rows-spilled"; 4]].concat();
+    for partitions in PARTITIONS {
+        let mut n_spilled = 0;
+        let killed = Killed {
+            rows: (3, 9_000),
+            points: &points,
+            lives_ms: 1500,
+            kills_max: KILLS / 16,
+            ..Killed::new("spilled", partitions, steps, &["totals", "running", "sorted"])
+        };
+        killed.check(|folder, has_ended| {
+            let entries = || std::fs::read_dir(folder.join("spill")).into_iter().flatten().flatten();
+            if has_ended {
+                assert_eq!(entries().count(), 0, "nothing is left: {:?}", entries().collect::<Vec<_>>());
+            } else {
+                let files = entries().flat_map(|entry| std::fs::read_dir(entry.path()).expect("a folder").flatten());
+                n_spilled += u64::from(files.into_iter().any(|file| file.file_name() != "lock"));
+            }
+        });
+        assert!(n_spilled > 0, "it was never killed while rows were on disk");
+    }
 }
 
 #[test]

@@ -6,13 +6,13 @@ use std::path::Path;
 
 use tidemill_tests::{folder, run};
 
-use crate::recovery::{POINTS, Random, attempt, from_environment, job, shown, write_source};
+use crate::recovery::{LIVES_MS, POINTS, Random, attempt, from_environment, job, shown, write_source};
 
 /// What jobs are started with, each time another.
-const PARTITIONS: [u32; 5] = [1, 2, 5, 3, 16];
+pub(crate) const PARTITIONS: [u32; 5] = [1, 2, 5, 3, 16];
 
 /// The instants that only such a start passes.
-const RESCALE_POINTS: [&str; 2] = ["rescaled-part-written", "rescaled-commit-written"];
+pub(crate) const RESCALE_POINTS: [&str; 2] = ["rescaled-part-written", "rescaled-commit-written"];
 
 /// How often each job is killed, unless it is said otherwise.
 const KILLS: u64 = 40;
@@ -57,7 +57,7 @@ fn check(name: &str, steps: &str, sinks: &[&str]) {
         loop {
             starts.push(PARTITIONS[random.below(PARTITIONS.len() as u64) as usize]);
             let option = format!("job.partitions={}", starts[starts.len() - 1]);
-            if attempt(folder, &["--set", &option], &points, &mut random, &Vec::new()) {
+            if attempt(folder, &["--set", &option], (&points, LIVES_MS), &mut random, &Vec::new()) {
                 break;
             }
             kills += 1;

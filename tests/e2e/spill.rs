@@ -207,6 +207,37 @@ fn what_a_killed_job_left_is_removed_by_the_next() {
 }
 
 #[test]
+fn a_folder_is_removed_whenever_its_process_died() {
+    let place = folder();
+    std::fs::create_dir(place.path().join("in")).expect("a new folder");
+    write_orders(&place.path().join("in/orders.jsonl"), 30_000);
+    let text = orders_job("memory = '1MiB'").replacen("[job]", "[job]\ncheckpoint = 'checkpoint'", 1);
+    std::fs::write(place.path().join("job.toml"), text).expect("a new file");
+    let left = || -> Vec<Vec<String>> {
+        let names = |folder: &Path| -> Vec<String> {
+            let entries = std::fs::read_dir(folder).expect("a folder").flatten();
+            entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+        };
+        let folders = std::fs::read_dir(place.path().join("spill")).expect("a folder").flatten();
+        folders.map(|folder| names(&folder.path())).collect()
+    };
+    let check_dies = |point: &str, expected: &[&[&str]]| {
+        let mut command = std::process::Command::new(tidemill_tests::binary());
+        command.args(["run", "job.toml"]).current_dir(place.path()).env("TIDEMILL_DIE_AT", point);
+        assert!(Running::spawn(command).wait().status.code().is_none(), "it dies at {point}");
+        assert_eq!(left(), expected, "{point}");
+    };
+    // Before its lock was there, and when only its lock was.
+    check_dies("job-folder-made:1", &[&[]]);
+    check_dies("job-folder-emptied:1", &[&["lock"]]);
+    // What the one before left is removed first, and that is not all there is to it either.
+    check_dies("job-folder-emptied:1", &[&["lock"]]);
+    let ended = run(place.path(), &["run", "job.toml"]);
+    assert_eq!(ended.code(), 0, "{}", ended.stderr);
+    assert_eq!(left(), Vec::<Vec<String>>::new());
+}
+
+#[test]
 fn damaged_rows_are_an_error_and_never_other_rows() {
     let place = folder();
     let sender = Sender::listen();

@@ -9,6 +9,7 @@ use crate::block_store::BlockStore;
 use crate::checkpoint::{Committer, Patience, Standby};
 use crate::clock::{Clock, Stopwatch};
 use crate::error::{Error, Explain, Fault, Retry};
+use crate::fail_point;
 use crate::ids::BatchId;
 use crate::job::OnError;
 use crate::metrics::{StepCounts, peak_memory_bytes};
@@ -653,6 +654,7 @@ impl Runner {
             let event = PluginsReloaded { batch_id, plugins: trial.changed.clone() };
             self.listeners.iter().for_each(|listener| listener.on_plugins_reloaded(&event));
             self.trial = Some(trial.after(self.trial.take()));
+            fail_point::pass("plugins-replaced");
         }
         let outcome = self.run_attempts(batch);
         let Some(mut trial) = self.trial.take() else { return outcome };
@@ -672,6 +674,7 @@ impl Runner {
                 self.plans.undo(trial);
                 self.batches.plan = self.plans.current();
                 self.listeners.iter().for_each(|listener| listener.on_reload_undone(&event));
+                fail_point::pass("reload-undone");
                 self.run_attempts(batch)
             }
         }

@@ -15,6 +15,7 @@ use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Spill, SpillError, SpillUse};
+use crate::fail_point;
 use crate::step::chunks::batch_bytes;
 
 /// Bytes of rows that are put into one record, about: enough that a read costs more than the seek before it, and few enough
@@ -101,6 +102,7 @@ impl SpillFile {
             }
         };
         self.spill.written(n_bytes, n_rows);
+        fail_point::pass("rows-spilled");
         Ok(Spilled { on_disk, offset, n_bytes, checksum: xxh3_64(&bytes), n_rows, memory_bytes })
     }
 
