@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use fjall::config::CompressionPolicy;
+use fjall::config::{CompressionPolicy, PartitioningPolicy};
 use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, OwnedWriteBatch, PersistMode};
 
 use super::store::new_folder;
@@ -38,8 +38,22 @@ const OPEN_FILES_MAX: usize = 256;
 /// Bytes of the journal. It is never read, and this is the least there can be.
 const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
-/// Threads of the tree: one writes buffers out, one compacts.
-const THREADS: usize = 2;
+/// Threads of the tree, which writes buffers out and compacts. With two, the first turns round and round while the other compacts
+/// (fjall 3.1: it puts back what it may not do, and takes it again): it took a third of all CPU time while ten million entries were
+/// written. With one, a buffer may have to wait for a compaction: writers then wait with it, as they do when the disk is slow.
+const THREADS: usize = 1;
+
+/// Levels of the tree, from the first on, whose files have a whole filter and a whole index each: they are in the cache if it is large.
+/// Where it is not, or behind them, every reading would read and check megabytes; those that are cut are read by 4 KiB.
+fn is_cut_by_level(cache_bytes: u64) -> PartitioningPolicy {
+    match cache_bytes >= CACHE_BYTES_MAX {
+        true => PartitioningPolicy::new([false, false, true]),
+        false => PartitioningPolicy::new([false, true]),
+    }
+}
+
+/// Bytes of the cache, at most: room for the filters of some ten million small entries.
+const CACHE_BYTES_MAX: u64 = 48 << 20;
 
 /// Bytes of a write buffer, at most.
 const BUFFER_BYTES_MAX: u64 = 8 << 20;
@@ -115,8 +129,9 @@ impl LsmStore {
     /// [`LsmStore::open`] in a folder that is there.
     pub(super) fn open_in(folder: JobFolder, memory_bytes: u64, step: &str) -> Result<Arc<Self>, StateError> {
         let failed = |error: fjall::Error| store_error(folder.path(), step, "opened", Reason::Now(innermost(&error)));
+        let cache_bytes = (memory_bytes / 8).clamp(8 << 20, CACHE_BYTES_MAX);
         let database = Database::builder(folder.path().join("lsm"))
-            .cache_size((memory_bytes / 8).clamp(8 << 20, 48 << 20))
+            .cache_size(cache_bytes)
             .worker_threads(THREADS)
             .max_cached_files(Some(OPEN_FILES_MAX))
             .max_journaling_size(JOURNAL_BYTES_MAX)
@@ -129,6 +144,8 @@ impl LsmStore {
                 .max_memtable_size((memory_bytes / 64).clamp(1 << 20, BUFFER_BYTES_MAX))
                 // Entries are read one by one: unpacking a block costs more than reading it again.
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
+                .filter_block_partitioning_policy(is_cut_by_level(cache_bytes))
+                .index_block_partitioning_policy(is_cut_by_level(cache_bytes))
                 .manual_journal_persist(true)
         };
         let tree = database.keyspace("state", options).map_err(failed)?;
