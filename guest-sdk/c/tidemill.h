@@ -203,14 +203,15 @@ void *tm_keep(size_t size);
 typedef tm_text tm_json;
 
 /* What is wanted of the columns of one input. */
+typedef struct tm__read {
+    tm_field *fields;                    /* as it came */
+    bool nullable;                       /* whether the operator has a place for nulls */
+    bool is_named;                       /* by tm_read() */
+} tm__read;
 typedef struct tm__reads {
     bool all;
     uint32_t n;
-    struct tm__read {
-        tm_field *fields;                /* as it came */
-        bool nullable;                   /* whether the operator has a place for nulls */
-        bool is_key;
-    } *columns;
+    tm__read *columns;
 } tm__reads;
 
 /* A schema that grows. */
@@ -305,6 +306,18 @@ void tm_refuse(tm_open *o, const char *format, ...) TM_PRINTF(2, 3);
 
 /* ------------------------------------------------------------------------------------------------------------- calls -- */
 
+/* Where an input is read. */
+typedef struct tm__cursor {
+    uint32_t next, end, n_readable;
+    const uint32_t *ends;
+    bool may_be_null;
+} tm__cursor;
+/* Rows of an input that cannot be processed. */
+typedef struct tm__rejected {
+    tm_buffer list;
+    uint32_t n;
+} tm__rejected;
+
 /* What a call gets and gives. */
 typedef struct tm_call {
     uint64_t batch_id;                   /* the batch's number, from 0 */
@@ -329,20 +342,13 @@ typedef struct tm_call {
     tm_table out;                        /* what comes out */
     tm_table new_state;                  /* updaters */
 
-    struct tm__cursor {                  /* the rest is the header's own */
-        uint32_t next, end, n_readable;
-        const uint32_t *ends;
-        bool may_be_null;
-    } *cursors;
+    tm__cursor *cursors;                 /* the rest is the header's own */
     uint32_t row_input;
     uint8_t role, step;
     bool keeps_origin, state_set, state_removed;
     uint32_t n_states;
     tm_buffer origin;                    /* u32 a row that came out: the row, or the group, it came from */
-    struct tm__rejected {
-        tm_buffer list;
-        uint32_t n;
-    } *rejected;
+    tm__rejected *rejected;
     uint8_t *changes;
     int64_t *timeouts_us;
     const uint8_t *had_state, *had_timed_out;
@@ -698,6 +704,7 @@ void tm__end(void);
     }                                                                                                                    \
     TM__POST(role, open)
 #define TM__SET_ONE inputs->fields = fields; inputs->n_fields = fields_n;
+#define TM__SET_INPUTS o->inputs = fields; o->n_inputs = (uint32_t)fields_n; (void)inputs;
 #define TM__SET_KEYS o->keys.fields = keys; o->keys.n_fields = keys_n;
 
 /* A call whose arguments cross one by one. */
@@ -740,45 +747,45 @@ typedef struct tm__update_arguments {
     TM__POST(reducer, invert)
 void tm__no_inverse(tm_call *c);
 
-#define TIDEMILL_TRANSFORM(open, process)                                                                                \
-    TM__OPEN(transform, TM__TRANSFORM, false, open, TM__SET_ONE, const tm_field *fields, size_t fields_n)                \
-    TM__CALL_ROWS(transform, TM__TRANSFORM, process, TM__ROWS, process)
+#define TIDEMILL_TRANSFORM(open_function, process_function)                                                              \
+    TM__OPEN(transform, TM__TRANSFORM, false, open_function, TM__SET_ONE, const tm_field *fields, size_t fields_n)       \
+    TM__CALL_ROWS(transform, TM__TRANSFORM, process, TM__ROWS, process_function)
 
 /* In `invert` the inputs are the whole, tm_in(), and the part, tm_in_of(c, 1, column): row by row, whole minus part. */
-#define TIDEMILL_REDUCER_INVERTIBLE(open, reduce, invert)                                                                \
-    TM__OPEN(reducer, TM__REDUCER, true, open, TM__SET_ONE, const tm_field *fields, size_t fields_n)                     \
-    TM__CALL_GROUPS(reducer, TM__REDUCER, reduce, TM__ROWS, reduce)                                                      \
-    TM__CALL_INVERT(invert)
-#define TIDEMILL_REDUCER(open, reduce)                                                                                   \
-    TM__OPEN(reducer, TM__REDUCER, false, open, TM__SET_ONE, const tm_field *fields, size_t fields_n)                    \
-    TM__CALL_GROUPS(reducer, TM__REDUCER, reduce, TM__ROWS, reduce)                                                      \
+#define TIDEMILL_REDUCER_INVERTIBLE(open_function, reduce_function, invert_function)                                     \
+    TM__OPEN(reducer, TM__REDUCER, true, open_function, TM__SET_ONE, const tm_field *fields, size_t fields_n)            \
+    TM__CALL_GROUPS(reducer, TM__REDUCER, reduce, TM__ROWS, reduce_function)                                             \
+    TM__CALL_INVERT(invert_function)
+#define TIDEMILL_REDUCER(open_function, reduce_function)                                                                 \
+    TM__OPEN(reducer, TM__REDUCER, false, open_function, TM__SET_ONE, const tm_field *fields, size_t fields_n)           \
+    TM__CALL_GROUPS(reducer, TM__REDUCER, reduce, TM__ROWS, reduce_function)                                             \
     TM__CALL_INVERT(tm__no_inverse)
 
 /* `accumulate` reads the columns of tm_read() and gives those of tm_keep_state(), one row a group; `merge` reads and gives
  * the latter, one row a group; `finish` reads them and gives the columns of tm_write(), one row a row. */
-#define TIDEMILL_AGGREGATOR(open, accumulate, merge, finish)                                                             \
-    TM__OPEN(aggregator, TM__AGGREGATOR, false, open, TM__SET_ONE, const tm_field *fields, size_t fields_n)              \
-    TM__CALL_GROUPS(aggregator, TM__AGGREGATOR, accumulate, TM__ROWS, accumulate)                                        \
-    TM__CALL_GROUPS(aggregator, TM__AGGREGATOR, merge, TM__MERGE, merge)                                                 \
-    TM__CALL_ROWS(aggregator, TM__AGGREGATOR, finish, TM__FINISH, finish)
+#define TIDEMILL_AGGREGATOR(open_function, accumulate_function, merge_function, finish_function)                         \
+    TM__OPEN(aggregator, TM__AGGREGATOR, false, open_function, TM__SET_ONE, const tm_field *fields, size_t fields_n)     \
+    TM__CALL_GROUPS(aggregator, TM__AGGREGATOR, accumulate, TM__ROWS, accumulate_function)                               \
+    TM__CALL_GROUPS(aggregator, TM__AGGREGATOR, merge, TM__MERGE, merge_function)                                        \
+    TM__CALL_ROWS(aggregator, TM__AGGREGATOR, finish, TM__FINISH, finish_function)
 
-#define TIDEMILL_GROUPER(open, process)                                                                                  \
-    TM__OPEN(grouper, TM__GROUPER, false, open, TM__SET_KEYS o->inputs = fields; o->n_inputs = (uint32_t)fields_n; (void)inputs;, \
+#define TIDEMILL_GROUPER(open_function, process_function)                                                                \
+    TM__OPEN(grouper, TM__GROUPER, false, open_function, TM__SET_KEYS TM__SET_INPUTS,                                    \
              const tm_field *keys, size_t keys_n, const tm_schema *fields, size_t fields_n)                              \
     TM__C TM__EXPORT(TM__NAME(grouper, process)) void *tm__grouper_process(TM__OF, TM__BATCH, const tm__grouped *inputs, size_t n_inputs); \
     void *tm__grouper_process(TM__OF, TM__BATCH, const tm__grouped *inputs, size_t n_inputs) {                           \
         TM__OF_SET tm__batch keys = TM__BATCH_SET;                                                                       \
-        return tm__call(TM__GROUPER, TM__ROWS, process, &of, &keys, inputs, n_inputs, NULL);                             \
+        return tm__call(TM__GROUPER, TM__ROWS, process_function, &of, &keys, inputs, n_inputs, NULL);                    \
     }                                                                                                                    \
     TM__POST(grouper, process)
 
-#define TIDEMILL_UPDATER(open, update)                                                                                   \
-    TM__OPEN(updater, TM__UPDATER, false, open, TM__SET_KEYS TM__SET_ONE,                                                \
+#define TIDEMILL_UPDATER(open_function, update_function)                                                                 \
+    TM__OPEN(updater, TM__UPDATER, false, open_function, TM__SET_KEYS TM__SET_ONE,                                       \
              const tm_field *keys, size_t keys_n, const tm_field *fields, size_t fields_n)                               \
     TM__C TM__EXPORT(TM__NAME(updater, update)) void *tm__updater_update(const tm__update_arguments *a);                 \
     void *tm__updater_update(const tm__update_arguments *a) {                                                            \
         tm__grouped input = { a->input.values, a->input.ends };                                                          \
-        return tm__call(TM__UPDATER, TM__ROWS, update, &a->of, &a->input.keys, &input, 1, &a->input);                    \
+        return tm__call(TM__UPDATER, TM__ROWS, update_function, &a->of, &a->input.keys, &input, 1, &a->input);           \
     }                                                                                                                    \
     TM__POST(updater, update)
 
@@ -1363,9 +1370,9 @@ static tm_field *tm__keep_field(const tm_field *field) {
 
 static uint32_t tm__add_read(tm__reads *reads, const tm_field *field, bool nullable) {
     if ((reads->n & (reads->n - 1)) == 0) {
-        struct tm__read *old = reads->columns;
-        reads->columns = (struct tm__read *)tm_keep((reads->n ? reads->n * 2 : 1) * sizeof(struct tm__read));
-        if (reads->n) __builtin_memcpy(reads->columns, old, reads->n * sizeof(struct tm__read));
+        tm__read *old = reads->columns;
+        reads->columns = (tm__read *)tm_keep((reads->n ? reads->n * 2 : 1) * sizeof(tm__read));
+        if (reads->n) __builtin_memcpy(reads->columns, old, reads->n * sizeof(tm__read));
     }
     reads->columns[reads->n].fields = tm__keep_field(field);
     reads->columns[reads->n].nullable = nullable;
@@ -1404,7 +1411,7 @@ static uint32_t tm__read_of(tm_open *o, tm__reads *reads, tm_schema schema, tm_t
         uint32_t column = 0;
         for (const tm_field *before = schema.fields; before != field; before += tm_field_size(before)) column++;
         reads->columns[column].nullable = nullable;
-        reads->columns[column].is_key = true;
+        reads->columns[column].is_named = true;
         return column;
     }
     for (uint32_t i = 0; i < reads->n; i++) {
@@ -1433,7 +1440,7 @@ void tm_read_all(tm_open *o, uint32_t input) {
     tm__reads *reads = &o->reads[input];
     reads->all = true;
     if (o->role == TM__REDUCER) {
-        for (uint32_t i = 0; i < reads->n; i++) reads->columns[i].is_key = true;
+        for (uint32_t i = 0; i < reads->n; i++) reads->columns[i].is_named = true;
         return;
     }
     reads->n = 0;
@@ -1735,7 +1742,7 @@ typedef struct tm__option {
 
 typedef struct tm__opened_result {
     uint8_t is_err;
-    union {
+    union tm__plan {
         struct { uint8_t kind; tm_text reason; } refusal;
         struct { tm__option reads; tm__list writes; tm__option carries; } transform;
         struct { uint8_t invertible; } reducer;
@@ -1752,7 +1759,7 @@ typedef struct tm__rejection {
 
 typedef struct tm__call_result {
     uint8_t is_err;
-    union {
+    union tm__answer {
         struct { uint8_t kind; tm_text reason; } failure;
         struct { tm__batch rows; tm__option origin; tm__list rejected; } transform;
         tm__batch rows;
@@ -1767,13 +1774,18 @@ typedef struct tm__call_result {
     } of;
 } tm__call_result;
 
+#ifdef __cplusplus
+#define TM__ASSERT static_assert
+#else
+#define TM__ASSERT _Static_assert
+#endif
 #ifdef __wasm__
 /* These structs are what the canonical ABI lays out. */
-_Static_assert(sizeof(tm_field) == 36 && offsetof(tm_field, nullable) == 28, "field");
-_Static_assert(sizeof(tm__batch) == 20 && sizeof(tm__grouped) == 28, "batch");
-_Static_assert(sizeof(tm__of) == 48 && offsetof(tm__of, watermark_us) == 40, "call");
-_Static_assert(offsetof(tm__update, timed_out) == 76 && offsetof(tm__update_arguments, input) == 48, "update");
-_Static_assert(sizeof(tm__opened_result) == 36 && sizeof(tm__call_result) == 80, "results");
+TM__ASSERT(sizeof(tm_field) == 36 && offsetof(tm_field, nullable) == 28, "field");
+TM__ASSERT(sizeof(tm__batch) == 20 && sizeof(tm__grouped) == 28, "batch");
+TM__ASSERT(sizeof(tm__of) == 48 && offsetof(tm__of, watermark_us) == 40, "call");
+TM__ASSERT(offsetof(tm__update, timed_out) == 76 && offsetof(tm__update_arguments, input) == 48, "update");
+TM__ASSERT(sizeof(tm__opened_result) == 36 && sizeof(tm__call_result) == 80, "results");
 #endif
 
 static tm__option tm__names(const tm__reads *reads) {
@@ -1819,7 +1831,7 @@ void *tm__open(int role, bool invertible, tm_open_function *function, tm_open *o
     function(o);
     tm__check_config(o);
     for (uint32_t i = 0; role == TM__REDUCER && !o->refusal && i < o->reads[0].n; i++) {
-        if (o->reads[0].columns[i].is_key) continue;
+        if (o->reads[0].columns[i].is_named) continue;
         tm_text name = o->reads[0].columns[i].fields->name;
         tm_refuse_schema(o, "column `%.*s` is not one that the reducer combines: leave it out before", (int)name.size, name.data);
     }
@@ -1985,7 +1997,7 @@ static bool tm__may_be_null(const tm_batch *batch, const tm__reads *reads) {
 }
 
 bool tm_next_row_of(tm_call *c, uint32_t input) {
-    struct tm__cursor *cursor = &c->cursors[input];
+    tm__cursor *cursor = &c->cursors[input];
     while (cursor->next < cursor->end && !c->failure) {
         uint32_t row = cursor->next++;
         if (__builtin_expect(cursor->may_be_null, 0)) {
@@ -2039,7 +2051,7 @@ bool tm_next_group(tm_call *c) {
         c->group++;
         uint32_t n_rows = 0, n_readable = 0;
         for (uint32_t i = 0; i < c->n_inputs; i++) {
-            struct tm__cursor *cursor = &c->cursors[i];
+            tm__cursor *cursor = &c->cursors[i];
             cursor->next = tm__group_start(c, i);
             cursor->end = cursor->ends[c->group];
             n_rows += cursor->n_readable = cursor->end - cursor->next;
@@ -2056,7 +2068,7 @@ bool tm_next_group(tm_call *c) {
         }
         const tm_field *key = tm__null_in(&c->keys, &tm__opened->key_reads, c->group);
         for (uint32_t i = 0; i < c->n_inputs; i++) {
-            struct tm__cursor *cursor = &c->cursors[i];
+            tm__cursor *cursor = &c->cursors[i];
             for (uint32_t row = cursor->next; (key || cursor->may_be_null) && row < cursor->end; row++) {
                 const tm_field *null = key ? key : tm__null_in(&c->in[i], &tm__opened->reads[i], row);
                 if (!null) continue;
@@ -2298,7 +2310,7 @@ static tm__batch tm__finish(tm_call *c, tm_table *table) {
 }
 
 /* The rejected rows of an input, by their numbers; of a row that was rejected twice the first reason. */
-static tm__list tm__finish_rejected(struct tm__rejected *rejected) {
+static tm__list tm__finish_rejected(tm__rejected *rejected) {
     tm__rejection *rows = (tm__rejection *)(void *)rejected->list.data;
     uint32_t n = 0;
     for (uint32_t i = 0; i < rejected->n; i++) {
@@ -2334,8 +2346,8 @@ void *tm__call(int role, int step, tm_call_function *function, const tm__of *of,
     c->step = (uint8_t)step;
     bool of_accumulators = role == TM__AGGREGATOR && step != TM__ROWS;
     tm_batch *in = (tm_batch *)tm_alloc(n_inputs * sizeof(tm_batch));
-    c->cursors = (struct tm__cursor *)tm_alloc(n_inputs * sizeof(struct tm__cursor));
-    c->rejected = (struct tm__rejected *)tm_alloc(n_inputs * sizeof(struct tm__rejected));
+    c->cursors = (tm__cursor *)tm_alloc(n_inputs * sizeof(tm__cursor));
+    c->rejected = (tm__rejected *)tm_alloc(n_inputs * sizeof(tm__rejected));
     c->in = in;
     c->n_inputs = (uint32_t)n_inputs;
     for (uint32_t i = 0; i < n_inputs; i++) {
