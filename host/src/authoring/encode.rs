@@ -233,7 +233,8 @@ mod tests {
                 (memory (export "memory") 1)
                 (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 0)
                 (func (export "{}") (param i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0)
-                (func (export "{}") (param i32) (result i32) i32.const 0)
+                (func (export "{}")
+                    (param i64 i64 i32 i32 i64 i32 i64 i32 i32 i32 i32 i32 i32 i32) (result i32) i32.const 0)
                 (func (export "{}") (param i32) (result i32) i32.const 0))"#,
             name("open"),
             name("reduce"),
