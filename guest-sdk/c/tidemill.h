@@ -228,8 +228,8 @@ typedef struct tm_open {
     tm_schema keys;                      /* groupers and updaters: the key columns */
     const tm_schema *inputs;             /* the columns of each input that are not keys; a transform's: all */
     uint32_t n_inputs;
+    bool invertible;                     /* reducers: whether `invert` works, which `open` may change */
     uint8_t role;                        /* the rest is the header's own */
-    bool invertible;
     uint8_t carries, calling, timeouts;
     tm__fields carried;
     tm__reads key_reads;
@@ -259,6 +259,7 @@ uint32_t tm_write(tm_open *o, const char *name, const char *type);
 uint32_t tm_write_like(tm_open *o, tm_text name, const tm_field *field);
 /* Adds a column to an updater's state, or to an aggregator's accumulator. */
 uint32_t tm_keep_state(tm_open *o, const char *name, const char *type);
+uint32_t tm_keep_state_like(tm_open *o, tm_text name, const tm_field *field);
 
 /* A transform's columns go along without crossing: all, or those named. A filter carries all and writes nothing. */
 void tm_carry_all(tm_open *o);
@@ -270,7 +271,7 @@ void tm_call_every_key(tm_open *o);
 void tm_use_batch_time(tm_open *o);
 void tm_use_event_time(tm_open *o);
 
-/* Keys of the configuration. Without the last argument the key has to be there. Keys that `open` does not ask for are
+/* Keys of the configuration. Without the last argument the key has to be there; null is as good as nothing. Keys that `open` does not ask for are
  * refused. A text is UTF-8 without escapes. A duration is text with a unit, as "1h30m", given in microseconds. */
 double tm_config_f64(tm_open *o, const char *key);
 double tm_config_f64_or(tm_open *o, const char *key, double otherwise);
@@ -1481,6 +1482,10 @@ uint32_t tm_write_like(tm_open *o, tm_text name, const tm_field *field) {
     return o->refusal ? 0 : tm__declare_like(&o->writes, name, field);
 }
 
+uint32_t tm_keep_state_like(tm_open *o, tm_text name, const tm_field *field) {
+    return o->refusal ? 0 : tm__declare_like(&o->state, name, field);
+}
+
 void tm_carry_all(tm_open *o) { o->carries = 1; }
 void tm_carry(tm_open *o, const char *name) {
     if (o->carries == 1) return;
@@ -1677,6 +1682,7 @@ tm_json tm_config_json(tm_open *o, const char *key) {
 
 static tm_json tm__config(tm_open *o, const char *key, bool required) {
     tm_json value = tm_config_json(o, key);
+    if (tm_json_kind(value) == 'n') value.size = 0;
     if (!value.size && required) tm_refuse_config(o, "missing field `%s`", key);
     return value;
 }

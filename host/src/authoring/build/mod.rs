@@ -4,7 +4,9 @@
 //! folder, and gives either a component or a core module; what is behind is the same for all.
 
 mod c;
+mod go;
 mod rust;
+mod zig;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,7 +43,9 @@ pub struct BuiltPlugin {
 pub fn build(project: &Project, runtime: &Runtime) -> Result<BuiltPlugin, AuthoringError> {
     let built = match project.language {
         Language::Rust => rust::build(project),
-        Language::C => c::build(project),
+        Language::C | Language::Cpp => c::build(project),
+        Language::Go => go::build(project),
+        Language::Zig => zig::build(project),
         language => Err(AuthoringError::NoTemplate { language, role: project.roles[0] }),
     }?;
     let read = |path: &Path| {
