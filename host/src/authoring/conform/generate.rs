@@ -158,10 +158,10 @@ fn number(dice: &mut Dice, least: i128, largest: i128) -> i128 {
         1 => largest,
         2 => 0i128.clamp(least, largest),
         _ => {
-            // The sum of the two ends is at most one bit more than they have.
-            let span = (largest - least) as u128;
-            let bits = (u128::from(dice.bits()) << 64 | u128::from(dice.bits())) % span.saturating_add(1).max(1);
-            least + bits as i128
+            // Modulo 2 to the power of 128 both are right, however far the ends are apart.
+            let span = largest.wrapping_sub(least) as u128;
+            let bits = (u128::from(dice.bits()) << 64 | u128::from(dice.bits())) % span.saturating_add(1);
+            least.wrapping_add(bits as i128)
         }
     }
 }
