@@ -231,6 +231,7 @@ typedef struct tm_open {
     bool invertible;                     /* reducers: whether `invert` works, which `open` may change */
     uint8_t role;                        /* the rest is the header's own */
     uint8_t carries, calling, timeouts;
+    bool tells_origin;
     tm__fields carried;
     tm__reads key_reads;
     tm__reads *reads;
@@ -264,6 +265,8 @@ uint32_t tm_keep_state_like(tm_open *o, tm_text name, const tm_field *field);
 /* A transform's columns go along without crossing: all, or those named. A filter carries all and writes nothing. */
 void tm_carry_all(tm_open *o);
 void tm_carry(tm_open *o, const char *name);
+/* Has it told which row each row comes from though nothing is carried: whoever looks at the plugin alone can see it then. */
+void tm_tell_origin(tm_open *o);
 
 /* Updaters: called for every key that has state, not for those with rows alone. */
 void tm_call_every_key(tm_open *o);
@@ -1492,6 +1495,7 @@ void tm_carry(tm_open *o, const char *name) {
     o->carries = 2;
     tm__add_field(&o->carried, tm_str(name));
 }
+void tm_tell_origin(tm_open *o) { o->tells_origin = true; }
 void tm_call_every_key(tm_open *o) { o->calling = 1; }
 void tm_use_batch_time(tm_open *o) { o->timeouts = 1; }
 void tm_use_event_time(tm_open *o) { o->timeouts = 2; }
@@ -2399,7 +2403,7 @@ void *tm__call(int role, int step, tm_call_function *function, const tm__of *of,
     tm_table *out = &tm__out_tables[role == TM__AGGREGATOR && step == TM__FINISH];
     tm__reset_table(out);
     c->out = *out;
-    c->keeps_origin = role == TM__TRANSFORM ? o->carries != 0 : role >= TM__GROUPER;
+    c->keeps_origin = role == TM__TRANSFORM ? o->carries || o->tells_origin : role >= TM__GROUPER;
     static size_t origin_hint;
     c->origin.hint = origin_hint;
 

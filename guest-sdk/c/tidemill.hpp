@@ -237,7 +237,10 @@ struct Open {
         else if constexpr (std::is_same_v<T, Duration>) return {tm_config_duration_us_or(c, key, otherwise.us)};
         else if constexpr (std::is_integral_v<T>) return T(tm_config_i64_or(c, key, otherwise));
         else if constexpr (std::is_floating_point_v<T>) return T(tm_config_f64_or(c, key, otherwise));
-        else return tm_json_kind(tm_config_json(c, key)) ? view(tm_config_text(c, key)) : otherwise;
+        else {
+            char kind = tm_json_kind(tm_config_json(c, key));
+            return kind && kind != 'n' ? view(tm_config_text(c, key)) : otherwise;
+        }
     }
     template <class... A> void refuse_config(const char *format, A... a) { tm_refuse_config(c, format, a...); }
     template <class... A> void refuse_schema(const char *format, A... a) { tm_refuse_schema(c, format, a...); }

@@ -81,7 +81,8 @@ fn typeName(comptime T: type) [:0]const u8 {
     };
 }
 
-fn get(comptime T: type, column: *const c.tm_column, at: u32) T {
+/// The value of a column at a row.
+pub fn get(comptime T: type, column: *const c.tm_column, at: u32) T {
     if (@typeInfo(T) == .optional) {
         return if (c.tm_is_null(column, at)) null else get(@typeInfo(T).optional.child, column, at);
     }
@@ -96,9 +97,10 @@ fn get(comptime T: type, column: *const c.tm_column, at: u32) T {
     };
 }
 
-fn putInto(comptime T: type, builder: *c.tm_builder, value: T) void {
+/// Appends a value to a column.
+pub fn put(comptime T: type, builder: *c.tm_builder, value: T) void {
     if (@typeInfo(T) == .optional) {
-        if (value) |some| putInto(@typeInfo(T).optional.child, builder, some) else c.tm_put_null(builder);
+        if (value) |some| put(@typeInfo(T).optional.child, builder, some) else c.tm_put_null(builder);
         return;
     }
     switch (T) {
@@ -110,6 +112,9 @@ fn putInto(comptime T: type, builder: *c.tm_builder, value: T) void {
         else => append(T, builder, value),
     }
 }
+
+/// The same, where a method has its name.
+const putInto = put;
 
 /// Room for more bytes at a buffer's end, which are then part of it.
 inline fn room(buffer: *c.tm_buffer, size: usize) [*]u8 {
@@ -159,7 +164,10 @@ pub const Open = struct {
         };
     }
     pub fn configOr(self: Open, comptime T: type, key: [:0]const u8, otherwise: T) T {
-        return if (c.tm_config_json(self.c, key).size == 0) otherwise else self.config(T, key);
+        return switch (c.tm_json_kind(c.tm_config_json(self.c, key))) {
+            0, 'n' => otherwise,
+            else => self.config(T, key),
+        };
     }
 
     pub fn refuseConfig(self: Open, reason: []const u8) void {

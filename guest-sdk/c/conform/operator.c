@@ -132,6 +132,7 @@ static void keep_all(tm_open *o) {
 
 static void open_transform(tm_open *o) {
     configure(o);
+    tm_tell_origin(o);
     if (carry) {
         tm_carry_all(o);
     } else {
