@@ -71,16 +71,15 @@ impl Language {
         }
     }
 
-    /// What runs the unit tests of a new project, without WebAssembly.
-    pub(super) fn unit_test(self) -> &'static str {
+    /// What runs the unit tests of a new project, without WebAssembly, where it has some.
+    pub(super) fn unit_test(self) -> Option<&'static str> {
         match self {
-            Language::Rust => "cargo test",
-            Language::Python => "python3 -m unittest",
-            Language::JavaScript => "node --test",
-            Language::TypeScript => "npm test",
-            Language::C | Language::Cpp => "make test",
-            Language::Go => "go test ./...",
-            Language::Zig => "zig test operator.zig",
+            Language::Rust => Some("cargo test"),
+            Language::Python => Some("python3 -m unittest"),
+            Language::JavaScript => Some("node --test"),
+            Language::TypeScript => Some("npm test"),
+            Language::Go => Some("go test ./..."),
+            Language::C | Language::Cpp | Language::Zig => None,
         }
     }
 

@@ -151,6 +151,10 @@ impl Words {
             let mut chars = word.chars();
             chars.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(chars).collect::<String>()
         });
+        let unit_tests = match language.unit_test() {
+            Some(command) => format!("Unit tests, without WebAssembly: `{command}`."),
+            None => format!("Functions of your own are tested as those of any program in {language}."),
+        };
         Self(vec![
             ("{{name}}", name.into()),
             ("{{ident}}", name.replace('-', "_")),
@@ -159,7 +163,7 @@ impl Words {
             ("{{language}}", language.name().into()),
             ("{{language-name}}", language.to_string()),
             ("{{entry}}", language.entry().into()),
-            ("{{unit-test}}", language.unit_test().into()),
+            ("{{unit-tests}}", unit_tests),
             ("{{contract}}", Version::newest().into()),
         ])
     }
