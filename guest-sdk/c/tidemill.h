@@ -830,7 +830,7 @@ static tm__arena tm__scratch, tm__kept;
 
 static tm__chunk *tm__new_chunk(tm__arena *arena, size_t size) {
     size_t more = arena->total / 4;
-    size += sizeof(tm__chunk) + 16;
+    size += sizeof(tm__chunk) + 32;
     if (size < more) size = more;
     size = (size + TM__PAGE - 1) / TM__PAGE * TM__PAGE;
 #ifdef __wasm__
@@ -867,7 +867,8 @@ static void tm__use_chunk(tm__arena *arena, tm__chunk *chunk) {
 
 static void *tm__get(tm__arena *arena, size_t size) {
     size = (size + 15) & ~(size_t)15;
-    while ((size_t)(arena->end - arena->at) < size) {
+    /* There are always 16 bytes behind what is given out: see tm_next_word(). */
+    while ((size_t)(arena->end - arena->at) < size + 16) {
         tm__chunk *next = arena->chunk ? arena->chunk->next : arena->first;
         if (next) tm__use_chunk(arena, next);
         else {
@@ -917,7 +918,7 @@ void tm__grow(tm_buffer *buffer, size_t size) {
     if (want < buffer->capacity * 2) want = buffer->capacity * 2;
     /* Where nothing has been allocated since, it grows where it stands. */
     size_t held = (buffer->capacity + 15) & ~(size_t)15;
-    if (buffer->capacity && buffer->data + held == tm__scratch.at && (size_t)(tm__scratch.end - buffer->data) >= want) {
+    if (buffer->capacity && buffer->data + held == tm__scratch.at && (size_t)(tm__scratch.end - buffer->data) >= want + 32) {
         buffer->capacity = (want + 15) & ~(size_t)15;
         tm__scratch.at = buffer->data + buffer->capacity;
         return;
@@ -1000,17 +1001,18 @@ bool tm_next_word(tm_text *rest, tm_text *word) {
     const uint8_t *at = (const uint8_t *)rest->data, *end = at + rest->size;
     while (at < end && tm__is_white(*at)) at++;
     const uint8_t *start = at;
-    for (;;) {
-        if (end - at < 16) {
+    while (at < end) {
+        ptrdiff_t left = end - at;
+#ifndef __wasm__
+        if (left < 16) {
             while (at < end && !tm__is_white(*at)) at++;
             break;
         }
-        uint32_t white = tm__white_16(at);
-        if (white) {
-            at += __builtin_ctz(white);
-            break;
-        }
-        at += 16;
+#endif
+        /* In WebAssembly it looks beyond the end, which the arena has room for, and takes what is there for white space. */
+        uint32_t white = tm__white_16(at) | (left < 16 ? 0xFFFFu << left : 0x10000u);
+        at += __builtin_ctz(white);
+        if (white != 0x10000u) break;
     }
     *word = tm_bytes(start, (size_t)(at - start));
     *rest = tm_bytes(at, (size_t)(end - at));

@@ -135,7 +135,14 @@ inline fn append(comptime T: type, builder: *c.tm_builder, value: T) void {
 }
 
 inline fn putText(builder: *c.tm_builder, value: []const u8) void {
-    @memcpy(room(&builder.values, value.len)[0..value.len], value);
+    if (value.len <= 16) {
+        // Most words are short: no call for them.
+        const to = room(&builder.values, 16);
+        builder.values.size -= 16 - value.len;
+        c.tm__copy_short(to, value.ptr, value.len);
+    } else {
+        @memcpy(room(&builder.values, value.len)[0..value.len], value);
+    }
     @as(*i32, @ptrCast(@alignCast(room(&builder.offsets, 4)))).* = @intCast(builder.values.size);
     counted(builder);
 }
@@ -336,15 +343,48 @@ pub const Call = struct {
     }
 };
 
-/// The words of a text: what stands between ASCII white space.
+/// The words of a text, which is one that came or one of Call.alloc: what stands between ASCII white space.
 pub fn words(text: []const u8) Words {
-    return .{ .rest = textOf(text) };
+    return .{ .at = text.ptr, .end = text.ptr + text.len };
 }
 pub const Words = struct {
-    rest: c.tm_text,
-    pub fn next(self: *Words) ?[]const u8 {
-        var word: c.tm_text = undefined;
-        return if (c.tm_next_word(&self.rest, &word)) slice(word) else null;
+    at: [*]const u8,
+    end: [*]const u8,
+
+    pub inline fn next(self: *Words) ?[]const u8 {
+        var at = self.at;
+        while (at != self.end and isWhite(at[0])) at += 1;
+        if (at == self.end) return null;
+        const start = at;
+        while (true) {
+            const left = self.end - at;
+            // It looks beyond the end, which tidemill.h has room for, and takes what is there for white space.
+            var white = @as(u32, whiteOf16(at)) | 0x10000;
+            if (left < 16) white |= @as(u32, 0xFFFF) << @intCast(left);
+            at += @ctz(white);
+            if (white != 0x10000) break;
+        }
+        self.at = at;
+        return start[0 .. at - start];
+    }
+
+    fn isWhite(byte: u8) bool {
+        return byte == ' ' or (byte -% 9 < 5 and byte != 11);
+    }
+
+    /// One bit for each of the 16 bytes that is white space.
+    inline fn whiteOf16(at: [*]const u8) u16 {
+        const Bytes16 = @Vector(16, u8);
+        const bytes: Bytes16 = at[0..16].*;
+        const all = struct {
+            inline fn of(byte: u8) Bytes16 {
+                return @splat(byte);
+            }
+        };
+        const is_space: u16 = @bitCast(bytes == all.of(' '));
+        const is_control: u16 = @bitCast(bytes -% all.of(9) < all.of(5));
+        const is_vertical: u16 = @bitCast(bytes == all.of(11));
+        return is_space | (is_control & ~is_vertical);
     }
 };
 
