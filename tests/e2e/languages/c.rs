@@ -2,7 +2,7 @@
 
 use tidemill_tests::{folder, project, toolchains};
 
-use super::{check_projects, check_split_words, follow_chapter, succeed};
+use super::{check_conformance, check_projects, check_split_words, follow_chapter, succeed};
 
 #[test]
 fn projects_in_c_build_and_run_at_once() {
@@ -20,6 +20,14 @@ fn projects_in_cpp_build_and_run_at_once() {
 fn projects_in_zig_build_and_run_at_once() {
     let Some(zig) = toolchains::zig() else { return };
     check_projects(zig, "zig", "language  Zig", None);
+}
+
+#[test]
+fn the_sdk_conforms() {
+    let Some(zig) = toolchains::zig() else { return };
+    for operator in ["c", "cpp", "zig"] {
+        check_conformance(zig, "c", &format!("c/conform/{operator}"));
+    }
 }
 
 #[test]
@@ -45,7 +53,8 @@ fn the_header_does_what_it_says() {
     let source = project().join("guest-sdk/c/tests/header.c");
     let (source, out) = (source.display().to_string(), place.path().join("header").display().to_string());
     let compiler = vec![];
-    let flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-fsanitize=undefined", "-fno-sanitize-recover", "-o"];
+    let flags =
+        ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-fsanitize=undefined", "-fno-sanitize-recover", "-o"];
     succeed(&compiler, "cc", place.path(), &[&flags[..], &[&out, &source]].concat());
     let said = succeed(&compiler, &out, place.path(), &[]);
     assert!(said.ends_with(" checks passed\n"), "{said}");

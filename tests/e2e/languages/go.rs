@@ -2,12 +2,18 @@
 
 use tidemill_tests::{project, toolchains};
 
-use super::{check_projects, check_split_words, follow_chapter, succeed};
+use super::{check_conformance, check_projects, check_split_words, follow_chapter, succeed};
 
 #[test]
 fn projects_in_go_build_and_run_at_once() {
     let Some(go) = toolchains::go() else { return };
     check_projects(go, "go", "language  Go", Some(&["go", "test", "./..."]));
+}
+
+#[test]
+fn the_sdk_conforms() {
+    let Some(go) = toolchains::go() else { return };
+    check_conformance(go, "go", "go/conform");
 }
 
 #[test]

@@ -50,6 +50,8 @@ fn check_projects(compiler: &Environment, language: &str, shown: &str, tests: Op
         let here = place.path().join(&name);
         let built = succeed(compiler, binary(), &here, &["plugin", "build"]);
         assert!(built.starts_with(&format!("built {name}.wasm: {role}, ")), "{built}");
+        let tested = succeed(compiler, binary(), &here, &["plugin", "test"]);
+        assert!(tested.contains(" 0 failed") && tested.contains("  ok    expected "), "{tested}");
         let written = succeed(compiler, binary(), &here, &["run", "job.toml", "--set", "sink.sink-1.format=json"]);
         let expected = fs::read_to_string(here.join("expected.jsonl")).expect("it is there");
         assert_eq!(rows(&written), rows(&expected), "{language} {role}");
@@ -70,8 +72,19 @@ fn build(compiler: &Environment, sdk: &str, source: &str) -> (tempfile::TempDir,
     copy(&source, place.path(), 0);
     succeed(compiler, binary(), place.path(), &["plugin", "build"]);
     let is_plugin = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "wasm");
-    let built = fs::read_dir(place.path()).expect("a folder").filter_map(|entry| Some(entry.ok()?.path())).find(is_plugin);
+    let built =
+        fs::read_dir(place.path()).expect("a folder").filter_map(|entry| Some(entry.ok()?.path())).find(is_plugin);
     (place, built.expect("a plugin is built"))
+}
+
+/// Holds the conformance operator of an SDK to what it has to do.
+fn check_conformance(compiler: &Environment, sdk: &str, source: &str) {
+    let (place, built) = build(compiler, sdk, source);
+    let plugin = built.display().to_string();
+    for seed in ["1", "2"] {
+        let said = succeed(compiler, binary(), place.path(), &["plugin", "conform", "--sdk", &plugin, "--seed", seed]);
+        assert!(said.contains(" 0 failed"), "{source}: {said}");
+    }
 }
 
 /// Copies a folder, examples and templates at its top left out.
@@ -80,7 +93,8 @@ fn copy(from: &Path, to: &Path, depth: usize) {
     for entry in fs::read_dir(from).expect("a folder") {
         let path = entry.expect("an entry").path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let is_left_out = depth == 0 && (name.starts_with("template") || ["examples", "conform", "tests"].contains(&&*name));
+        let is_left_out = depth == 0
+            && (name.starts_with("template") || ["examples", "conform", "tests"].contains(&&*name));
         if is_left_out || name == "build" || name.ends_with(".wasm") {
             continue;
         }
@@ -97,8 +111,22 @@ fn copy(from: &Path, to: &Path, depth: usize) {
 /// Lines of all that white space and text can be, the same every time.
 fn odd_lines() -> String {
     const PARTS: [&str; 16] = [
-        "a", "word", " ", "  ", "\t", "\u{b}", "\u{c}", "\r", "été", "\u{a0}", "\u{2003}", "汉字", "\u{1f600}", "x",
-        "a-word-that-is-longer-than-sixteen-bytes", "\u{85}",
+        "a",
+        "word",
+        " ",
+        "  ",
+        "\t",
+        "\u{b}",
+        "\u{c}",
+        "\r",
+        "été",
+        "\u{a0}",
+        "\u{2003}",
+        "汉字",
+        "\u{1f600}",
+        "x",
+        "a-word-that-is-longer-than-sixteen-bytes",
+        "\u{85}",
     ];
     let mut text = String::new();
     // A linear congruential generator (Knuth, MMIX).
@@ -133,7 +161,10 @@ fn check_split_words(compiler: &Environment, sdk: &str, source: &str) {
     };
     let words = words_of(&built);
     assert!(words.lines().count() > 5_000, "{} words", words.lines().count());
-    assert!(words == words_of(&plugin("split_words")), "{source} splits lines into other words than the plugin in Rust");
+    assert!(
+        words == words_of(&plugin("split_words")),
+        "{source} splits lines into other words than the plugin in Rust"
+    );
 }
 
 /// Follows a chapter: runs what its `console` blocks type, with what they show, and writes the files that it names.

@@ -37,7 +37,8 @@ pub(super) fn build(project: &Project) -> Result<Built, AuthoringError> {
         .args(&project.flags)
         .args(["--dep", "tidemill"])
         .arg(module("root", &project.entry))
-        .args(["--dep", "c", "-cflags", "-DTIDEMILL_FREESTANDING", "--", "sdk/tidemill.c", "-Mtidemill=sdk/tidemill.zig"])
+        .args(["--dep", "c", "-cflags", "-DTIDEMILL_FREESTANDING", "--", "sdk/tidemill.c"])
+        .arg("-Mtidemill=sdk/tidemill.zig")
         .arg(module("c", &header))
         .run()?;
     Ok(Built::Module(out))
