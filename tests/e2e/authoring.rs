@@ -166,7 +166,10 @@ fn what_is_in_the_way_is_told() {
     let done = command(binary(), &there, &["plugin", "build"]);
     let stderr = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("cargo build --lib") && stderr.contains("this file contains an unclosed delimiter"), "{stderr}");
+    assert!(
+        stderr.contains("cargo build --lib") && stderr.contains("this file contains an unclosed delimiter"),
+        "{stderr}"
+    );
     assert_eq!(fs::read_to_string(there.join("right.wasm")).expect("it is there"), "the old one");
 }
 
@@ -254,7 +257,8 @@ fn a_bench_measures_one_plugin_or_two() {
     let bench = ["plugin", "bench", words.to_str().expect("a path"), "--rows", "rows.txt", "--seconds", "1"];
     let ended = run(place.path(), &bench);
     assert_eq!(ended.code(), 0, "{}", ended.stderr);
-    for name in ["rows/s", "ns a row", "bytes in, a row", "memory", "compile", "instantiate", "batches of 65,536 rows"] {
+    for name in ["rows/s", "ns a row", "bytes in, a row", "memory", "compile", "instantiate", "batches of 65,536 rows"]
+    {
         assert!(ended.stdout.contains(name), "{name}: {}", ended.stdout);
     }
     let versus = ["--vs", other.to_str().expect("a path"), "--format", "json"];
@@ -332,15 +336,26 @@ fn what_does_not_conform_is_told() {
         assert_eq!(ended.code(), 1, "{mistake}: {}{}", ended.stdout, ended.stderr);
         words.iter().for_each(|word| assert!(ended.stdout.contains(word), "{word}: {}", ended.stdout));
     };
-    check("rows", "transform/types", &["FAIL  transform/types", "the rows: `origin` is ", "17 rows of (c0: ", "seed 1"]);
+    check(
+        "rows",
+        "transform/types",
+        &["FAIL  transform/types", "the rows: `origin` is ", "17 rows of (c0: ", "seed 1"],
+    );
     check("plan", "transform/open", &["is expected, and this came:"]);
-    check("plan", "transform/types", &["the rows have the columns"]);
+    let not_null = "column 0 of the rows is `c0: list<int32> not null`, and `c0: list<int32>` is expected";
+    check("plan", "transform/nesting", &[not_null]);
+    check(
+        "data",
+        "transform/options",
+        &["the rows: column `c0` (int64), row 0: `", "` is expected, and `", "\"repeat\":3"],
+    );
     check("keep", "transform/again", &["the rows: `origin` is [63, 62, "]);
 
     // Any plugin: what crashes, what breaks the contract, and what is fine.
     let any = |name: &str, config: &str| {
         let plugin = plugin(name);
-        let words = ["plugin", "conform", plugin.to_str().expect("a path"), "--input", "value: utf8", "--config", config];
+        let words =
+            ["plugin", "conform", plugin.to_str().expect("a path"), "--input", "value: utf8", "--config", config];
         let ended = run(place.path(), &words);
         (ended.code(), ended.stdout)
     };
@@ -351,7 +366,10 @@ fn what_does_not_conform_is_told() {
     let (code, stdout) = any("hostile", r#"{"do": "offsets-backwards"}"#);
     assert!(code == 1 && stdout.contains("returned a batch against the contract: "), "{stdout}");
     let (code, stdout) = any("hostile", r#"{"do": "refuse-schema"}"#);
-    assert!(code == 1 && stdout.contains("FAIL  transform/open") && stdout.contains("`kindness` is missing"), "{stdout}");
+    assert!(
+        code == 1 && stdout.contains("FAIL  transform/open") && stdout.contains("`kindness` is missing"),
+        "{stdout}"
+    );
     // An operator that is something else is none of an SDK's.
     let words = plugin("split_words");
     let ended = run(place.path(), &["plugin", "conform", "--sdk", words.to_str().expect("a path")]);

@@ -159,7 +159,8 @@ impl Kit<'_> {
         ];
         for (name, about, sizes, nulls) in families {
             self.check(role, name, about, |kit, dice| {
-                for (&n_rows, &nulls) in sizes.iter().flat_map(|n_rows| nulls.iter().map(move |nulls| (n_rows, nulls))) {
+                for (&n_rows, &nulls) in sizes.iter().flat_map(|n_rows| nulls.iter().map(move |nulls| (n_rows, nulls)))
+                {
                     let given = given(n_rows, nulls, dice);
                     let mut opened = kit.open(role, config, &given).map_err(|error| (error.to_string(), None))?;
                     match opened.call(&given) {
