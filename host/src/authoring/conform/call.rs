@@ -11,6 +11,7 @@ use crate::operator::{
     Aggregator, Call, CallError, Change, Grouped, Grouper, OpenError, Operator, Reducer, Role, StepInfo, TimeoutChange,
     Transform, Updater, UpdaterInput,
 };
+use crate::type_name::describe_type;
 
 /// What a call is made with, whatever the role; each takes of it what it gets.
 #[derive(Debug, Clone)]
