@@ -54,13 +54,17 @@ fn a_project_of_every_role_builds_tests_and_runs_at_once() {
         }
 
         // What the job writes is what the test expects.
-        let as_json = tidemill(&here, &["run", "job.toml", "--set", "sink.sink-0.format=json"]);
+        let as_json = tidemill(&here, &["run", "job.toml", "--set", "sink.sink-1.format=json"]);
         let expected = fs::read_to_string(here.join("expected.jsonl")).expect("it is there");
         assert_eq!(rows(&as_json), rows(&expected), "{role}");
 
         let unit = command("cargo", &here, &["test", "--quiet"]);
         assert!(unit.status.success(), "{}", String::from_utf8_lossy(&unit.stderr));
         assert!(String::from_utf8_lossy(&unit.stdout).contains("1 passed"));
+
+        let conforms = tidemill(&here, &["plugin", "conform"]);
+        assert!(conforms.contains(&format!("  ok    {role}/again")) && conforms.contains(" 0 failed"), "{conforms}");
+        assert_eq!(conforms.contains("updater/state"), role == "updater");
 
         let inspected = tidemill(&here, &["plugin", "inspect", &format!("{name}.wasm")]);
         assert!(inspected.contains("language  Rust\n") && inspected.contains(&format!("{role} (contract 0.1.0)")));

@@ -119,6 +119,29 @@ impl Opened {
         }
     }
 
+    /// Makes the call of an updater, and gives what the next batch would be called with: the same rows, and the state that this call
+    /// has put. `None` for other roles.
+    ///
+    /// # Errors
+    ///
+    /// What the call failed with.
+    pub(super) fn next_batch(&mut self, given: &Given) -> Result<Option<Given>, CallError> {
+        let Opened::Updater(opened) = self else { return Ok(None) };
+        let rows = project(&given.rows, &opened.plan().reads);
+        let no_state = RecordBatch::new_empty(opened.plan().state.clone());
+        let input = UpdaterInput {
+            keys: &given.keys,
+            values: &rows,
+            ends: &given.ends,
+            state: given.state.as_ref().unwrap_or(&no_state),
+            has_state: &given.has_state,
+            timed_out: &given.timed_out,
+        };
+        let out = opened.update(&call(given.first_row), &input)?;
+        let has_state = out.changes.iter().map(|change| matches!(change, Change::Put(_))).collect();
+        Ok(Some(Given { has_state, state: Some(out.state), ..given.clone() }))
+    }
+
     /// Makes every call of the role: of an aggregator all three, of a reducer that has one the inverse.
     ///
     /// # Errors
@@ -255,7 +278,7 @@ pub(super) fn compare(expected: &[Answer], found: &[Answer]) -> Result<(), Strin
                 return Err(format!(
                     "{what}: column `{}` ({}), {}",
                     field.name(),
-                    field.data_type(),
+                    describe_type(field.data_type()),
                     first_difference(a, b)
                 ));
             }

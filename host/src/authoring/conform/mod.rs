@@ -172,6 +172,24 @@ impl Kit<'_> {
                 Ok(())
             });
         }
+        if role == Role::Updater {
+            self.check(role, "state", "the state that a batch left, in the next ones", |kit, dice| {
+                for n_rows in SIZES {
+                    let mut given = given(n_rows, Nulls::Some, dice);
+                    let mut opened = kit.open(role, config, &given).map_err(|error| (error.to_string(), None))?;
+                    for batch in 0..3 {
+                        match opened.next_batch(&given) {
+                            Ok(Some(next)) => given = next,
+                            Ok(None) | Err(CallError::Failed { .. }) => break,
+                            Err(error) => {
+                                return Err((format!("{n_rows} rows, batch {batch}: {}", error.what()), None));
+                            }
+                        }
+                    }
+                }
+                Ok(())
+            });
+        }
         self.check(role, "again", "the same call again, and to a new instance: the same answer", |kit, dice| {
             for n_rows in SIZES {
                 let given = given(n_rows, Nulls::Some, dice);

@@ -14,6 +14,7 @@ use crate::operator::{
     UpdaterPlan,
 };
 use crate::plugin::MetricValue;
+use crate::type_name::describe_type;
 
 /// The views that an SDK may have.
 const VIEWS: [&str; 2] = ["columns", "rows"];
@@ -125,7 +126,7 @@ impl Kit<'_> {
                     format!(
                         "{}: {}{}",
                         field.name(),
-                        field.data_type(),
+                        describe_type(field.data_type()),
                         if field.is_nullable() { "" } else { " not null" }
                     )
                 })
