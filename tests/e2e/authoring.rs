@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tidemill_tests::{binary, folder, plugin, project, run};
 
+use crate::languages::follow_chapter;
+
 /// Runs a program in a folder; a build may take minutes.
 fn command(program: impl AsRef<std::ffi::OsStr>, folder: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
@@ -76,53 +78,9 @@ fn a_project_of_every_role_builds_tests_and_runs_at_once() {
 
 #[test]
 fn the_chapter_on_rust_is_true() {
-    follow("docs/operators/rust.md");
-}
-
-/// Follows a chapter as a reader would: runs the commands of its `console` blocks, whose output has the lines that are shown, and
-/// writes each block behind a line that names a file to that file.
-fn follow(chapter: &str) {
-    let chapter = fs::read_to_string(project().join(chapter)).expect("it is there");
-    let place = folder();
-    let mut here = place.path().to_path_buf();
-    let mut lines = chapter.lines();
-    let (mut n_commands, mut n_files) = (0, 0);
-    let mut file: Option<PathBuf> = None;
-    while let Some(line) = lines.next() {
-        if let Some(name) = line.strip_prefix("`").and_then(|line| line.strip_suffix("`:")) {
-            file = Some(here.join(name));
-        }
-        let Some(kind) = line.strip_prefix("```").filter(|kind| !kind.is_empty()) else { continue };
-        let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
-        if kind == "console" {
-            let mut shown: Vec<String> = Vec::new();
-            for line in block {
-                if let Some(typed) = line.strip_prefix("$ ") {
-                    n_commands += 1;
-                    let words: Vec<&str> = typed.split_whitespace().collect();
-                    shown = match words.as_slice() {
-                        ["cd", folder] => {
-                            here = here.join(folder);
-                            vec![]
-                        }
-                        ["tidemill", rest @ ..] => tidemill(&here, rest).lines().map(str::to_owned).collect(),
-                        [program, rest @ ..] => {
-                            let done = command(program, &here, rest);
-                            assert!(done.status.success(), "{typed}: {}", String::from_utf8_lossy(&done.stderr));
-                            vec![]
-                        }
-                        [] => vec![],
-                    };
-                } else if line != "…" && !line.is_empty() {
-                    assert!(shown.iter().any(|found| found.trim_end() == line), "`{line}` is not in {shown:#?}");
-                }
-            }
-        } else if let Some(path) = file.take() {
-            n_files += 1;
-            fs::write(path, block.join("\n") + "\n").expect("a file of the project");
-        }
-    }
-    assert!(n_commands >= 6 && n_files >= 3, "{n_commands} commands, {n_files} files");
+    // One for all projects: what they depend on is built once.
+    let environment = vec![("CARGO_TARGET_DIR", project().join("target/tmp/authoring").into())];
+    follow_chapter(&environment, "rust.md");
 }
 
 #[test]
