@@ -7,6 +7,9 @@ use super::{Built, make_build_folder, zig};
 use crate::authoring::tool::{self, Tool};
 use crate::authoring::{AuthoringError, Language, Project};
 
+/// The stack of a plugin: as much as Rust's have. Zig's own default, 16 MiB, would be a quarter of what an instance may use.
+pub(super) const STACK_BYTES: u32 = 1 << 20;
+
 /// Versions of clang as Debian names them, the newest first; the last is whatever is there.
 const CLANG_VERSIONS: [&str; 7] = ["-22", "-21", "-20", "-19", "-18", "-17", ""];
 
@@ -29,7 +32,8 @@ pub(super) fn build(project: &Project) -> Result<Built, AuthoringError> {
     let mut compiler = compiler(&project.folder, project.language)?
         // Of the compilers only Zig leaves anything.
         .env("ZIG_LOCAL_CACHE_DIR", folder.join("zig-cache"))
-        .args(["-O3", "-msimd128", "-mexec-model=reactor", "-Wl,--strip-all", "-Wall", "-Isdk"]);
+        .args(["-O3", "-msimd128", "-mexec-model=reactor", "-Wl,--strip-all", "-Wall", "-Isdk"])
+        .arg(format!("-Wl,-z,stack-size={STACK_BYTES}"));
     if project.language == Language::Cpp {
         compiler = compiler.args(["-std=c++20", "-fno-exceptions", "-fno-rtti"]);
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Built, make_build_folder};
+use super::{Built, c, make_build_folder};
 use crate::authoring::tool::{self, Tool};
 use crate::authoring::{AuthoringError, Language, Project};
 
@@ -33,6 +33,7 @@ pub(super) fn build(project: &Project) -> Result<Built, AuthoringError> {
         .args(TARGET)
         .args(FEATURES)
         .args(["-fno-entry", "-rdynamic", "-OReleaseFast", "-fstrip"])
+        .args(["--stack", &c::STACK_BYTES.to_string()])
         .arg(format!("-femit-bin={}", out.display()))
         .args(&project.flags)
         .args(["--dep", "tidemill"])
