@@ -1,5 +1,6 @@
 //! End to end: the binary, job files, real sockets and files.
 
+mod authoring;
 mod cli;
 mod dead_letters;
 mod differential;
@@ -9,6 +10,7 @@ mod golden;
 mod hostile;
 mod idle_batches;
 mod join;
+mod languages;
 mod library;
 mod missed_batches;
 mod nexmark;

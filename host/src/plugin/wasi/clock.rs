@@ -51,7 +51,8 @@ impl wall_clock::Host for Guest {
 
 impl monotonic_clock::Host for Guest {
     fn now(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.clock.now_ns())
+        // Never 0, which is the time while an instance opens: Go's runtime takes that for a clock that does not work.
+        Ok(self.clock.now_ns().max(1))
     }
 
     fn resolution(&mut self) -> wasmtime::Result<u64> {
