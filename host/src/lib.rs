@@ -33,3 +33,5 @@ pub mod sql;
 pub mod state;
 pub mod step;
 pub mod task;
+
+pub mod authoring;

@@ -4,6 +4,7 @@ mod check;
 mod checkpoint;
 mod export_state;
 mod logging;
+mod new;
 mod output;
 mod plugin;
 mod progress;
@@ -44,7 +45,9 @@ enum Command {
     Run(run::RunArguments),
     /// Type-check a job and print its plan: stages, schemas, plugins, limits, grants.
     Check(check::CheckArguments),
-    /// Look into a plugin.
+    /// Make a project for a plugin, that builds, tests and runs at once.
+    New(new::NewArguments),
+    /// Build a plugin, look into it, and try it out.
     #[command(subcommand)]
     Plugin(plugin::PluginCommand),
     /// Look into a checkpoint.
@@ -81,6 +84,7 @@ pub(crate) fn main() -> ExitCode {
     let code = match Cli::parse().command {
         Command::Run(arguments) => run::run(&arguments),
         Command::Check(arguments) => check::check(&arguments),
+        Command::New(arguments) => new::new(&arguments),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
     };

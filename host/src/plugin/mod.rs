@@ -58,10 +58,12 @@ mod wasi;
 
 pub use code_cache::CODE_CACHE_BYTES_MAX;
 pub use contract::Version;
+pub(crate) use contract::{PACKAGE as CONTRACT_PACKAGE, text as contract_text};
 pub use engine::EPOCH_TICK;
 pub use error::{EngineError, LoadError, RuntimeError};
 pub use file::{Digest, PLUGIN_BYTES_MAX};
 pub use handle::Plugin;
+pub(crate) use imports::InterfaceName;
 pub use imports::Standing;
 pub use inspect::{Import, Inspection, RoleExport};
 pub use metrics::{GuestMetrics, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricValue};

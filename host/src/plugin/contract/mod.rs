@@ -43,6 +43,29 @@ impl Version {
         let version = Version { major: parts.next()??, minor: parts.next()??, patch: parts.next()?? };
         parts.next().is_none().then_some(version)
     }
+
+    /// Whether this host speaks it.
+    #[must_use]
+    pub fn is_spoken(self) -> bool {
+        speaks(self)
+    }
+
+    /// The versions that this host speaks, as they are written in a sentence.
+    #[must_use]
+    pub fn range() -> String {
+        format!("{OLDEST} to {NEWEST}")
+    }
+
+    /// The newest version that this host speaks, without the number that only counts additions.
+    #[must_use]
+    pub fn newest() -> &'static str {
+        NEWEST.rsplit_once('.').map_or(NEWEST, |(version, _)| version)
+    }
+}
+
+/// The text of the contract's version that `version` is of, file by file; `None` when this host does not speak it.
+pub(crate) fn text(version: Version) -> Option<&'static [(&'static str, &'static str)]> {
+    speaks(version).then_some(v0_1::TEXT.as_slice())
 }
 
 impl fmt::Display for Version {

@@ -40,6 +40,19 @@ mod generated {
     });
 }
 
+/// Its text, file by file.
+pub(super) const TEXT: [(&str, &str); 9] = [
+    ("aggregator.wit", include_str!("../../../../wit/v0.1/aggregator.wit")),
+    ("arrow.wit", include_str!("../../../../wit/v0.1/arrow.wit")),
+    ("diagnostics.wit", include_str!("../../../../wit/v0.1/diagnostics.wit")),
+    ("grouper.wit", include_str!("../../../../wit/v0.1/grouper.wit")),
+    ("reducer.wit", include_str!("../../../../wit/v0.1/reducer.wit")),
+    ("transform.wit", include_str!("../../../../wit/v0.1/transform.wit")),
+    ("types.wit", include_str!("../../../../wit/v0.1/types.wit")),
+    ("updater.wit", include_str!("../../../../wit/v0.1/updater.wit")),
+    ("worlds.wit", include_str!("../../../../wit/v0.1/worlds.wit")),
+];
+
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     arrow::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
     types::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;

@@ -1,23 +1,16 @@
-//! `tidemill plugin`: looks into a plugin without running it.
+//! `tidemill plugin inspect`: looks into a plugin.
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use tidemill::plugin::Inspection;
 
-use super::output::{fail, human_bytes, put};
-use super::{ENDED_WELL, Format, JOB_FAILED, WRONG, runtime};
-
-/// What can be done with a plugin.
-#[derive(Debug, Subcommand)]
-pub(super) enum PluginCommand {
-    /// Print its roles, imports, size and digest. It is neither compiled nor run.
-    Inspect(InspectArguments),
-}
+use crate::cli::output::{fail, human_bytes, put};
+use crate::cli::{ENDED_WELL, Format, JOB_FAILED, WRONG, runtime};
 
 /// What `plugin inspect` takes.
 #[derive(Debug, Args)]
-pub(super) struct InspectArguments {
+pub(crate) struct InspectArguments {
     /// The plugin file.
     #[arg(value_name = "PLUGIN.wasm")]
     plugin: PathBuf,
@@ -27,8 +20,7 @@ pub(super) struct InspectArguments {
     format: Format,
 }
 
-pub(super) fn plugin(command: &PluginCommand) -> u8 {
-    let PluginCommand::Inspect(arguments) = command;
+pub(super) fn inspect(arguments: &InspectArguments) -> u8 {
     let format = arguments.format;
     let inspected = runtime(format).and_then(|runtime| {
         runtime.inspect(&arguments.plugin).map_err(|error| {

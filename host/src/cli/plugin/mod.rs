@@ -1,0 +1,52 @@
+//! `tidemill plugin`: what the author of a plugin does with it.
+
+mod build;
+mod inspect;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+use tidemill::authoring::{Project, ProjectError, read_project};
+
+use super::output::{fail, print_mistakes};
+use super::{Format, WRONG};
+
+/// What can be done with a plugin.
+#[derive(Debug, Subcommand)]
+pub(super) enum PluginCommand {
+    /// Build the plugin of the project in this folder.
+    Build(build::BuildArguments),
+    /// Print its roles, imports, size and digest. It is neither compiled nor run.
+    Inspect(inspect::InspectArguments),
+}
+
+pub(super) fn plugin(command: &PluginCommand) -> u8 {
+    match command {
+        PluginCommand::Build(arguments) => build::build(arguments),
+        PluginCommand::Inspect(arguments) => inspect::inspect(arguments),
+    }
+}
+
+/// Which project.
+#[derive(Debug, clap::Args)]
+struct ProjectArguments {
+    /// The project's folder, which has an `operator.toml`.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    project: PathBuf,
+}
+
+impl ProjectArguments {
+    /// Reads the project; its mistakes are printed.
+    fn read(&self, format: Format) -> Result<Project, u8> {
+        read_project(&self.project).map_err(|error| print_project_error(format, error))
+    }
+}
+
+/// Prints why a folder is no project.
+fn print_project_error(format: Format, error: ProjectError) -> u8 {
+    match error {
+        ProjectError::Mistakes { name, text, problems } => print_mistakes(format, &problems, &text, &name),
+        other => fail(format, &other.into()),
+    }
+    WRONG
+}
