@@ -13,7 +13,6 @@ from .schema import DataType, Field
 
 _EPOCH_DAY = datetime.date(1970, 1, 1).toordinal()
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-_MICROSECOND = datetime.timedelta(microseconds=1)
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 # As wide as the widest decimal: nothing is rounded.
 DECIMALS = decimal.Context(prec=60)
@@ -134,9 +133,10 @@ class NumberColumn(Column):
 
 
 class DateColumn(NumberColumn):
-    """A column of days since 1970, as dates."""
+    """A column of days since 1970-01-01; `objects` are dates."""
 
-    def _values(self, start: int, stop: int) -> list[datetime.date]:
+    def objects(self, start: int, stop: int) -> list[datetime.date]:
+        """The values from `start` to before `stop` as dates, `None` where one is null."""
         days = self.values[start:stop]
         valid = self.valid(start, stop)
         from_ordinal = datetime.date.fromordinal
@@ -144,9 +144,10 @@ class DateColumn(NumberColumn):
 
 
 class TimestampColumn(NumberColumn):
-    """A column of times, as datetimes in UTC."""
+    """A column of times, in units since 1970-01-01 UTC; `objects` are datetimes in UTC."""
 
-    def _values(self, start: int, stop: int) -> list[datetime.datetime]:
+    def objects(self, start: int, stop: int) -> list[datetime.datetime]:
+        """The values from `start` to before `stop` as datetimes in UTC, `None` where one is null."""
         per_second = _PER_SECOND[self.field.data_type.unit]
         delta = datetime.timedelta
         valid = self.valid(start, stop)
@@ -157,9 +158,10 @@ class TimestampColumn(NumberColumn):
 
 
 class DurationColumn(NumberColumn):
-    """A column of lengths of time, as timedeltas."""
+    """A column of lengths of time, in units; `objects` are timedeltas."""
 
-    def _values(self, start: int, stop: int) -> list[datetime.timedelta]:
+    def objects(self, start: int, stop: int) -> list[datetime.timedelta]:
+        """The values from `start` to before `stop` as timedeltas, `None` where one is null."""
         per_second = _PER_SECOND[self.field.data_type.unit]
         delta = datetime.timedelta
         valid = self.valid(start, stop)
@@ -291,7 +293,7 @@ class ListColumn(Column):
 
 
 class MapColumn(ListColumn):
-    """A column of maps: lists of keys and values. Its values are dicts; `pairs` keeps keys that stand twice."""
+    """A column of maps. Its values are lists of pairs of key and value: a key may stand there twice."""
 
     items: "StructColumn"
 
@@ -305,18 +307,10 @@ class MapColumn(ListColumn):
         """The values of all maps."""
         return self.items.columns[1]
 
-    def pairs(self, start: int = 0, stop: Optional[int] = None) -> list[Any]:
-        """The maps as lists of pairs, `None` where one is null."""
-        stop = self.length if stop is None else stop
+    def _values(self, start: int, stop: int) -> list[Any]:
         begin, end = self.offsets[start], self.offsets[stop]
         pairs = list(zip(self.keys.to_list(begin, end), self.entries.to_list(begin, end)))
-        return [
-            None if self.is_null(index) else pairs[self.offsets[index] - begin : self.offsets[index + 1] - begin]
-            for index in range(start, stop)
-        ]
-
-    def _values(self, start: int, stop: int) -> list[Any]:
-        return [None if pairs is None else dict(pairs) for pairs in self.pairs(start, stop)]
+        return [pairs[a - begin : b - begin] for a, b in pairwise(self.offsets[start : stop + 1])]
 
 
 class StructColumn(Column):

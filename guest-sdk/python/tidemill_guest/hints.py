@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Annotated, Any, Callable, Optional, Sequence
 
 from .build import Builder, ListBuilder, MapBuilder, StructBuilder
-from .column import Column, ListColumn, MapColumn, NumberColumn, StructColumn
+from .column import Column, DateColumn, DurationColumn, ListColumn, MapColumn, StructColumn, TimestampColumn
 from .errors import SchemaRefusal
 from .schema import DataType, Field, Schema, duration, timestamp
 
@@ -89,9 +89,9 @@ class Hint:
     def decode(self, column: Column, start: int, stop: int) -> list[Any]:
         """The values of a column, `None` where one is null."""
         if not self.children and self.cls is None:
-            if self.is_raw and isinstance(column, NumberColumn):
-                numbers = column.values[start:stop].tolist()  # type: ignore[attr-defined]
-                return _with_nulls(column, numbers, start, stop)
+            if not self.is_raw and isinstance(column, (DateColumn, TimestampColumn, DurationColumn)):
+                objects: list[Any] = column.objects(start, stop)
+                return objects
             return column.to_list(start, stop)
         if isinstance(column, StructColumn):
             children = [hint.decode(column.child(name), start, stop) for name, hint in zip(self.names, self.children)]
