@@ -36,6 +36,8 @@ fn main() -> io::Result<()> {
         let folder = root.join(name);
         // A folder that does not exist would make every build run this again.
         println!("cargo::rerun-if-changed={}", if folder.exists() { &folder } else { &root }.display());
+        // What a template has is its own, a folder of tests and hidden files included.
+        let add = if name == "template" { add_all } else { add };
         add(&folder, name, &mut list)?;
     }
     list.push_str("]\n");
@@ -58,7 +60,6 @@ fn add(folder: &Path, name: &str, list: &mut String) -> io::Result<()> {
         }
         let name = format!("{name}/{file}");
         if entry.file_type()?.is_dir() {
-            // What a template has is its own, a folder of tests included.
             let add = if file.starts_with("template") { add_all } else { add };
             add(&entry.path(), &name, list)?;
         } else {

@@ -1,5 +1,6 @@
 //! End to end: the binary, job files, real sockets and files.
 
+mod authoring;
 mod cli;
 mod dead_letters;
 mod differential;

@@ -213,6 +213,11 @@ impl<'a> Column<'a> {
         self.nodes.first().map_or(0, |node| node.null_count as usize)
     }
 
+    /// Its nodes and buffers, and those of the columns behind it.
+    pub(crate) fn parts(&self) -> (&'a [Node], &'a [&'a [u8]]) {
+        (self.nodes, self.buffers)
+    }
+
     /// The column as values of `T`; `None` when it is of another type.
     #[must_use]
     pub fn read<T: Read<'a>>(&self) -> Option<T::Column> {

@@ -59,6 +59,16 @@ pub struct Validity {
 impl Validity {
     /// No value is null.
     pub const ALL: Validity = Validity { bits: Vec::new(), null_count: 0 };
+
+    /// The validity of a column that has so many nulls; without bits it has none.
+    pub(crate) fn of(valid: Option<BitBuilder>, null_count: u32) -> Self {
+        Self { bits: valid.map_or_else(Vec::new, |valid| valid.bytes), null_count }
+    }
+
+    /// Appends the node and the validity of a column.
+    pub(crate) fn push_node(self, n_values: usize, out: &mut OwnedBatch) {
+        push_node(n_values, self, out);
+    }
 }
 
 /// Appends values to a column.
@@ -145,7 +155,7 @@ impl BitBuilder {
         self.length += 1;
     }
 
-    fn all_set(length: usize) -> Self {
+    pub(crate) fn all_set(length: usize) -> Self {
         let mut bytes = vec![0xFF; length.div_ceil(8)];
         if let Some(last) = bytes.last_mut()
             && !length.is_multiple_of(8)

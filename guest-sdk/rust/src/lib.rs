@@ -4,6 +4,7 @@
 // The derive of this crate's own rows names the crate as its users do.
 extern crate self as tidemill_guest;
 
+pub mod any;
 mod batch;
 pub mod builder;
 pub mod diagnostics;

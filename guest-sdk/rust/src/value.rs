@@ -67,8 +67,13 @@ impl<'a> Cursor<'a> {
         self.nodes.next().map_or(0, |node| node.length as usize)
     }
 
-    fn buffer(&mut self) -> &'a [u8] {
+    pub(crate) fn buffer(&mut self) -> &'a [u8] {
         self.buffers.next().copied().unwrap_or_default()
+    }
+
+    /// Takes the node of a column of nulls alone, which has no buffers.
+    pub(crate) fn no_values(&mut self) -> Validity<'a> {
+        Validity { length: self.length(), bits: &[] }
     }
 
     /// Takes the node and the validity, which come first in every type.
@@ -79,7 +84,7 @@ impl<'a> Cursor<'a> {
 }
 
 /// How many values a column has, and which of them are null.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Validity<'a> {
     length: usize,
     bits: &'a [u8],

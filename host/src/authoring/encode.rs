@@ -81,17 +81,14 @@ struct Said {
     has_type: bool,
     /// Whether it was built against WASI preview 1.
     needs_adapter: bool,
-    /// Whether its compiler has said what it was written in.
-    has_language: bool,
 }
 
-/// Makes a component of a core module. `language` is what the component says that it was written in, if its compiler said
-/// nothing.
+/// Makes a component of a core module.
 ///
 /// # Errors
 ///
 /// [`EncodeError`], when it is no operator.
-pub fn encode(module: &[u8], language: &str) -> Result<Vec<u8>, EncodeError> {
+pub fn encode(module: &[u8]) -> Result<Vec<u8>, EncodeError> {
     let said = Said::of(module)?;
     if said.interfaces.is_empty() && !said.has_type {
         return Err(EncodeError::NoRole { exports: said.functions.into_iter().take(8).collect() });
@@ -107,13 +104,18 @@ pub fn encode(module: &[u8], language: &str) -> Result<Vec<u8>, EncodeError> {
             .adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)
             .map_err(mismatch)?;
     }
-    let component = encoder.encode().map_err(mismatch)?;
-    if said.has_language {
-        return Ok(component);
-    }
+    encoder.encode().map_err(mismatch)
+}
+
+/// Writes into a component what it was written in: compilers say that of some of its modules, or of none.
+///
+/// # Errors
+///
+/// [`EncodeError::Mismatch`], when it is no component.
+pub fn with_language(component: &[u8], language: &str) -> Result<Vec<u8>, EncodeError> {
     let mut metadata = AddMetadata::default();
     metadata.language = vec![(language.to_owned(), String::new())];
-    metadata.to_wasm(&component).map_err(mismatch)
+    metadata.to_wasm(component).map_err(mismatch)
 }
 
 /// Every cause of an error of the encoder, in one line: the first is the least exact.
@@ -138,7 +140,6 @@ impl Said {
             functions: Vec::new(),
             has_type: false,
             needs_adapter: false,
-            has_language: false,
         };
         if !Parser::is_core_wasm(module) {
             return Err(EncodeError::NotAModule("it does not begin as one".into()));
@@ -159,13 +160,7 @@ impl Said {
                         said.needs_adapter |= import.module == WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
                     }
                 }
-                Payload::CustomSection(section) => {
-                    said.has_type |= section.name().starts_with("component-type");
-                    if let wasmparser::KnownCustom::Producers(fields) = section.as_known() {
-                        let mut names = fields.into_iter().flatten().map(|field| field.name);
-                        said.has_language |= names.any(|name| name == "language");
-                    }
-                }
+                Payload::CustomSection(section) => said.has_type |= section.name().starts_with("component-type"),
                 _ => {}
             }
         }
@@ -245,7 +240,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Result<(), &str>) {
         let module = wat::parse_str(text).expect("it is WAT");
-        let encoded = encode(&module, "C").map(drop).map_err(|error| error.to_string());
+        let encoded = encode(&module).map(drop).map_err(|error| error.to_string());
         match (encoded, expected) {
             (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
             (found, expected) => assert_eq!(found, expected.map_err(str::to_owned)),

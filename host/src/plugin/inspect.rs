@@ -22,6 +22,8 @@ pub struct Inspection {
     pub other_exports: Vec<String>,
     /// Its imports, in the order in which the component lists them.
     pub imports: Vec<Import>,
+    /// What it was written in, as far as it says: the component itself, or else its first module.
+    pub language: Option<String>,
 }
 
 /// A role that a plugin exports.
@@ -55,7 +57,10 @@ impl Inspection {
             roles: Vec::new(),
             other_exports: Vec::new(),
             imports: Vec::new(),
+            language: None,
         };
+        // What the component says comes behind its modules, and counts for more.
+        let mut own_language = None;
         // How many components and modules surround what is being read: only the outermost one's names count.
         let mut depth = 0_u32;
         for payload in Parser::new(0).parse_all(bytes) {
@@ -81,9 +86,16 @@ impl Inspection {
                         this.add_export(plugin, name)?;
                     }
                 }
+                Payload::CustomSection(section) => {
+                    let place = if depth == 0 { &mut own_language } else { &mut this.language };
+                    if place.is_none() {
+                        *place = language(&section);
+                    }
+                }
                 _ => {}
             }
         }
+        this.language = own_language.or(this.language);
         this.roles.sort_by_key(|export| export.role);
         Ok(this)
     }
@@ -122,6 +134,14 @@ impl Inspection {
         }
         Ok(())
     }
+}
+
+/// The language that a section of producers names, if it is one.
+fn language(section: &wasmparser::CustomSectionReader<'_>) -> Option<String> {
+    let wasmparser::KnownCustom::Producers(fields) = section.as_known() else { return None };
+    let field = fields.into_iter().flatten().find(|field| field.name == "language")?;
+    let value = field.values.into_iter().flatten().next()?;
+    Some(shown(value.name))
 }
 
 /// A name from a component as it is shown.

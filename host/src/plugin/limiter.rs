@@ -46,6 +46,11 @@ impl Limiter {
         self.denied = None;
     }
 
+    /// What all memories have together: they do not shrink.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     /// What was denied in this call, if anything was.
     pub(crate) fn denied(&self) -> Option<Denied> {
         self.denied

@@ -17,6 +17,8 @@ pub const METRIC_NAME_BYTES_MAX: usize = 128;
 #[derive(Debug, Default)]
 pub struct GuestMetrics {
     names: Mutex<BTreeMap<String, Metric>>,
+    /// The most bytes that the memories of an instance have had.
+    memory_bytes_peak: AtomicU64,
 }
 
 /// A counter's or a gauge's place.
@@ -46,6 +48,12 @@ impl GuestMetrics {
             Metric::Gauge(bits) => MetricValue::Gauge(f64::from_bits(bits.load(Ordering::Relaxed))),
         };
         names.iter().map(|(name, metric)| (name.clone(), value(metric))).collect()
+    }
+
+    /// The most bytes that the memories of one instance have had after a call.
+    #[must_use]
+    pub fn memory_bytes_peak(&self) -> u64 {
+        self.memory_bytes_peak.load(Ordering::Relaxed)
     }
 
     /// The metric `name`, made if it is new; `None` when it is of the other kind or the step has too many.
@@ -84,6 +92,11 @@ impl InstanceMetrics {
     /// A way to `step`.
     pub(crate) fn new(step: Arc<GuestMetrics>) -> Self {
         Self { step, counters: HashMap::new(), gauges: HashMap::new(), has_warned: false }
+    }
+
+    /// Notes what an instance's memories have.
+    pub(crate) fn note_memory(&self, bytes: u64) {
+        self.step.memory_bytes_peak.fetch_max(bytes, Ordering::Relaxed);
     }
 
     /// Adds to a counter.

@@ -213,6 +213,7 @@ impl<R: OpenRole> Turn<'_, R> {
         }
         let answer = function(export, store, self.call);
         store.data_mut().log.lock().end_call();
+        store.data().metrics.note_memory(store.data().limiter.memory_bytes());
         let answer = answer.map_err(|error| Breach::of(&error, store.data(), Phase::Call, limits))?;
         answer.map_err(Breach::from)
     }

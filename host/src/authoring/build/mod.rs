@@ -9,7 +9,7 @@ mod rust;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::authoring::{AuthoringError, Language, Project, encode};
+use crate::authoring::{AuthoringError, Language, Project, encode, with_language};
 use crate::plugin::{Inspection, Runtime};
 
 /// What the tools of a language made.
@@ -47,11 +47,12 @@ pub fn build(project: &Project, runtime: &Runtime) -> Result<BuiltPlugin, Author
     let read = |path: &Path| {
         fs::read(path).map_err(|source| AuthoringError::File { doing: "cannot read", path: path.into(), source })
     };
+    let not_encoded = |source| AuthoringError::Encode { entry: project.entry.clone(), source };
     let component = match &built {
         Built::Component(path) => read(path)?,
-        Built::Module(path) => encode(&read(path)?, &project.language.to_string())
-            .map_err(|source| AuthoringError::Encode { entry: project.entry.clone(), source })?,
+        Built::Module(path) => encode(&read(path)?).map_err(&not_encoded)?,
     };
+    let component = with_language(&component, &project.language.to_string()).map_err(not_encoded)?;
     let path = project.plugin();
     let is_changed = fs::read(&path).map_or(true, |before| before != component);
     let new = path.with_extension(format!("{}.new", std::process::id()));

@@ -185,7 +185,8 @@ mod tests {
                 assert_eq!((project.language, project.roles.as_slice()), (language, &[role][..]));
                 assert!(folder.join(&project.entry).exists(), "{language} {role}: {files:?}");
                 let test = project.test.expect("it has a test");
-                assert!(test.rows.path.exists() && test.expected.is_some_and(|path| path.exists()));
+                assert!(crate::source::fingerprint(&test.rows).is_ok_and(|found| found.n_files() > 0));
+                assert!(test.expected.is_some_and(|path| path.exists()));
                 let job = crate::job::file::read_job(&folder.join("job.toml"), &[]);
                 assert!(job.is_err_and(|error| error.to_string().contains("mistake")), "its plugin is not built yet");
                 for file in &files {

@@ -1,7 +1,11 @@
 //! `tidemill plugin`: what the author of a plugin does with it.
 
+mod bench;
 mod build;
+mod conform;
 mod inspect;
+mod rows;
+mod test;
 
 use std::path::PathBuf;
 
@@ -16,6 +20,12 @@ use super::{Format, WRONG};
 pub(super) enum PluginCommand {
     /// Build the plugin of the project in this folder.
     Build(build::BuildArguments),
+    /// Run it on rows in every way in which a job may run it, and compare what comes out.
+    Test(test::TestArguments),
+    /// Time it.
+    Bench(bench::BenchArguments),
+    /// Hold it against the contract, with rows that are made up.
+    Conform(conform::ConformArguments),
     /// Print its roles, imports, size and digest. It is neither compiled nor run.
     Inspect(inspect::InspectArguments),
 }
@@ -23,6 +33,9 @@ pub(super) enum PluginCommand {
 pub(super) fn plugin(command: &PluginCommand) -> u8 {
     match command {
         PluginCommand::Build(arguments) => build::build(arguments),
+        PluginCommand::Test(arguments) => test::test(arguments),
+        PluginCommand::Bench(arguments) => bench::bench(arguments),
+        PluginCommand::Conform(arguments) => conform::conform(arguments),
         PluginCommand::Inspect(arguments) => inspect::inspect(arguments),
     }
 }
@@ -49,4 +62,18 @@ fn print_project_error(format: Format, error: ProjectError) -> u8 {
         other => fail(format, &other.into()),
     }
     WRONG
+}
+
+/// This command, with room for the name of a check.
+fn again() -> String {
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = words.iter().position(|word| word == "--only") {
+        words.drain(at..(at + 2).min(words.len()));
+    }
+    words.retain(|word| word != "--update" && !word.starts_with("--only="));
+    let quoted = words.iter().map(|word| match word.contains([' ', '"', '{']) {
+        true => format!("'{word}'"),
+        false => word.clone(),
+    });
+    format!("tidemill {} --only ", quoted.collect::<Vec<_>>().join(" "))
 }
