@@ -30,6 +30,10 @@ export class Batch {
   }
 }
 
+// Under symbols, so that no column has their names.
+const COLUMNS = Symbol("columns");
+const INDEX = Symbol("index");
+
 /** What an operator reads: columns of these names and types. */
 export class RowSpec {
   constructor(fields) {
@@ -38,15 +42,15 @@ export class RowSpec {
     // A row's values are decoded when they are asked for: a getter a column.
     this.Row = class {
       constructor(columns, index) {
-        Object.defineProperty(this, "columns", { value: columns });
-        Object.defineProperty(this, "index", { value: index });
+        this[COLUMNS] = columns;
+        this[INDEX] = index;
       }
     };
     for (const name of this.names) {
       Object.defineProperty(this.Row.prototype, name, {
         enumerable: true,
         get() {
-          return this.columns[name].get(this.index);
+          return this[COLUMNS][name].get(this[INDEX]);
         },
       });
     }

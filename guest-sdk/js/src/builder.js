@@ -130,6 +130,29 @@ class Builder {
     this.appendColumn(column);
   }
 
+  /** Appends the values that stand at some places of a column of the same type. */
+  extendTaken(column, indices) {
+    if (column.nullCount > 0) {
+      for (const index of indices) {
+        if (column.isValid(index)) this.takeOne(column, index);
+        else this.pushNull();
+      }
+      return;
+    }
+    for (const index of indices) this.takeOne(column, index);
+  }
+
+  /** Appends the value at a place, which is not null. */
+  takeOne(column, index) {
+    if (this.valid) this.valid.push(true);
+    this.length++;
+    this.takeValue(column, index);
+  }
+
+  takeValue(column, index) {
+    this.pushValue(column.value(index));
+  }
+
   misfit(value, expected) {
     const shown = typeof value === "bigint" ? `${value}n` : typeof value === "string" ? JSON.stringify(value) : String(value);
     return new Failure(`column \`${this.field.name}\` of type ${this.field.type}: ${shown} is not ${expected}`);
@@ -160,8 +183,9 @@ class NullBuilder extends Builder {
     this.nullCount += column.length;
   }
 
-  appendColumn(column) {
-    this.extendColumn(column);
+  extendTaken(_, indices) {
+    this.length += indices.length;
+    this.nullCount += indices.length;
   }
 
   finishValues() {}
@@ -236,6 +260,10 @@ class NumberBuilder extends Builder {
 
   appendColumn(column) {
     this.values.append(column.values);
+  }
+
+  takeValue(column, index) {
+    this.values.push(column.values[index]);
   }
 
   finishValues(_, buffers) {
@@ -396,6 +424,18 @@ class Utf8Builder extends BinaryBuilder {
     super.appendColumn(column);
   }
 
+  extendTaken(column, indices) {
+    this.settle();
+    super.extendTaken(column, indices);
+  }
+
+  takeValue(column, index) {
+    // Its bytes are UTF-8 already. A null among them waits as an empty text.
+    this.settle();
+    this.data.append(column.data.subarray(column.offsets[index], column.offsets[index + 1]));
+    this.offsets.push(this.data.length);
+  }
+
   finishValues(nodes, buffers) {
     this.settle();
     super.finishValues(nodes, buffers);
@@ -417,6 +457,13 @@ class ListBuilder extends Builder {
   }
 
   pushBlank() {
+    this.offsets.push(this.items.length);
+  }
+
+  takeValue(column, index) {
+    const places = [];
+    for (let n = column.offsets[index]; n < column.offsets[index + 1]; n++) places.push(n);
+    this.items.extendTaken(column.items, places);
     this.offsets.push(this.items.length);
   }
 
@@ -468,6 +515,10 @@ class StructBuilder extends Builder {
         column.length++;
       }
     }
+  }
+
+  takeValue(column, index) {
+    this.columns.forEach((own, n) => own.extendTaken(column.columns[n], [index]));
   }
 
   appendColumn(column) {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ from pathlib import Path
 
 from .component import operators_in
 
-_WIT = Path(__file__).parent / "wit" / "v0.1"
+_PACKAGE = Path(__file__).resolve().parent
+_WIT = _PACKAGE / "wit" / "v0.1"
 
 # What `componentize-py` is given: the operator's module, and the classes that it exports for it.
 _APP = """\
@@ -27,7 +29,7 @@ globals().update(_component.exports(_operator, wit_world))
 
 def _load(path: Path) -> object:
     """Imports the operator's module, from its own folder as the plugin will."""
-    sys.path.insert(0, str(path.parent))
+    sys.path.insert(0, str(path.resolve().parent))
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise SystemExit(f"error: {path} is not a Python module")
@@ -37,7 +39,7 @@ def _load(path: Path) -> object:
     return module
 
 
-def _build(path: Path, output: Path) -> None:
+def _build(path: Path, output: Path, more: list[str]) -> None:
     if not path.is_file():
         raise SystemExit(f"error: {path} is not there")
     if not path.stem.isidentifier():
@@ -58,11 +60,19 @@ def _build(path: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         app = Path(folder) / "tidemill_component.py"
         app.write_text(_APP.format(module=path.stem))
-        worlds = [argument for role in found for argument in ("-w", f"{role}-plugin")]
-        command = [program, "-q", "-d", str(_WIT), *worlds, "componentize", app.stem, "-o", str(output.resolve())]
-        for place in (folder, path.parent.resolve(), Path(__file__).parent.parent):
+        wit = Path(folder) / "wit"
+        shutil.copytree(_WIT, wit)
+        exported = " ".join(f"export {role};" for role in found)
+        with (wit / "worlds.wit").open("a") as worlds:
+            worlds.write(f"\nworld plugin {{ import diagnostics; {exported} }}\n")
+        command = [program, "-q", "-d", str(wit), "-w", "plugin", "componentize", app.stem, "-o", str(output.resolve()), *more]
+        for place in (folder, path.resolve().parent, _PACKAGE.parent):
             command += ["-p", str(place)]
-        ended = subprocess.run(command, cwd=folder)
+        environment = dict(os.environ)
+        if sys.prefix != sys.base_prefix:
+            # What is installed beside `componentize-py` can be imported, when it is Python alone.
+            environment["VIRTUAL_ENV"] = sys.prefix
+        ended = subprocess.run(command, cwd=folder, env=environment)
     if ended.returncode != 0:
         raise SystemExit(ended.returncode)
 
@@ -76,9 +86,9 @@ def main() -> None:
     build.add_argument("-o", "--output", type=Path, required=True, help="the plugin, a .wasm file")
     roles = commands.add_parser("roles", help="print the roles of the operators of a module, one a line")
     roles.add_argument("module", type=Path, help="the Python file with the operators")
-    arguments = parser.parse_args()
+    arguments, more = parser.parse_known_args()
     if arguments.command == "build":
-        _build(arguments.module, arguments.output)
+        _build(arguments.module, arguments.output, more)
     else:
         print("\n".join(operators_in(_load(arguments.module))))
 

@@ -101,6 +101,27 @@ class Builder:
             self._valid.extend(column.valid())
         self.length += column.length
 
+    def extend_taken(self, column: Column, indices: Sequence[int]) -> None:
+        """Appends the values that stand at some places of a column of the same type."""
+        if column.field.data_type != self.field.data_type:
+            raise Failure(f"column `{self.field.name}` is {self.field.type_text()}, not {column.field.type_text()}")
+        if column.null_count or self._valid is not None:
+            valid = column.valid()
+            taken = bytes([valid[index] for index in indices])
+            n_nulls = len(taken) - sum(taken)
+            if n_nulls and not self.field.nullable:
+                raise Failure(f"column `{self.field.name}` may not be null, and a null of {column!r} is appended")
+            if self._valid is None:
+                self._valid = bytearray(b"\x01" * self.length)
+            self._valid.extend(taken)
+            self.null_count += n_nulls
+        self._extend_taken(column, indices)
+        self.length += len(indices)
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        """Appends values, with anything in the place of nulls."""
+        raise NotImplementedError
+
     def finish(self) -> Finished:
         """The column's nodes and buffers, its children's behind its own."""
         validity = bits.pack(self._valid) if self.null_count and self._valid is not None else b""
@@ -118,6 +139,17 @@ class NullBuilder(Builder):
         n_values = sum(1 for _ in values)
         self.length += n_values
         self.null_count += n_values
+
+    def extend_column(self, column: Column) -> None:
+        """Appends a null a value."""
+        self._extend_column(column)
+
+    def _extend_column(self, column: Column) -> None:
+        self.extend(range(column.length))
+
+    def extend_taken(self, column: Column, indices: Sequence[int]) -> None:
+        """Appends a null a place."""
+        self.extend(indices)
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, []
@@ -139,6 +171,14 @@ class BooleanBuilder(Builder):
             self._valid.extend(b"\x01" * len(flags))
         self._flags.extend(flags)
         self.length += len(flags)
+
+    def _extend_column(self, column: Any) -> None:
+        self._take_validity(column)
+        self._flags += column.flags()
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        flags = column.flags()
+        self._flags += bytes([flags[index] for index in indices])
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, bits.pack(self._flags)]
@@ -165,6 +205,10 @@ class NumberBuilder(Builder):
     def _extend_column(self, column: Any) -> None:
         self._take_validity(column)
         self._values.frombytes(column.data)
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        values = column.values
+        self._values.extend([values[index] for index in indices])
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, self._values.tobytes()]
@@ -229,6 +273,10 @@ class DecimalBuilder(Builder):
         self._take_validity(column)
         self._data += column.data
 
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        data, width = column.data, 16
+        self._data += b"".join([data[width * index : width * (index + 1)] for index in indices])
+
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, bytes(self._data)]
 
@@ -251,6 +299,10 @@ class FixedSizeBinaryBuilder(Builder):
     def _extend_column(self, column: Any) -> None:
         self._take_validity(column)
         self._data += column.data
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        data, width = column.data, self.field.data_type.width
+        self._data += b"".join([data[width * index : width * (index + 1)] for index in indices])
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, bytes(self._data)]
@@ -293,6 +345,10 @@ class BinaryBuilder(Builder):
         offsets = column.offsets
         self._offsets.extend([offset + base for offset in offsets] if base else offsets)
         self._data += column.data
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        offsets, data = column.offsets, column.data
+        self._extend_bytes([data[offsets[index] : offsets[index + 1]] for index in indices])
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, self._offsets.tobytes(), bytes(self._data)]
@@ -345,7 +401,14 @@ class ListBuilder(Builder):
         self._take_validity(column)
         base = self._offsets.pop()
         self._offsets.extend([offset + base for offset in column.offsets])
-        self.items._extend_column(column.items)
+        self.items.extend_column(column.items)
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        offsets = column.offsets
+        lengths = [offsets[index + 1] - offsets[index] for index in indices]
+        self._offsets.extend(accumulate(lengths, initial=self._offsets.pop()))
+        spans = (range(offsets[index], offsets[index + 1]) for index in indices)
+        self.items.extend_taken(column.items, list(chain.from_iterable(spans)))
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         item_nodes, item_buffers = self.items.finish()
@@ -396,7 +459,11 @@ class StructBuilder(Builder):
     def _extend_column(self, column: Any) -> None:
         self._take_validity(column)
         for own, other in zip(self.columns, column.columns):
-            own._extend_column(other)
+            own.extend_column(other)
+
+    def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
+        for own, other in zip(self.columns, column.columns):
+            own.extend_taken(other, indices)
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         buffers = [validity]

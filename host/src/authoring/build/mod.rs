@@ -4,6 +4,8 @@
 //! folder, and gives either a component or a core module; what is behind is the same for all.
 
 mod c;
+mod js;
+mod python;
 mod rust;
 
 use std::fs;
@@ -42,6 +44,8 @@ pub fn build(project: &Project, runtime: &Runtime) -> Result<BuiltPlugin, Author
     let built = match project.language {
         Language::Rust => rust::build(project),
         Language::C => c::build(project),
+        Language::Python => python::build(project),
+        Language::JavaScript | Language::TypeScript => js::build(project),
         language => Err(AuthoringError::NoTemplate { language, role: project.roles[0] }),
     }?;
     let read = |path: &Path| {
