@@ -18,7 +18,8 @@ export function log(level, message) {
 
 /** Adds to a counter of the step. */
 export function count(name, add = 1) {
-  if (host) host.count(name, BigInt(add));
+  // QuickJS takes a number for it, as it does for all numbers of 64 bits.
+  if (host) host.count(name, Number(add));
 }
 
 /** Sets a gauge of the step. */

@@ -14,7 +14,7 @@ export type Fields = Record<string, Type<any>>;
 /** The values of a type. */
 export type Value<T> = T extends Type<infer V> ? V : never;
 /** A row of some columns. 64-bit numbers are `bigint`, a null is `null`. */
-export type Row<F extends Fields> = { [K in keyof F]: Value<F[K]> };
+export type Row<F extends Fields> = { -readonly [K in keyof F]: Value<F[K]> };
 
 type TimeUnit = "s" | "ms" | "us" | "ns";
 

@@ -3,15 +3,16 @@
 import { Failure, Refusal } from "./errors.js";
 import { log } from "./diagnostics.js";
 
-/** What a call belongs to. */
+/** What a call belongs to. QuickJS gives 64-bit numbers as numbers, StarlingMonkey as BigInt. */
 export function callOf(call) {
+  const { watermarkUs } = call;
   return {
-    batchId: call.batchId,
-    batchTimeUs: call.batchTimeUs,
+    batchId: BigInt(call.batchId),
+    batchTimeUs: BigInt(call.batchTimeUs),
     partition: call.partition,
     attempt: call.attempt,
-    firstRow: call.firstRow,
-    watermarkUs: call.watermarkUs ?? null,
+    firstRow: BigInt(call.firstRow),
+    watermarkUs: watermarkUs === undefined || watermarkUs === null ? null : BigInt(watermarkUs),
   };
 }
 

@@ -69,10 +69,19 @@ class Column:
 
 
 class NullColumn(Column):
-    """A column of nulls."""
+    """A column of nulls, of which no bit says so."""
 
-    def _values(self, start: int, stop: int) -> list[None]:
-        return [None] * (stop - start)
+    def is_null(self, index: int) -> bool:
+        """True."""
+        return True
+
+    def valid(self, start: int = 0, stop: Optional[int] = None) -> bytes:
+        """A 0 a value."""
+        return bytes((self.length if stop is None else stop) - start)
+
+    def to_list(self, start: int = 0, stop: Optional[int] = None) -> list[Any]:
+        """A `None` a value."""
+        return [None] * ((self.length if stop is None else stop) - start)
 
 
 class BooleanColumn(Column):
