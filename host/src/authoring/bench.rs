@@ -163,8 +163,7 @@ impl Runner {
         let n_rows = (ran.counts.rows_in as f64).max(1.0);
         let seconds = (ran.counts.busy_seconds / n_rows).max(f64::MIN_POSITIVE);
         self.seconds_per_row.push(seconds);
-        self.crossed =
-            (ran.counts.crossed_in_bytes as f64 / n_rows, ran.counts.crossed_out_bytes as f64 / n_rows);
+        self.crossed = (ran.counts.crossed_in_bytes as f64 / n_rows, ran.counts.crossed_out_bytes as f64 / n_rows);
         Ok(seconds)
     }
 

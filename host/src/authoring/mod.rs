@@ -29,6 +29,6 @@ mod trial;
 pub use encode::{EncodeError, encode, with_language};
 pub use error::AuthoringError;
 pub use language::Language;
-pub use report::{Check, Outcome, Report};
 pub use project::{PROJECT_FILE, Project, ProjectError, TestOptions, read_project};
+pub use report::{Check, Outcome, Report};
 pub use trial::{Subject, TrialError};

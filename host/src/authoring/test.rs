@@ -326,12 +326,14 @@ impl Test<'_> {
             let field = self.schema.field(column).name().clone();
             let batches = self.batches.iter().map(|rows| trial::one_column_null(rows, column));
             let batches = batches.collect::<Result<Vec<_>, _>>()?;
-            self.check(&format!("null-{field}"), &format!("`{field}` is null in every row: no crash"), |test| {
-                match test.run(&test.kept, batches, &Way::whole()) {
+            self.check(
+                &format!("null-{field}"),
+                &format!("`{field}` is null in every row: no crash"),
+                |test| match test.run(&test.kept, batches, &Way::whole()) {
                     Err(error) if !says_so(&error) => Err(failure(&error)),
                     _ => Ok(()),
-                }
-            });
+                },
+            );
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ pub(super) struct NewArguments {
     lang: Language,
 
     /// What it does: rows in, rows out; combine rows of a key; aggregate a key; see all rows of a key; keep state of a key.
-    #[arg(long, value_parser = role_parser())]
+    #[arg(long, value_parser = role_parser(), default_value = "transform")]
     role: Role,
 
     /// The folder to make; its last part is the operator's name.

@@ -3,14 +3,15 @@
 use std::fmt::Debug;
 
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 use crate::ids::{BatchId, PartitionId};
 use crate::operator::{
-    Aggregator, Call, CallError, Change, Grouped, Grouper, OpenError, Operator, Reducer, Role, StepInfo,
-    TimeoutChange, Transform, Updater, UpdaterInput,
+    Aggregator, Call, CallError, Change, Grouped, Grouper, OpenError, Operator, Reducer, Role, StepInfo, TimeoutChange,
+    Transform, Updater, UpdaterInput,
 };
+use crate::type_name::describe_type;
 
 /// What a call is made with, whatever the role; each takes of it what it gets.
 #[derive(Debug, Clone)]
@@ -95,12 +96,7 @@ pub(super) enum Opened {
 /// # Errors
 ///
 /// When it refuses, or answers against the contract.
-pub(super) fn open(
-    operator: &dyn Operator,
-    role: Role,
-    step: &StepInfo,
-    given: &Given,
-) -> Result<Opened, OpenError> {
+pub(super) fn open(operator: &dyn Operator, role: Role, step: &StepInfo, given: &Given) -> Result<Opened, OpenError> {
     let (keys, inputs) = given.schemas();
     Ok(match role {
         Role::Transform => Opened::Transform(operator.open_transform(step, &inputs[0])?),
@@ -123,12 +119,27 @@ impl Opened {
         }
     }
 
-    /// The schema of an updater's state.
-    pub(super) fn state_schema(&self) -> Option<SchemaRef> {
-        match self {
-            Opened::Updater(opened) => Some(opened.plan().state.clone()),
-            _ => None,
-        }
+    /// Makes the call of an updater, and gives what the next batch would be called with: the same rows, and the state that this call
+    /// has put. `None` for other roles.
+    ///
+    /// # Errors
+    ///
+    /// What the call failed with.
+    pub(super) fn next_batch(&mut self, given: &Given) -> Result<Option<Given>, CallError> {
+        let Opened::Updater(opened) = self else { return Ok(None) };
+        let rows = project(&given.rows, &opened.plan().reads);
+        let no_state = RecordBatch::new_empty(opened.plan().state.clone());
+        let input = UpdaterInput {
+            keys: &given.keys,
+            values: &rows,
+            ends: &given.ends,
+            state: given.state.as_ref().unwrap_or(&no_state),
+            has_state: &given.has_state,
+            timed_out: &given.timed_out,
+        };
+        let out = opened.update(&call(given.first_row), &input)?;
+        let has_state = out.changes.iter().map(|change| matches!(change, Change::Put(_))).collect();
+        Ok(Some(Given { has_state, state: Some(out.state), ..given.clone() }))
     }
 
     /// Makes every call of the role: of an aggregator all three, of a reducer that has one the inverse.
@@ -174,8 +185,7 @@ impl Opened {
                 let inputs = std::iter::once((&given.rows, &given.ends)).chain(second.map(|(rows, ends)| (rows, ends)));
                 let read: Vec<_> =
                     inputs.zip(&reads).map(|((rows, ends), reads)| (project(rows, reads), ends)).collect();
-                let inputs: Vec<_> =
-                    read.iter().map(|(rows, ends)| Grouped { rows, ends: ends.as_slice() }).collect();
+                let inputs: Vec<_> = read.iter().map(|(rows, ends)| Grouped { rows, ends: ends.as_slice() }).collect();
                 let out = opened.process(&call, &given.keys, &inputs)?;
                 let besides = vec![("group", text(&out.group)), ("rejected", text(&out.rejected))];
                 vec![Answer::new("the rows", out.rows, besides)]
@@ -249,14 +259,12 @@ pub(super) fn compare(expected: &[Answer], found: &[Answer]) -> Result<(), Strin
     }
     for (expected, found) in expected.iter().zip(found) {
         let what = expected.what;
-        if expected.rows.schema().fields() != found.rows.schema().fields() {
-            let (expected, found) = (expected.rows.schema(), found.rows.schema());
-            return Err(format!("{what} have the columns {found:?}, and {expected:?} are expected"));
-        }
+        same_columns(expected, found)?;
         // Which rows there are is clearer than how they differ.
         for ((name, expected), (_, found)) in expected.besides.iter().zip(&found.besides) {
             if expected != found {
-                return Err(format!("{what}: `{name}` is {}, and {} is expected", short(found), short(expected)));
+                let (expected, found) = from_difference(expected, found);
+                return Err(format!("{what}: `{name}` is {found}, and {expected} is expected"));
             }
         }
         let (n_expected, n_found) = (expected.rows.num_rows(), found.rows.num_rows());
@@ -267,15 +275,52 @@ pub(super) fn compare(expected: &[Answer], found: &[Answer]) -> Result<(), Strin
             if a != b {
                 let schema = expected.rows.schema();
                 let field = schema.field(index);
-                return Err(format!("{what}: column `{}` ({}), {}", field.name(), field.data_type(), first_difference(a, b)));
+                return Err(format!(
+                    "{what}: column `{}` ({}), {}",
+                    field.name(),
+                    describe_type(field.data_type()),
+                    first_difference(a, b)
+                ));
             }
         }
     }
     Ok(())
 }
 
+/// That both have the same columns.
+fn same_columns(expected: &Answer, found: &Answer) -> Result<(), String> {
+    let (what, wanted, found) = (expected.what, expected.rows.schema(), found.rows.schema());
+    if wanted.fields().len() != found.fields().len() {
+        let (n_found, n_wanted) = (found.fields().len(), wanted.fields().len());
+        return Err(format!("{what} have {n_found} columns, and {n_wanted} are expected"));
+    }
+    let shown = |field: &FieldRef| {
+        let nullable = if field.is_nullable() { "" } else { " not null" };
+        format!("`{}: {}{nullable}`", field.name(), describe_type(field.data_type()))
+    };
+    match wanted.fields().iter().zip(found.fields()).enumerate().find(|(_, (wanted, found))| wanted != found) {
+        None => Ok(()),
+        Some((index, (wanted, found))) => {
+            Err(format!("column {index} of {what} is {}, and {} is expected", shown(found), shown(wanted)))
+        }
+    }
+}
+
+/// Two texts that differ, cut so that where they do is seen.
+fn from_difference(a: &str, b: &str) -> (String, String) {
+    /// Characters that are shown before the difference, when there are more.
+    const BEFORE: usize = 20;
+    let n_same = a.chars().zip(b.chars()).take_while(|(a, b)| a == b).count();
+    let cut = |text: &str| {
+        let dots = if n_same > 4 * BEFORE { "…" } else { "" };
+        let skip = if dots.is_empty() { 0 } else { n_same - BEFORE };
+        format!("{dots}{}", short(&text.chars().skip(skip).collect::<String>()))
+    };
+    (cut(a), cut(b))
+}
+
 fn short(text: &str) -> String {
-    crate::error::shortened(text, 200)
+    crate::error::shortened(text, 120)
 }
 
 /// Where two columns differ first.
@@ -294,4 +339,18 @@ fn first_difference(expected: &dyn Array, found: &dyn Array) -> String {
         }
     };
     format!("row {row}: {} is expected, and {} came", shown(expected), shown(found))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_texts_are_shown_from_where_they_differ() {
+        assert_eq!(from_difference("[1, 2]", "[1, 3]"), ("[1, 2]".into(), "[1, 3]".into()));
+        let long = "0, ".repeat(100);
+        let (a, b) = from_difference(&format!("{long}1"), &format!("{long}2"));
+        assert_eq!(a, "… 0, 0, 0, 0, 0, 0, 1");
+        assert_eq!(b.chars().count(), a.chars().count());
+    }
 }

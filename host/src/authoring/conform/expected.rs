@@ -227,10 +227,8 @@ fn updater(config: &Config, given: &Given) -> Vec<Answer> {
         .map(|row| Rejection { row, reason: format!("row {row} is rejected") })
         .collect();
     let integers = |numbers: Vec<i64>| Arc::new(Int64Array::from(numbers)) as ArrayRef;
-    let before = vec![
-        ("rows", integers(out_counts)),
-        ("timed_out", Arc::new(BooleanArray::from(out_timed_out)) as ArrayRef),
-    ];
+    let before =
+        vec![("rows", integers(out_counts)), ("timed_out", Arc::new(BooleanArray::from(out_timed_out)) as ArrayRef)];
     let rows = with_columns(before, &take(&both, out));
     let state = with_columns(vec![("rows", integers(put_counts))], &take(&both, put));
     updater_answers(rows, &group, &rejected, state, &changes, Some(timeouts), given)

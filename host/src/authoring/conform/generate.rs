@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationMicrosecondArray, DurationMillisecondArray,
-    DurationNanosecondArray, DurationSecondArray, FixedSizeBinaryArray, Float32Array, Float64Array, Int8Array, Int16Array,
-    Int32Array, Int64Array, ListArray, MapArray, NullArray, RecordBatch, RecordBatchOptions, StringArray, StructArray,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt8Array,
-    UInt16Array, UInt32Array, UInt64Array, new_empty_array,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, DurationMicrosecondArray,
+    DurationMillisecondArray, DurationNanosecondArray, DurationSecondArray, FixedSizeBinaryArray, Float32Array,
+    Float64Array, Int8Array, Int16Array, Int32Array, Int64Array, ListArray, MapArray, NullArray, RecordBatch,
+    RecordBatchOptions, StringArray, StructArray, TimestampMicrosecondArray, TimestampMillisecondArray,
+    TimestampNanosecondArray, TimestampSecondArray, UInt8Array, UInt16Array, UInt32Array, UInt64Array, new_empty_array,
 };
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -102,7 +102,11 @@ pub(super) fn nested_types() -> Vec<DataType> {
         list(list(DataType::Int64, true), true),
         list(point(), true),
         point(),
-        structure(vec![of("text", DataType::Utf8, true), of("inner", point(), true), of("bits", DataType::Boolean, true)]),
+        structure(vec![
+            of("text", DataType::Utf8, true),
+            of("inner", point(), true),
+            of("bits", DataType::Boolean, true),
+        ]),
         structure(vec![of("many", list(point(), false), true), of("bytes", DataType::FixedSizeBinary(3), true)]),
         map(DataType::Utf8, DataType::Int64, true),
         map(DataType::Int32, list(DataType::Utf8, true), true),
@@ -143,7 +147,8 @@ fn offsets(n: usize, dice: &mut Dice) -> OffsetBuffer<i32> {
 }
 
 fn text(dice: &mut Dice) -> String {
-    const TEXTS: [&str; 8] = ["", "a", "ten bytes.", "naïve", "日本語", "🦀🌊", "\u{0}\n\t\"'", "a text that is longer than sixteen bytes"];
+    const TEXTS: [&str; 8] =
+        ["", "a", "ten bytes.", "naïve", "日本語", "🦀🌊", "\u{0}\n\t\"'", "a text that is longer than sixteen bytes"];
     TEXTS[dice.below(TEXTS.len())].repeat(1 + dice.below(2))
 }
 

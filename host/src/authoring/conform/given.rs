@@ -41,7 +41,8 @@ pub(super) fn given(
     if role == Role::Updater {
         let n_states = given.has_state.iter().filter(|has| **has).count();
         let counts = Int64Array::from_iter_values((0..n_states).map(|_| 1 + dice.below(50) as i64));
-        given.state = Some(with_columns(vec![("rows", Arc::new(counts) as _)], &rows_of(schema, n_states, nulls, dice)));
+        given.state =
+            Some(with_columns(vec![("rows", Arc::new(counts) as _)], &rows_of(schema, n_states, nulls, dice)));
     }
     given
 }

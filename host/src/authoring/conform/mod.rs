@@ -159,13 +159,32 @@ impl Kit<'_> {
         ];
         for (name, about, sizes, nulls) in families {
             self.check(role, name, about, |kit, dice| {
-                for (&n_rows, &nulls) in sizes.iter().flat_map(|n_rows| nulls.iter().map(move |nulls| (n_rows, nulls))) {
+                for (&n_rows, &nulls) in sizes.iter().flat_map(|n_rows| nulls.iter().map(move |nulls| (n_rows, nulls)))
+                {
                     let given = given(n_rows, nulls, dice);
                     let mut opened = kit.open(role, config, &given).map_err(|error| (error.to_string(), None))?;
                     match opened.call(&given) {
                         // A plugin may say that it cannot do something with what was made up.
                         Ok(_) | Err(CallError::Failed { .. }) => {}
                         Err(error) => return Err((format!("{n_rows} rows: {}", error.what()), None)),
+                    }
+                }
+                Ok(())
+            });
+        }
+        if role == Role::Updater {
+            self.check(role, "state", "the state that a batch left, in the next ones", |kit, dice| {
+                for n_rows in SIZES {
+                    let mut given = given(n_rows, Nulls::Some, dice);
+                    let mut opened = kit.open(role, config, &given).map_err(|error| (error.to_string(), None))?;
+                    for batch in 0..3 {
+                        match opened.next_batch(&given) {
+                            Ok(Some(next)) => given = next,
+                            Ok(None) | Err(CallError::Failed { .. }) => break,
+                            Err(error) => {
+                                return Err((format!("{n_rows} rows, batch {batch}: {}", error.what()), None));
+                            }
+                        }
                     }
                 }
                 Ok(())

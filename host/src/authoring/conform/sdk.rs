@@ -14,6 +14,7 @@ use crate::operator::{
     UpdaterPlan,
 };
 use crate::plugin::MetricValue;
+use crate::type_name::describe_type;
 
 /// The views that an SDK may have.
 const VIEWS: [&str; 2] = ["columns", "rows"];
@@ -51,16 +52,20 @@ impl Kit<'_> {
     /// Checks the conformance operator in a role.
     pub(super) fn check_sdk(&mut self, role: Role) {
         self.check(role, "open", "the plan is what the specification says", |kit, dice| {
-            for schema in [few(), schema_of(&[], true), schema_of(&simple_types(), false), schema_of(&nested_types(), true)] {
+            for schema in
+                [few(), schema_of(&[], true), schema_of(&simple_types(), false), schema_of(&nested_types(), true)]
+            {
                 kit.check_plan(role, &schema, &Config::default(), dice)?;
             }
             options(role).into_iter().try_for_each(|config| kit.check_plan(role, &few(), &config, dice))
         });
-        self.check(role, "refusals", "it refuses with the right kind and words", |kit, dice| kit.check_refusals(role, dice));
-        self.check(role, "failures", "it fails with the right kind and words", |kit, dice| kit.check_failures(role, dice));
-        self.check(role, "types", "rows of every type", |kit, dice| {
-            kit.run(role, dice, by_types(&simple_types()))
+        self.check(role, "refusals", "it refuses with the right kind and words", |kit, dice| {
+            kit.check_refusals(role, dice)
         });
+        self.check(role, "failures", "it fails with the right kind and words", |kit, dice| {
+            kit.check_failures(role, dice)
+        });
+        self.check(role, "types", "rows of every type", |kit, dice| kit.run(role, dice, by_types(&simple_types())));
         self.check(role, "nesting", "lists, structs and maps of them", |kit, dice| {
             kit.run(role, dice, by_types(&nested_types()))
         });
@@ -112,9 +117,20 @@ impl Kit<'_> {
     fn run_one(&self, role: Role, config: &Config, given: &Given) -> Result<(), String> {
         let config_json = json(config);
         let place = || {
-            let columns: Vec<_> = given.rows.schema().fields().iter().map(|field| {
-                format!("{}: {}{}", field.name(), field.data_type(), if field.is_nullable() { "" } else { " not null" })
-            }).collect();
+            let columns: Vec<_> = given
+                .rows
+                .schema()
+                .fields()
+                .iter()
+                .map(|field| {
+                    format!(
+                        "{}: {}{}",
+                        field.name(),
+                        describe_type(field.data_type()),
+                        if field.is_nullable() { "" } else { " not null" }
+                    )
+                })
+                .collect();
             let columns = crate::error::shortened(&columns.join(", "), 160);
             format!("{} rows of ({columns}), config {config_json}, seed {}", given.rows.num_rows(), self.request.seed)
         };
@@ -147,7 +163,8 @@ impl Kit<'_> {
                 Err(OpenError::Refused { reason, .. }) if kind == "other" && reason.contains(word) => return Ok(()),
                 Err(error) => error.to_string(),
             };
-            let expected = format!("a refusal as `{kind}` with `{word}` in its text is expected for the config {config}");
+            let expected =
+                format!("a refusal as `{kind}` with `{word}` in its text is expected for the config {config}");
             Err((format!("{expected}: {found}"), None))
         };
         for kind in ["config", "schema", "other"] {

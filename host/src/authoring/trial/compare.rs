@@ -161,13 +161,28 @@ mod tests {
         let (a, b) = (r#"{"a":1}"#, r#"{"a":2}"#);
         check(&[a, b], &[a, b], true, None);
         check(&[a, b], &[b, a], false, None);
-        check(&[a, b], &[b, a], true, Some("2 of 2 rows differ\n- row 0: {\"a\":1}\n- row 1: {\"a\":2}\n+ row 0: {\"a\":2}\n+ row 1: {\"a\":1}"));
+        check(
+            &[a, b],
+            &[b, a],
+            true,
+            Some("2 of 2 rows differ\n- row 0: {\"a\":1}\n- row 1: {\"a\":2}\n+ row 0: {\"a\":2}\n+ row 1: {\"a\":1}"),
+        );
         check(&[a], &[a, b], false, Some("1 rows are expected, and 2 came\n+ {\"a\":2}"));
         check(&[r#"{"a":1,"b":null}"#], &[a], true, None);
         check(&[r#"{"a":0.1}"#], &[r#"{"a":0.10000000000000002}"#], false, None);
-        check(&[r#"{"a":0.1}"#], &[r#"{"a":0.1001}"#], false, Some("1 of 1 rows differ\n- {\"a\":0.1}\n+ {\"a\":0.1001}"));
+        check(
+            &[r#"{"a":0.1}"#],
+            &[r#"{"a":0.1001}"#],
+            false,
+            Some("1 of 1 rows differ\n- {\"a\":0.1}\n+ {\"a\":0.1001}"),
+        );
         check(&[r#"{"a":2.0}"#], &[r#"{"a":2}"#], true, None);
-        check(&[r#"{"a":9007199254740993}"#], &[r#"{"a":9007199254740992}"#], true, Some("1 of 1 rows differ\n- row 0: {\"a\":9007199254740993}\n+ row 0: {\"a\":9007199254740992}"));
+        check(
+            &[r#"{"a":9007199254740993}"#],
+            &[r#"{"a":9007199254740992}"#],
+            true,
+            Some("1 of 1 rows differ\n- row 0: {\"a\":9007199254740993}\n+ row 0: {\"a\":9007199254740992}"),
+        );
         check(&[r#"{"s":{"x":null,"y":[1,{"z":2}]}}"#], &[r#"{"s":{"y":[1,{"z":2.0}]}}"#], true, None);
     }
 }

@@ -10,7 +10,7 @@ use tidemill::authoring::bench::{Bench, BenchRequest, Measured, bench as run_ben
 use super::rows::RowsArguments;
 use crate::cli::output::{fail, human_bytes, human_count, human_seconds, put};
 use crate::cli::progress::Progress;
-use crate::cli::{ENDED_WELL, Format, JOB_FAILED, WRONG};
+use crate::cli::{ENDED_WELL, Format, JOB_FAILED};
 
 /// What `plugin bench` takes.
 #[derive(Debug, Args)]
@@ -49,7 +49,7 @@ pub(super) fn bench(arguments: &BenchArguments) -> u8 {
         drop(waiting);
         let bench = bench.map_err(|error| {
             fail(format, &error);
-            if error.fault() == tidemill::error::Fault::User { WRONG } else { JOB_FAILED }
+            super::code_of(&error)
         })?;
         let written = put(&match format {
             Format::Human => in_words(&bench),

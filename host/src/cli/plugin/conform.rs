@@ -72,9 +72,10 @@ pub(super) fn conform(arguments: &ConformArguments) -> u8 {
         let plugin = plugin.strip_prefix(".").unwrap_or(&plugin).to_path_buf();
         let of_project = project.and_then(|project| project.test);
         let input = match (&arguments.input, &of_project) {
-            (Some(columns), _) => Some(schema_of(columns).map_err(|message| {
-                wrong(message, "As in `--input \"id: int64, tags: list<utf8>\"`.")
-            })?),
+            (Some(columns), _) => Some(
+                schema_of(columns)
+                    .map_err(|message| wrong(message, "As in `--input \"id: int64, tags: list<utf8>\"`."))?,
+            ),
             (None, Some(options)) if !arguments.sdk => Some(options.rows.schema().map_err(|error| {
                 fail(format, &error);
                 WRONG

@@ -86,7 +86,9 @@ fn in_words(name: &str, inspection: &Inspection, opened: Option<&[RoleSchemas]>)
     lines.push("imports".into());
     lines.extend(inspection.imports.iter().map(|import| format!("  {}: {}", import.name, import.standing)));
     match opened {
-        None => lines.push("schemas depend on the input and the config: `--input` and `tidemill check` show them".into()),
+        None => {
+            lines.push("schemas depend on the input and the config: `--input` and `tidemill check` show them".into())
+        }
         Some(opened) => lines.extend(opened.iter().flat_map(|RoleSchemas { role, lines }| {
             let told = match lines {
                 Ok(lines) => lines.iter().map(|(name, text)| format!("  {name:<8}  {text}")).collect(),

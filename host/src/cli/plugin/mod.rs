@@ -11,9 +11,11 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use tidemill::authoring::{Project, ProjectError, read_project};
+use tidemill::error::{Error, Fault};
+use tidemill::operator::CallError;
 
 use super::output::{fail, print_mistakes};
-use super::{Format, WRONG};
+use super::{Format, JOB_FAILED, WRONG};
 
 /// What can be done with a plugin.
 #[derive(Debug, Subcommand)]
@@ -62,6 +64,12 @@ fn print_project_error(format: Format, error: ProjectError) -> u8 {
         other => fail(format, &other.into()),
     }
     WRONG
+}
+
+/// How the program ends that could not run a plugin: what it was given is wrong, or the plugin failed.
+fn code_of(error: &Error) -> u8 {
+    let has_failed = error.downcast_ref::<CallError>().is_some();
+    if error.fault() == Fault::User && !has_failed { WRONG } else { JOB_FAILED }
 }
 
 /// This command, with room for the name of a check.

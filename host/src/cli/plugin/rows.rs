@@ -90,7 +90,10 @@ impl RowsArguments {
                 Ok(config) if config.is_object() => config,
                 Ok(_) => return Err(wrong("`--config` is no object", "As in `--config '{\"lowercase\": true}'`.")),
                 Err(error) => {
-                    return Err(wrong(&format!("`--config` is not JSON: {error}"), "As in `--config '{\"lowercase\": true}'`."));
+                    return Err(wrong(
+                        &format!("`--config` is not JSON: {error}"),
+                        "As in `--config '{\"lowercase\": true}'`.",
+                    ));
                 }
             },
             (None, Some(options)) => options.config.clone(),
@@ -130,7 +133,8 @@ impl RowsArguments {
         let mut options = toml_line("path", &path.display().to_string()) + &toml_line("format", file_format);
         match &self.schema {
             Some(schema) => {
-                let columns = columns_of(schema).map(|(name, of_type)| format!("{} = {}", quoted(name), quoted(of_type)));
+                let columns =
+                    columns_of(schema).map(|(name, of_type)| format!("{} = {}", quoted(name), quoted(of_type)));
                 options += &format!("schema = {{ {} }}\n", columns.collect::<Vec<_>>().join(", "));
             }
             None if file_format != "text" => options += &toml_line("schema", "infer"),

@@ -8,7 +8,7 @@ use tidemill::authoring::test::{TestRequest, Tested, test as run_test};
 use super::rows::RowsArguments;
 use crate::cli::output::{fail, put};
 use crate::cli::progress::Progress;
-use crate::cli::{ENDED_WELL, Format, JOB_FAILED, WRONG, runtime};
+use crate::cli::{ENDED_WELL, Format, JOB_FAILED, runtime};
 
 /// What `plugin test` takes.
 #[derive(Debug, Args)]
@@ -59,7 +59,7 @@ pub(super) fn test(arguments: &TestArguments) -> u8 {
         drop(waiting);
         let tested = tested.map_err(|error| {
             fail(format, &error);
-            if error.fault() == tidemill::error::Fault::User { WRONG } else { JOB_FAILED }
+            super::code_of(&error)
         })?;
         let written = put(&match format {
             Format::Human => in_words(&name, &tested),

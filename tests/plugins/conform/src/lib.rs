@@ -1,9 +1,9 @@
 //! The conformance operator of the Rust SDK, in all roles: it does what docs/conformance.md says.
 
 mod config;
-mod grouped;
+pub mod grouped;
 mod mistake;
-mod updater;
+pub mod updater;
 
 use tidemill_guest::any::{AnyBatchBuilder, AnyColumn};
 use tidemill_guest::{
@@ -71,7 +71,7 @@ impl Transform for Echo {
         self.mistake.in_rows(&mut origin);
         let rows = match config.carry {
             true => OwnedBatch { rows: origin.len() as u32, ..OwnedBatch::default() },
-            false => take(config.by, input, &origin),
+            false => take(config.by, input, &self.mistake.in_data(&origin)),
         };
         Ok(Output { rows, origin: Some(origin), rejected })
     }

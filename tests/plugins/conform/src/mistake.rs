@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use tidemill_guest::Schema;
 
-/// Which mistake is made: `none`, `plan`, `rows`, `keep`.
+/// Which mistake is made: `none`, `plan`, `rows`, `data`, `keep`.
 const MISTAKE: &str = "conform makes this mistake: none";
 
 /// The mistake, and what is needed to make it.
@@ -26,6 +26,15 @@ impl Mistake {
             schema.fields.iter_mut().for_each(|field| field.nullable = false);
         }
         schema
+    }
+
+    /// The rows whose values are written, which may be others than is said.
+    pub(crate) fn in_data(&self, rows: &[u32]) -> Vec<u32> {
+        let mut rows = rows.to_vec();
+        if self.kind == "data" {
+            rows.reverse();
+        }
+        rows
     }
 
     /// The rows that are written, of which the last may be forgotten, or another with every call.
