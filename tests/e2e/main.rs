@@ -9,6 +9,7 @@ mod formats;
 mod golden;
 mod hostile;
 mod join;
+mod languages;
 mod library;
 mod missed_batches;
 mod nexmark;

@@ -2,6 +2,7 @@
 
 pub mod proxy;
 pub mod s3;
+pub mod scripts;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -87,9 +87,8 @@ class Config:
                 else:
                     builder.extend_taken(column, rows)
             else:
-                values = column.to_list()
                 for row in rows:
-                    builder.append(values[row])
+                    builder.append(column[row])
 
     def take(self, batch, rows):
         """Some rows of a batch as a batch of their own."""

@@ -106,8 +106,7 @@ class Builder:
         if column.field.data_type != self.field.data_type:
             raise Failure(f"column `{self.field.name}` is {self.field.type_text()}, not {column.field.type_text()}")
         if column.null_count or self._valid is not None:
-            valid = column.valid()
-            taken = bytes([valid[index] for index in indices])
+            taken = column.valid_at(indices)
             n_nulls = len(taken) - sum(taken)
             if n_nulls and not self.field.nullable:
                 raise Failure(f"column `{self.field.name}` may not be null, and a null of {column!r} is appended")
@@ -177,8 +176,7 @@ class BooleanBuilder(Builder):
         self._flags += column.flags()
 
     def _extend_taken(self, column: Any, indices: Sequence[int]) -> None:
-        flags = column.flags()
-        self._flags += bytes([flags[index] for index in indices])
+        self._flags += column.flags_at(indices)
 
     def _finish(self, nodes: list[tuple[int, int]], validity: bytes) -> Finished:
         return nodes, [validity, bits.pack(self._flags)]
@@ -336,8 +334,12 @@ class BinaryBuilder(Builder):
 
     def extend_pieces(self, pieces: Pieces) -> None:
         """Appends everything that texts were split into."""
-        for block in pieces.blocks():
-            self.extend_bytes(block)
+        for block, data in pieces.packed():
+            if self._valid is not None:
+                self._valid.extend(b"\x01" * len(block))
+            self._offsets.extend(accumulate(map(len, block), initial=self._offsets.pop()))
+            self._data += data
+            self.length += len(block)
 
     def _extend_column(self, column: Any) -> None:
         self._take_validity(column)

@@ -51,6 +51,12 @@ class Column:
         stop = self.length if stop is None else stop
         return bits.unpack(self.validity, start, stop) if self.null_count else b"\x01" * (stop - start)
 
+    def valid_at(self, indices: Sequence[int]) -> bytes:
+        """A byte a place: 0 when the value there is null, or 1."""
+        if not self.null_count:
+            return b"\x01" * len(indices)
+        return _at(self.validity, self.length, indices)
+
     def to_list(self, start: int = 0, stop: Optional[int] = None) -> list[Any]:
         """The values from `start` to before `stop`, `None` where one is null."""
         stop = self.length if stop is None else stop
@@ -66,6 +72,13 @@ class Column:
 
     def __repr__(self) -> str:
         return f"<{self.field.name}: {self.field.type_text()}, {self.length} values, {self.null_count} null>"
+
+
+def _at(packed: bytes, length: int, indices: Sequence[int]) -> bytes:
+    if 8 * len(indices) < length:
+        return bytes([(packed[index >> 3] >> (index & 7)) & 1 for index in indices])
+    flags = bits.unpack(packed, 0, length)
+    return bytes([flags[index] for index in indices])
 
 
 class NullColumn(Column):
@@ -95,6 +108,10 @@ class BooleanColumn(Column):
     def flags(self, start: int = 0, stop: Optional[int] = None) -> bytes:
         """A byte a value, 0 or 1: for `itertools.compress`."""
         return bits.unpack(self.bits, start, self.length if stop is None else stop)
+
+    def flags_at(self, indices: Sequence[int]) -> bytes:
+        """A byte a place, 0 or 1."""
+        return _at(self.bits, self.length, indices)
 
     def _values(self, start: int, stop: int) -> list[bool]:
         return list(map(bool, self.flags(start, stop)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from itertools import accumulate, chain, compress
-from typing import TYPE_CHECKING, Callable, Iterator
+from typing import TYPE_CHECKING, Callable, Iterator, Optional, Sequence
 
 if TYPE_CHECKING:
     from .column import Utf8Column
@@ -15,6 +15,9 @@ _ROWS_AT_ONCE = 2048
 
 # White space as Unicode has it (White_Space). `str.split` has four control characters more.
 _WORD = re.compile("[^\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+")
+_ASCII_WHITE = b" \t\n\f\r"
+# What is white space for `str.split`, and is not in ASCII as the operators of Tidemill see it.
+_CONTROLS = re.compile(rb"[\x0b\x1c-\x1f]")
 _ASCII_WORD = re.compile(rb"[^\t\n\f\r ]+")
 
 
@@ -26,10 +29,18 @@ class Pieces:
         column: "Utf8Column",
         blocks: Callable[[], Iterator[list[bytes]]],
         by_row: Callable[[bytes], list[bytes]],
+        packed: Optional[Callable[[], Iterator[tuple[Sequence[str | bytes], bytes]]]] = None,
     ) -> None:
         self._column = column
         self._blocks = blocks
         self._by_row = by_row
+        self._packed = packed
+
+    def packed(self) -> Iterator[tuple[Sequence[str | bytes], bytes]]:
+        """The pieces of some rows after those of others, of which only the lengths are to be read, and all their bytes."""
+        if self._packed is not None:
+            return self._packed()
+        return ((pieces, b"".join(pieces)) for pieces in self._blocks())
 
     def blocks(self) -> Iterator[list[bytes]]:
         """The pieces of some rows after those of others. Which row each is of is lost: it is the fastest form."""
@@ -74,7 +85,15 @@ def split_words(column: "Utf8Column", unicode: bool) -> Pieces:
             # A line feed between the rows, so that no word goes over the end of one.
             yield split(b"\n".join(rows))
 
-    return Pieces(column, blocks, split)
+    def packed() -> Iterator[tuple[Sequence[str | bytes], bytes]]:
+        # Texts of characters that are bytes are made faster than bytes are, and what is left without white space is the words.
+        is_plain = data.isascii() and not _CONTROLS.search(data)
+        for rows in _rows(column):
+            joined = b"\n".join(rows)
+            words: Sequence[str | bytes] = joined.decode("ascii").split() if is_plain else split(joined)
+            yield words, joined.translate(None, _ASCII_WHITE)
+
+    return Pieces(column, blocks, split, None if unicode else packed)
 
 
 def split(column: "Utf8Column", separator: str) -> Pieces:
