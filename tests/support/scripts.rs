@@ -36,7 +36,8 @@ pub struct Node {
 #[must_use]
 pub fn python() -> Option<&'static OsString> {
     static PATH: OnceLock<Option<OsString>> = OnceLock::new();
-    let found = PATH.get_or_init(|| told("Python", virtual_environment(COMPONENTIZE_PY)).map(|bin| path_behind(&[bin])));
+    let found =
+        PATH.get_or_init(|| told("Python", virtual_environment(COMPONENTIZE_PY)).map(|bin| path_behind(&[bin])));
     found.as_ref()
 }
 

@@ -24,7 +24,9 @@ fn check_language(node: &Node, language: &str, extension: &str, unit_tests: &[&[
     let (_place, projects) = make_projects(&node.path, language);
     for here in &projects {
         install(node, here);
-        for [program, arguments @ ..] in unit_tests.iter().filter_map(|command| command.first_chunk::<1>().map(|_| *command)) {
+        for [program, arguments @ ..] in
+            unit_tests.iter().filter_map(|command| command.first_chunk::<1>().map(|_| *command))
+        {
             succeed(&node.path, program, here, arguments);
         }
     }

@@ -21,7 +21,8 @@ fn projects_of_every_role_build_test_and_run_at_once() {
     for (role, here) in ROLES.iter().zip(&projects) {
         fs::copy(here.join("app.py"), projects[0].join(format!("{role}_app.py"))).expect("a copy");
     }
-    let sources = ROLES.map(|role| fs::read_to_string(projects[0].join(format!("{role}_app.py"))).expect("it is there"));
+    let sources =
+        ROLES.map(|role| fs::read_to_string(projects[0].join(format!("{role}_app.py"))).expect("it is there"));
     fs::write(projects[0].join("app.py"), sources.join("\n")).expect("written");
     claim_all_roles(&projects[0]);
     let built = succeed(path, binary(), &projects[0], &["plugin", "build"]);

@@ -65,7 +65,8 @@ pub(super) fn check_projects(path: &OsStr, projects: &[PathBuf]) {
         if role == "transform" {
             // Of one role: the others' tests are their projects'.
             let text = fs::read_to_string(here.join("operator.toml")).expect("it is there");
-            let lines = text.lines().map(|line| if line.starts_with("role = ") { "role = \"transform\"" } else { line });
+            let lines =
+                text.lines().map(|line| if line.starts_with("role = ") { "role = \"transform\"" } else { line });
             fs::write(here.join("operator.toml"), lines.collect::<Vec<_>>().join("\n") + "\n").expect("written");
         }
         let tested = succeed(path, binary(), here, &["plugin", "test"]);

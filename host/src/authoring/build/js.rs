@@ -17,7 +17,10 @@ pub(super) fn build(project: &Project) -> Result<Built, AuthoringError> {
         install: install.into(),
     };
     let node = tool::find("node").ok_or_else(|| {
-        missing("node", "Install Node.js 20 or newer, with npm (https://nodejs.org; Debian: `apt-get install nodejs npm`).")
+        missing(
+            "node",
+            "Install Node.js 20 or newer, with npm (https://nodejs.org; Debian: `apt-get install nodejs npm`).",
+        )
     })?;
     for program in PROGRAMS {
         if !is_installed(&project.folder, program) && tool::find(program).is_none() {
@@ -27,11 +30,8 @@ pub(super) fn build(project: &Project) -> Result<Built, AuthoringError> {
     }
     let out = make_build_folder(project)?.join("plugin.wasm");
     let script = project.sdk().join("build.mjs");
-    let script = script.canonicalize().map_err(|source| AuthoringError::File {
-        doing: "cannot find",
-        path: script,
-        source,
-    })?;
+    let script =
+        script.canonicalize().map_err(|source| AuthoringError::File { doing: "cannot find", path: script, source })?;
     Tool::new(node, &project.folder).arg(script).arg(&project.entry).arg("-o").arg(&out).args(&project.flags).run()?;
     Ok(Built::Component(out))
 }
