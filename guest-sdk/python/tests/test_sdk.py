@@ -4,8 +4,10 @@ import datetime
 import random
 import sys
 import unittest
+from array import array
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import accumulate
 from pathlib import Path
 from typing import Annotated, Iterator, Optional
 
@@ -41,6 +43,7 @@ from tidemill_guest import (  # noqa: E402
     updater,
 )
 from tidemill_guest.batch import RowReader, rows_to_batch  # noqa: E402
+from tidemill_guest.bits import prefix_sums  # noqa: E402
 from tidemill_guest.config import parse_duration, read_config  # noqa: E402
 from tidemill_guest.hints import HintError, row_of  # noqa: E402
 
@@ -201,6 +204,16 @@ class Text(unittest.TestCase):
             lines = [Line("".join(rng.choice(alphabet) for _ in range(rng.randrange(12)))) for _ in range(5000)]
             expected = testing.transform(by_row, lines).rows
             self.assertEqual(testing.transform(by_column, lines).rows, expected)
+
+    def test_ends_are_sums_of_lengths(self):
+        rng = random.Random(11)
+        for n_lengths in (0, 1, 2, 3, 1000):
+            lengths = [rng.randrange(256) for _ in range(n_lengths)]
+            expected = array("i", list(accumulate(lengths, initial=70_000))[1:])
+            self.assertEqual(prefix_sums(bytes(lengths), 70_000), expected.tobytes())
+        lines = [Line("a " + "b" * 255), Line("c" * 256 + " d"), Line("e")]
+        expected_words = ["a", "b" * 255, "c" * 256, "d", "e"]
+        self.assertEqual(testing.transform(by_column, lines).column("word"), expected_words)
 
     def test_white_space_of_unicode(self):
         lines = [MaybeLine("a\u00a0b\x0bc\x1cd\u2003e"), MaybeLine(None), MaybeLine("f\x0bg h")]

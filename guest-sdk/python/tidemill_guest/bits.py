@@ -32,3 +32,22 @@ def flags(values: Iterable[object]) -> bytes:
 def are_valid(values: Iterable[object]) -> bytes:
     """0 for each value that is `None`, or 1."""
     return bytes([value is not None for value in values])
+
+
+def prefix_sums(lengths: bytes, base: int) -> bytes:
+    """The sum of `base` and all lengths up to each, as 32-bit numbers: `accumulate` without an object a number.
+
+    All of them are one large number, of 32 bits a length. Added to itself, moved by 1, 2, 4, … of them, every 32 bits become the sum of
+    those before them. The sums must be below 2**32.
+    """
+    n_lengths = len(lengths)
+    if not n_lengths:
+        return b""
+    lanes = bytearray(4 * n_lengths)
+    lanes[::4] = lengths
+    sums = int.from_bytes(lanes, "little") + base
+    distance = 1
+    while distance < n_lengths:
+        sums += sums << (32 * distance)
+        distance *= 2
+    return (sums & ((1 << (32 * n_lengths)) - 1)).to_bytes(4 * n_lengths, "little")

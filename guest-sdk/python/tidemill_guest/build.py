@@ -337,7 +337,11 @@ class BinaryBuilder(Builder):
         for block, data in pieces.packed():
             if self._valid is not None:
                 self._valid.extend(b"\x01" * len(block))
-            self._offsets.extend(accumulate(map(len, block), initial=self._offsets.pop()))
+            try:
+                self._offsets.frombytes(bits.prefix_sums(bytes(map(len, block)), self._offsets[-1]))
+            except ValueError:
+                # A piece of more than 255 bytes.
+                self._offsets.extend(accumulate(map(len, block), initial=self._offsets.pop()))
             self._data += data
             self.length += len(block)
 
