@@ -217,7 +217,7 @@ fn files_that_are_no_plugins_are_told_apart() {
     check(&wat("(module)"), "core module");
     check(&good[..good.len() / 2], "cut off");
     check(&wat("(component)"), "no role");
-    check(&wat(r#"(component (import "wasi:sockets/tcp@0.2.6" (instance)))"#), "wasi:sockets/tcp@0.2.6");
+    check(&wat(r#"(component (import "wasi:keyvalue/store@0.2.6" (instance)))"#), "wasi:keyvalue/store@0.2.6");
     check(&wat(r#"(component (import "evil:host/everything@1.0.0" (instance)))"#), "evil:host/everything@1.0.0");
 }
 

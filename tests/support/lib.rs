@@ -2,6 +2,7 @@
 
 pub mod proxy;
 pub mod s3;
+pub mod scripts;
 pub mod toolchains;
 
 use std::io::{BufRead, BufReader, Write};

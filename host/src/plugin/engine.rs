@@ -26,7 +26,12 @@ pub(crate) const WASM_STACK_BYTES: usize = 1 << 20;
 /// The stack of a thread that compiles, in bytes: the compiler recurses over what it compiles.
 const COMPILE_STACK_BYTES: usize = 8 << 20;
 
-/// Which of the two engines runs a plugin's code. Counting fuel changes the code, and costs a fifth.
+/// Plugins whose file is larger are compiled without inlining. To inline, the compiler holds all functions of a component at once
+/// in its own form: Python, 18 MB, took 10.6 GiB of memory so, and QuickJS, 2 MB, 1.5 GiB. The inner loop of an interpreter, which is what
+/// counts, is one large function that nothing is inlined into. What compilers of other languages make is smaller by far.
+pub(crate) const INLINED_BYTES_MAX: usize = 1 << 20;
+
+/// How a plugin's code is metered. Counting fuel changes the code, and costs a fifth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Metering {
     /// Time alone stops a guest.
@@ -45,41 +50,45 @@ pub(crate) struct Prepared {
     pub(crate) settings_hash: u64,
 }
 
-/// Both engines, made when they are first needed, and the thread that ticks for them.
+/// The engines, made when they are first needed, and the thread that ticks for them.
 pub(crate) struct Engines {
     time: Prepared,
     /// Few jobs count fuel.
     fuel: OnceLock<Result<Prepared, EngineError>>,
+    /// The same two for large plugins.
+    large_time: OnceLock<Result<Prepared, EngineError>>,
+    large_fuel: OnceLock<Result<Prepared, EngineError>>,
     ticker: Ticker,
 }
 
 impl Engines {
     pub(crate) fn new() -> Result<Self, RuntimeError> {
-        let time = Prepared::new(Metering::Time).map_err(RuntimeError::Engine)?;
+        let time = Prepared::new(Metering::Time, Inlining::Yes).map_err(RuntimeError::Engine)?;
         let ticker = Ticker::start(time.engine.clone()).map_err(RuntimeError::Thread)?;
-        Ok(Self { time, fuel: OnceLock::new(), ticker })
+        let (fuel, large_time, large_fuel) = Default::default();
+        Ok(Self { time, fuel, large_time, large_fuel, ticker })
     }
 
-    /// The engine for plugins that are metered so.
-    pub(crate) fn get(&self, metering: Metering) -> Result<&Prepared, EngineError> {
-        match metering {
-            Metering::Time => Ok(&self.time),
-            Metering::Fuel => self
-                .fuel
-                .get_or_init(|| {
-                    let prepared = Prepared::new(Metering::Fuel)?;
-                    self.ticker.add(prepared.engine.clone());
-                    Ok(prepared)
-                })
-                .as_ref()
-                .map_err(Clone::clone),
-        }
+    /// The engine for plugins of so many bytes that are metered so.
+    pub(crate) fn get(&self, metering: Metering, plugin_bytes: usize) -> Result<&Prepared, EngineError> {
+        let (slot, inlining) = match (metering, plugin_bytes > INLINED_BYTES_MAX) {
+            (Metering::Time, false) => return Ok(&self.time),
+            (Metering::Fuel, false) => (&self.fuel, Inlining::Yes),
+            (Metering::Time, true) => (&self.large_time, Inlining::No),
+            (Metering::Fuel, true) => (&self.large_fuel, Inlining::No),
+        };
+        let made = slot.get_or_init(|| {
+            let prepared = Prepared::new(metering, inlining)?;
+            self.ticker.add(prepared.engine.clone());
+            Ok(prepared)
+        });
+        made.as_ref().map_err(Clone::clone)
     }
 }
 
 impl Prepared {
-    fn new(metering: Metering) -> Result<Self, EngineError> {
-        let engine = Engine::new(&config(metering)).map_err(|error| EngineError::new(&error))?;
+    fn new(metering: Metering, inlining: Inlining) -> Result<Self, EngineError> {
+        let engine = Engine::new(&config(metering, inlining)).map_err(|error| EngineError::new(&error))?;
         let mut linker = Linker::new(&engine);
         contract::add_to_linker(&mut linker)
             .and_then(|()| wasi::add_to_linker(&mut linker))
@@ -91,7 +100,7 @@ impl Prepared {
 }
 
 /// The settings that make a guest's run depend on nothing but its input, and stop it when it must be stopped.
-fn config(metering: Metering) -> Config {
+fn config(metering: Metering, inlining: Inlining) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -100,7 +109,7 @@ fn config(metering: Metering) -> Config {
         .concurrency_support(false)
         .cranelift_opt_level(OptLevel::Speed)
         // Small functions called in loops (iterators, string handling) ran up to a quarter faster.
-        .compiler_inlining(Inlining::Yes)
+        .compiler_inlining(inlining)
         // The bits of a NaN and the results of relaxed SIMD differ between processors otherwise, and replays with them.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)

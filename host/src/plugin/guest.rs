@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::filesystem::WasiFilesystemCtx;
+use wasmtime_wasi::sockets::WasiSocketsCtx;
 
 use crate::operator::{Call, StepInfo, StopFlag};
 use crate::plugin::breakdowns::Breakdowns;
@@ -39,6 +40,8 @@ pub(crate) struct Guest {
     pub(crate) timers: HashMap<u32, u64>,
     /// Its directories: none.
     pub(crate) filesystem: WasiFilesystemCtx,
+    /// Its network: none.
+    pub(crate) sockets: WasiSocketsCtx,
     /// Epochs that are left of the call's time.
     pub(crate) ticks_left: u64,
     /// Whether the job is stopped at once.
@@ -59,6 +62,7 @@ impl Guest {
             table,
             timers: HashMap::new(),
             filesystem: WasiFilesystemCtx::default(),
+            sockets: WasiSocketsCtx::default(),
             ticks_left: 0,
             stop: step.stop.clone(),
         }

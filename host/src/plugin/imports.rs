@@ -9,6 +9,12 @@ use crate::plugin::contract::{self, Version};
 pub enum Standing {
     /// Every plugin has it: it reveals nothing and reaches nothing.
     Allowed,
+    /// It would reach out of the sandbox. It is there, because some languages' runtimes import it whether they use it or not,
+    /// and refuses every call.
+    Denied {
+        /// What it would let the plugin do.
+        capability: &'static str,
+    },
     /// It reaches out of the sandbox, and no job can grant it in this version.
     Ungranted {
         /// What it would let the plugin do.
@@ -24,6 +30,7 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Standing::Allowed => f.write_str("granted by default"),
+            Standing::Denied { capability } => write!(f, "{capability}: linked, and refuses every call"),
             Standing::Ungranted { capability } => write!(f, "{capability}: not grantable in this version"),
             Standing::OtherContract => f.write_str("of a contract that this host does not speak"),
             Standing::Unknown => f.write_str("not offered by this host"),
@@ -55,9 +62,16 @@ const WASI_CLOSED: [(&str, &[&str]); 5] = [
     ("wasi:random", &["random", "insecure", "insecure-seed"]),
 ];
 
+/// The interfaces of WASI 0.2 that make sockets: the C library of Python imports all of them, whatever the operator does. No
+/// socket is ever made and no name looked up: a guest sees what a program sees that a firewall stops.
+const WASI_DENIED: (&str, &[&str], &str) = (
+    "wasi:sockets",
+    &["network", "instance-network", "tcp", "tcp-create-socket", "udp", "udp-create-socket", "ip-name-lookup"],
+    "access to the network",
+);
+
 /// Packages that reach out of the sandbox, and what for.
-const REACHING_OUT: [(&str, &str); 5] = [
-    ("wasi:sockets", "access to the network"),
+const REACHING_OUT: [(&str, &str); 4] = [
     ("wasi:http", "access to HTTP servers"),
     ("wasi:keyvalue", "access to a key-value store"),
     ("wasi:blobstore", "access to an object store"),
@@ -106,12 +120,14 @@ pub(crate) fn standing(name: &str) -> Standing {
     if let Some((_, capability)) = REACHING_OUT.iter().find(|(reaching, _)| *reaching == package) {
         return Standing::Ungranted { capability };
     }
+    let is_0_2 = matches!(version, Some(Version { major: 0, minor: 2, .. }));
+    let (denied, interfaces, capability) = WASI_DENIED;
+    if package == denied && interfaces.contains(&interface) && is_0_2 {
+        return Standing::Denied { capability };
+    }
     let is_closed =
         WASI_CLOSED.iter().any(|(closed, interfaces)| *closed == package && interfaces.contains(&interface));
-    match version {
-        Some(Version { major: 0, minor: 2, .. }) if is_closed => Standing::Allowed,
-        _ => Standing::Unknown,
-    }
+    if is_closed && is_0_2 { Standing::Allowed } else { Standing::Unknown }
 }
 
 #[cfg(test)]
@@ -128,7 +144,9 @@ mod tests {
         check("tidemill:operator/types@0.1.7", Standing::Allowed);
         check("wasi:io/streams@0.2.0", Standing::Allowed);
         check("wasi:cli/exit@0.2.12", Standing::Allowed);
-        check("wasi:sockets/tcp@0.2.0", Standing::Ungranted { capability: "access to the network" });
+        check("wasi:sockets/tcp@0.2.0", Standing::Denied { capability: "access to the network" });
+        check("wasi:sockets/tcp@0.3.0", Standing::Unknown);
+        check("wasi:sockets/tls@0.2.0", Standing::Unknown);
         check("wasi:http/outgoing-handler@0.2.3", Standing::Ungranted { capability: "access to HTTP servers" });
         check("tidemill:operator/diagnostics@0.2.0", Standing::OtherContract);
         check("tidemill:operator/diagnostics", Standing::OtherContract);

@@ -121,7 +121,7 @@ impl Inspection {
         for Import { name, standing } in &self.imports {
             let (plugin, import) = (plugin.to_owned(), name.clone());
             match *standing {
-                Standing::Allowed => {}
+                Standing::Allowed | Standing::Denied { .. } => {}
                 Standing::Ungranted { capability } => {
                     return Err(LoadError::UngrantedImport { plugin, import, capability });
                 }
@@ -213,8 +213,8 @@ mod tests {
     #[test]
     fn what_nobody_grants_is_refused() {
         check(
-            r#"(component (import "wasi:sockets/tcp@0.2.0" (instance)))"#,
-            "plugin `p.wasm` imports `wasi:sockets/tcp@0.2.0`, which is access to the network, and nothing grants it",
+            r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#,
+            "plugin `p.wasm` imports `wasi:keyvalue/store@0.2.0`, which is access to a key-value store, and nothing grants it",
         );
         check(
             r#"(component (import "foo:bar/baz@1.0.0" (instance)))"#,

@@ -224,7 +224,7 @@ impl Code {
         if let Some(ready) = slot.ready.get() {
             return Ok(ready);
         }
-        let prepared = self.runtime.engines.get(metering).map_err(PrepareError::Compile)?;
+        let prepared = self.runtime.engines.get(metering, self.bytes.len()).map_err(PrepareError::Compile)?;
         let component = self.compile(prepared).map_err(PrepareError::Compile)?;
         let pre = prepared
             .linker

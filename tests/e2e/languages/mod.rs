@@ -2,6 +2,9 @@
 
 mod c;
 mod go;
+mod javascript;
+mod python;
+mod scripted;
 
 use std::ffi::OsStr;
 use std::fs;

@@ -5,6 +5,8 @@
 
 mod c;
 mod go;
+mod js;
+mod python;
 mod rust;
 mod zig;
 
@@ -45,8 +47,9 @@ pub fn build(project: &Project, runtime: &Runtime) -> Result<BuiltPlugin, Author
         Language::Rust => rust::build(project),
         Language::C | Language::Cpp => c::build(project),
         Language::Go => go::build(project),
+        Language::JavaScript | Language::TypeScript => js::build(project),
+        Language::Python => python::build(project),
         Language::Zig => zig::build(project),
-        language => Err(AuthoringError::NoTemplate { language, role: project.roles[0] }),
     }?;
     let read = |path: &Path| {
         fs::read(path).map_err(|source| AuthoringError::File { doing: "cannot read", path: path.into(), source })

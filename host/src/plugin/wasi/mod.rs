@@ -12,7 +12,8 @@ pub(crate) mod random;
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::sync;
-use wasmtime_wasi::p2::bindings::{cli as cli_bindings, clocks, filesystem, random as random_bindings};
+use wasmtime_wasi::p2::bindings::{cli as cli_bindings, clocks, filesystem, random as random_bindings, sockets};
+use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
 
 use crate::plugin::guest::Guest;
 
@@ -49,5 +50,16 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     let files: fn(&mut Guest) -> WasiFilesystemCtxView<'_> =
         |guest| WasiFilesystemCtxView { ctx: &mut guest.filesystem, table: &mut guest.table };
     sync::filesystem::types::add_to_linker::<Guest, WasiFilesystem>(linker, files)?;
-    filesystem::preopens::add_to_linker::<Guest, WasiFilesystem>(linker, files)
+    filesystem::preopens::add_to_linker::<Guest, WasiFilesystem>(linker, files)?;
+
+    // The crate's own sockets, which it makes for nobody by default: no system call is reached.
+    let network: fn(&mut Guest) -> WasiSocketsCtxView<'_> =
+        |guest| WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table };
+    sockets::network::add_to_linker::<Guest, WasiSockets>(linker, &sockets::network::LinkOptions::default(), network)?;
+    sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+    sockets::ip_name_lookup::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+    sockets::tcp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+    sync::sockets::tcp::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+    sync::sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+    sync::sockets::udp::add_to_linker::<Guest, WasiSockets>(linker, network)
 }

@@ -1,4 +1,4 @@
-;; A component that wants the network.
+;; A component that wants a key-value store.
 (component
-  (import "wasi:sockets/tcp-create-socket@0.2.0" (instance
-    (export "network" (type (sub resource))))))
+  (import "wasi:keyvalue/store@0.2.0" (instance
+    (export "bucket" (type (sub resource))))))
