@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -53,11 +54,28 @@ pub(crate) struct Engines {
     ticker: Ticker,
 }
 
+/// How many epochs have gone by: what the engines' code looks at is not to be read, so it is counted a second time. Clones
+/// are the same count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Epochs(Arc<AtomicU64>);
+
+impl Epochs {
+    /// How many.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Engines {
     pub(crate) fn new() -> Result<Self, RuntimeError> {
         let time = Prepared::new(Metering::Time).map_err(RuntimeError::Engine)?;
         let ticker = Ticker::start(time.engine.clone()).map_err(RuntimeError::Thread)?;
         Ok(Self { time, fuel: OnceLock::new(), ticker })
+    }
+
+    /// The epochs of both engines.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.ticker.shared.epochs
     }
 
     /// The engine for plugins that are metered so.
@@ -91,7 +109,7 @@ impl Prepared {
 }
 
 /// The settings that make a guest's run depend on nothing but its input, and stop it when it must be stopped.
-fn config(metering: Metering) -> Config {
+pub(crate) fn config(metering: Metering) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
@@ -123,6 +141,7 @@ struct TickerShared {
     state: Mutex<TickerState>,
     /// Wakes the thread before its time, to end.
     stop: Condvar,
+    epochs: Epochs,
 }
 
 struct TickerState {
@@ -135,6 +154,7 @@ impl Ticker {
         let shared = Arc::new(TickerShared {
             state: Mutex::new(TickerState { engines: vec![engine], is_stopped: false }),
             stop: Condvar::new(),
+            epochs: Epochs::default(),
         });
         let for_thread = Arc::clone(&shared);
         let thread =
@@ -166,6 +186,7 @@ fn tick_until_stopped(shared: &TickerShared) {
         (state, _) = shared.stop.wait_timeout(state, EPOCH_TICK).unwrap_or_else(PoisonError::into_inner);
         let due = clock.monotonic().as_nanos() / EPOCH_TICK.as_nanos();
         for _ in 0..(due - n_ticks).min(TICKS_AT_ONCE_MAX) {
+            shared.epochs.0.fetch_add(1, Ordering::Relaxed);
             state.engines.iter().for_each(Engine::increment_epoch);
         }
         n_ticks = due;

@@ -12,8 +12,10 @@ use crate::operator::{
 };
 use crate::plugin::aggregator::PluginAggregator;
 use crate::plugin::grouper::PluginGrouper;
+use crate::plugin::grants::Grants;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::metrics::{GuestMetrics, MetricValue};
+use crate::plugin::reach::Reach;
 use crate::plugin::reducer::PluginReducer;
 use crate::plugin::runtime::{Code, InstanceMode};
 use crate::plugin::seat::Seat;
@@ -34,6 +36,8 @@ pub(crate) struct PluginShared {
     pub(crate) code: Arc<Code>,
     /// Which instance runs a call.
     pub(crate) instance: InstanceMode,
+    /// What its instances reach.
+    pub(crate) reach: Reach,
     /// What the instances of a step share, by job and step. Locked when an instance is opened, never by a call.
     steps: Mutex<HashMap<(String, String), Arc<StepShared>>>,
 }
@@ -109,8 +113,15 @@ impl PluginShared {
 }
 
 impl Plugin {
-    pub(crate) fn new(name: &str, code: Arc<Code>, instance: InstanceMode) -> Self {
-        Self { shared: Arc::new(PluginShared { name: name.into(), code, instance, steps: Mutex::default() }) }
+    pub(crate) fn new(name: &str, code: Arc<Code>, instance: InstanceMode, reach: Reach) -> Self {
+        let steps = Mutex::default();
+        Self { shared: Arc::new(PluginShared { name: name.into(), code, instance, reach, steps }) }
+    }
+
+    /// What it is granted.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        self.shared.reach.grants()
     }
 
     /// What the plugin says of itself: digest, size, roles, imports.
@@ -144,6 +155,14 @@ impl Operator for Plugin {
             MetricValue::Gauge(last) => serde_json::Value::from(last),
         };
         kept.into_iter().map(|(name, kept)| (name, value(kept))).collect()
+    }
+
+    fn asks_for(&self) -> Vec<String> {
+        self.inspection().asks_for()
+    }
+
+    fn gets(&self) -> Vec<String> {
+        self.grants().describe()
     }
 
     fn roles(&self) -> Vec<Role> {

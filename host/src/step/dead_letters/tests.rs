@@ -154,6 +154,7 @@ fn letter_box(bounds: DeadLetters) -> Arc<LetterBox> {
         plugins: vec![("picky.wasm".into(), Some("abc".into()))],
         bounds,
         attempts: 1,
+        budget: Default::default(),
         stop: StopFlag::default(),
         meter: Arc::default(),
         warned: Mutex::default(),
@@ -175,6 +176,7 @@ fn transform(seen: &Arc<Seen>, letter_box: Arc<LetterBox>, rows_per_call: u32) -
         partitions: 1,
         config: serde_json::Value::Null,
         limits: Limits::default(),
+        budget: Default::default(),
         stop: StopFlag::default(),
     };
     let bounds = CallBounds { rows: rows_per_call, bytes: u64::MAX, whole_partition: false, clock: None };
