@@ -15,7 +15,7 @@ const RANDOM_BYTES_MAX: u64 = 1 << 20;
 #[derive(Debug)]
 pub(crate) enum GuestRandom {
     /// What its rows seed.
-    Seeded(SeededRandom),
+    Seeded(Box<SeededRandom>),
     /// What the system gives.
     Real,
 }
@@ -23,7 +23,7 @@ pub(crate) enum GuestRandom {
 impl GuestRandom {
     /// The random numbers of an instance of the step `step` of the job `job`, which is about to open.
     pub(crate) fn new(job: &str, step: &str, real: bool) -> Self {
-        if real { Self::Real } else { Self::Seeded(SeededRandom::new(job, step)) }
+        if real { Self::Real } else { Self::Seeded(Box::new(SeededRandom::new(job, step))) }
     }
 
     /// Starts the sequences of `call`.

@@ -154,7 +154,6 @@ fn letter_box(bounds: DeadLetters) -> Arc<LetterBox> {
         plugins: vec![("picky.wasm".into(), Some("abc".into()))],
         bounds,
         attempts: 1,
-        budget: Default::default(),
         stop: StopFlag::default(),
         meter: Arc::default(),
         warned: Mutex::default(),
