@@ -27,7 +27,7 @@ use crate::operator::Limit;
 use crate::plugin::grants::HttpGrant;
 use crate::plugin::guest::{Guest, SharedLog};
 use crate::plugin::text;
-use crate::plugin::wasi::http::address::{PrivateAddress, PublicNames};
+use crate::plugin::wasi::http::address::{Names, PrivateAddress, UnknownName};
 use crate::plugin::wasi::http::body::{Counted, Limited};
 
 /// The headers of a request or a response together, in bytes.
@@ -64,12 +64,8 @@ impl HttpAccess {
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .referer(false)
-                .connect_timeout(self.grant.connect_timeout);
-            let builder = if self.grant.private_addresses {
-                builder
-            } else {
-                builder.dns_resolver(Arc::new(PublicNames))
-            };
+                .connect_timeout(self.grant.connect_timeout)
+                .dns_resolver(Arc::new(Names { public_only: !self.grant.private_addresses }));
             builder.build().map_err(|error| error.to_string())
         });
         client.clone().map_err(|error| Error::InternalError(Some(error)))
@@ -208,6 +204,9 @@ fn told(error: &reqwest::Error) -> Error {
     while let Some(cause) = source {
         if cause.downcast_ref::<PrivateAddress>().is_some() {
             return Error::DestinationIpProhibited;
+        }
+        if cause.downcast_ref::<UnknownName>().is_some() {
+            return Error::DnsError { rcode: None, info_code: None };
         }
         // A body's own errors come back through the client.
         if let Some(Error::HttpRequestBodySize(limit)) = cause.downcast_ref() {

@@ -39,7 +39,7 @@ impl Guest for Hostile {
         let mut plan = plan();
         match what.as_str() {
             "panic-in-open" => panic!("open was asked to panic"),
-            "endless-loop-in-open" => spin(),
+            "endless-loop-in-open" | "cpu-hog-in-open" => spin(),
             "memory-bomb-in-open" => bomb(),
             "sleep-in-open" => std::thread::sleep(std::time::Duration::from_secs(3600)),
             "exit-in-open" => std::process::exit(3),
@@ -118,11 +118,11 @@ fn misbehave(what: &str, call: &Call, mut input: Batch) -> Result<Output, Failur
     let n_rows = input.rows;
     let offset = |bytes: i32| bytes.to_le_bytes();
     match what {
-        "endless-loop" => spin(),
+        "endless-loop" | "cpu-hog" | "cpu-hog-of-job" => spin(),
         "recursion" => {
             black_box(recurse(0));
         }
-        "memory-bomb" => bomb(),
+        "memory-bomb" | "memory-bomb-of-job" => bomb(),
         "panic" | "by default: panics" => panic!("process was asked to panic"),
         "by default: shouts" => input.buffers[2].make_ascii_uppercase(),
         "panic-with-control-characters" => panic!("\u{1b}[2J\nerror: all is well"),

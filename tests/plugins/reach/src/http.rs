@@ -61,8 +61,8 @@ fn read(response: &IncomingResponse) -> Result<String, String> {
             }
             Err(StreamError::Closed) => break,
             Err(StreamError::LastOperationFailed(error)) => {
-                let code = wasip2::http::types::http_error_code(&error);
-                return Err(format!("error in the body: {code:?}"));
+                let told = error.to_debug_string();
+                return Err(format!("error in the body: {}", told.lines().next().unwrap_or_default()));
             }
         }
     }

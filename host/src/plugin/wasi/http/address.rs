@@ -3,6 +3,7 @@
 //! Whoever owns a name can let it stand for any address, that of this machine or of a server behind its firewall among them, and
 //! for another one a second later. So names are looked up here, and what is connected to is what was looked at.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -12,18 +13,28 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 #[error("the name stands for private addresses, and its grant is for public ones")]
 pub(super) struct PrivateAddress;
 
-/// Looks names up as the system does, and leaves out private addresses.
-pub(super) struct PublicNames;
+/// A name stands for nothing.
+#[derive(Debug, thiserror::Error)]
+#[error("the name cannot be looked up")]
+pub(super) struct UnknownName(#[source] io::Error);
 
-impl Resolve for PublicNames {
+/// Looks names up as the system does.
+pub(super) struct Names {
+    /// Whether private addresses are left out.
+    pub(super) public_only: bool,
+}
+
+impl Resolve for Names {
     fn resolve(&self, name: Name) -> Resolving {
+        let public_only = self.public_only;
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
-            let public: Vec<SocketAddr> = found.into_iter().filter(|address| is_public(address.ip())).collect();
-            if public.is_empty() {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(UnknownName)?;
+            let may_be_used = |address: &SocketAddr| !public_only || is_public(address.ip());
+            let found: Vec<SocketAddr> = found.filter(may_be_used).collect();
+            if found.is_empty() {
                 return Err(PrivateAddress.into());
             }
-            Ok(Box::new(public.into_iter()) as Addrs)
+            Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
 }
