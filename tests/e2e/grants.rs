@@ -156,7 +156,8 @@ fn a_directory_is_written_within_a_limit() {
 #[test]
 fn a_plugin_sees_the_variables_it_is_granted() {
     let place = folder();
-    let granted = format!("{NOWHERE}\ngrants.environment = {{ REGION = 'eu', PLACE = '${{TIDEMILL_TEST_NONE:-here}}' }}");
+    let granted =
+        format!("{NOWHERE}\ngrants.environment = {{ REGION = 'eu', PLACE = '${{TIDEMILL_TEST_NONE:-here}}' }}");
     check(place.path(), "variable", &granted, "REGION", "eu");
     check(place.path(), "variable", &granted, "PLACE", "here");
     check(place.path(), "variable", &granted, "PATH", "error: environment variable not found");
@@ -315,7 +316,8 @@ fn a_server_is_reached_when_it_is_granted() {
 fn a_name_that_stands_for_this_machine_is_not_reached_unless_that_is_said() {
     let place = folder();
     let server = Server::start(String::new());
-    let named = |more: &str| format!("grants.http = [{{ host = 'localhost', scheme = 'http', port = {}{more} }}]", server.port);
+    let named =
+        |more: &str| format!("grants.http = [{{ host = 'localhost', scheme = 'http', port = {}{more} }}]", server.port);
     let row = format!("GET http://localhost:{}/hello", server.port);
     check(place.path(), "request", &named(""), &row, "error: ErrorCode::DestinationIpProhibited");
     check(place.path(), "request", &named(", private-addresses = true"), &row, "200 hello");

@@ -270,7 +270,8 @@ fn files_that_are_no_plugins_are_told_apart() {
 #[test]
 fn what_is_kept_for_keys_is_limited() {
     let place = folder();
-    std::fs::write(place.path().join("in.jsonl"), "{\"user\":\"a\",\"item\":\"x\",\"value\":1.5}\n").expect("a new file");
+    std::fs::write(place.path().join("in.jsonl"), "{\"user\":\"a\",\"item\":\"x\",\"value\":1.5}\n")
+        .expect("a new file");
     let check = |limit: &str, expected: &str| {
         let text = format!(
             "[job]\nname = 'kept'\ntrigger = 'available-now'\n\n[[source]]\nname = 'rows'\ntype = 'file'\npath = 'in.jsonl'\n\

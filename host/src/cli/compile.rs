@@ -15,6 +15,10 @@ pub(super) struct CompileArguments {
     #[arg(long)]
     counts_fuel: bool,
 
+    /// Small functions are compiled into those that call them.
+    #[arg(long)]
+    inlines: bool,
+
     /// How many threads compile.
     #[arg(long)]
     threads: NonZeroUsize,
@@ -36,8 +40,8 @@ pub(super) fn this_program() -> Option<PathBuf> {
 }
 
 pub(super) fn compile(arguments: &CompileArguments) -> u8 {
-    let &CompileArguments { counts_fuel, threads, memory_bytes, time_seconds } = arguments;
-    let arguments = tidemill::plugin::CompileArguments { counts_fuel, threads, memory_bytes, time_seconds };
+    let &CompileArguments { counts_fuel, inlines, threads, memory_bytes, time_seconds } = arguments;
+    let arguments = tidemill::plugin::CompileArguments { counts_fuel, inlines, threads, memory_bytes, time_seconds };
     match tidemill::plugin::compile_here(&arguments, stdin().lock(), stdout().lock()) {
         Ok(()) => ENDED_WELL,
         Err(error) => {

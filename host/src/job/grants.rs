@@ -41,7 +41,8 @@ fn read_directory(mut table: Table<'_>) -> Option<DirectoryGrant> {
     let guest_path = guest_path.filter(|guest_path| {
         let is_good = guest_path.starts_with('/') && !guest_path.split('/').any(|part| matches!(part, "." | ".."));
         if !is_good {
-            let message = format!("`as` is what the plugin calls the directory, and `{guest_path}` is no absolute path");
+            let message =
+                format!("`as` is what the plugin calls the directory, and `{guest_path}` is no absolute path");
             table.problem("as", message, Some("Write a path as `/data`.".into()));
         }
         is_good

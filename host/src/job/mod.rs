@@ -12,8 +12,8 @@ pub mod units;
 
 mod checkpoint;
 mod environment;
-mod graph;
 mod grants;
+mod graph;
 mod on_error;
 mod overrides;
 mod paths;

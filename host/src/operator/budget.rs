@@ -114,11 +114,7 @@ mod tests {
     use super::*;
 
     fn budget() -> Budget {
-        Budget::new(JobLimits {
-            memory_bytes: 100,
-            instances: 2,
-            cpu_time_per_batch: Some(Duration::from_secs(3)),
-        })
+        Budget::new(JobLimits { memory_bytes: 100, instances: 2, cpu_time_per_batch: Some(Duration::from_secs(3)) })
     }
 
     #[test]

@@ -263,7 +263,8 @@ pub(crate) fn raise(limit: Limit, step: Option<&str>) -> String {
     if limit.is_of_job() {
         return format!("Raise `{key}` in the job's `[limits.job]`, if its plugins are right to need more.");
     }
-    let of_step = step.map_or_else(|| "the `limits` of the step".to_owned(), |step| format!("the `limits` of step `{step}`"));
+    let of_step =
+        step.map_or_else(|| "the `limits` of the step".to_owned(), |step| format!("the `limits` of step `{step}`"));
     format!("Raise `{key}` in {of_step} or in the job's `[limits]`, if the plugin is right to need more.")
 }
 

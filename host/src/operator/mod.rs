@@ -33,8 +33,8 @@ pub(crate) use error::columns_of;
 pub use error::{CallError, CallSite, OpenError};
 pub use grouper::{Grouped, Grouper, GrouperOutput, GrouperPlan};
 pub(crate) use grouper::{group_rule, key_rule};
-pub(crate) use limits::{raise, size};
 pub use limits::{JobLimits, Limit, Limits};
+pub(crate) use limits::{raise, size};
 pub use updater::{Calling, Change, TimeoutChange, Timeouts, Updater, UpdaterInput, UpdaterOutput, UpdaterPlan};
 pub(crate) use updater::{changes, timeout_changes};
 

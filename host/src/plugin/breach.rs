@@ -162,11 +162,7 @@ impl Breach {
     /// Something was asked for and not given.
     pub(crate) fn denied(Denied { limit, max, asked }: Denied) -> Self {
         let seen = match limit {
-            Limit::JobMemory => format!(
-                "the limit is {}, the plugins would have {} together",
-                size(max),
-                size(asked)
-            ),
+            Limit::JobMemory => format!("the limit is {}, the plugins would have {} together", size(max), size(asked)),
             Limit::JobInstances => format!("the limit is {max}, it would be number {asked}"),
             Limit::Memory => format!("the limit is {}, the plugin asked for {}", size(max), size(asked)),
             _ => format!("the limit is {max}, the plugin asked for {asked}"),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use wasmtime::Engine;
 
 use crate::operator::{Limit, Limits, size};
-use crate::plugin::engine::{CompilePool, Metering, Prepared, config};
+use crate::plugin::engine::{Build, CompilePool, Prepared, config};
 use crate::plugin::error::EngineError;
 use crate::plugin::text;
 
@@ -35,6 +35,8 @@ const ERROR_BYTES_MAX: u64 = 64 << 10;
 pub struct CompileArguments {
     /// Whether the code counts fuel.
     pub counts_fuel: bool,
+    /// Whether small functions are compiled into those that call them.
+    pub inlines: bool,
     /// How many threads compile.
     pub threads: NonZeroUsize,
     /// Bytes of memory that it may take.
@@ -83,7 +85,7 @@ impl Compiler {
     pub(crate) fn compile(
         &self,
         prepared: &Prepared,
-        metering: Metering,
+        build: Build,
         component: &[u8],
         limits: &Limits,
     ) -> Result<Vec<u8>, CompileError> {
@@ -106,9 +108,7 @@ impl Compiler {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        if metering == Metering::Fuel {
-            command.arg("--counts-fuel");
-        }
+        command.args(build.counts_fuel.then_some("--counts-fuel")).args(build.inlines.then_some("--inlines"));
         run(command, component, limits, seconds)
     }
 }
@@ -129,7 +129,8 @@ fn run(mut command: Command, component: &[u8], limits: &Limits, seconds: u64) ->
     if output.status.success() {
         return Ok(output.stdout);
     }
-    let said = String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(ERROR_BYTES_MAX as usize)]).into_owned();
+    let said =
+        String::from_utf8_lossy(&output.stderr[..output.stderr.len().min(ERROR_BYTES_MAX as usize)]).into_owned();
     let ran_out = ["memory allocation of", "Cannot allocate memory", "out of memory", "OutOfMemory"];
     if was_out_of_time(output.status) {
         let seen = format!("the limit is {seconds}s of processor time, the compiler had not ended by then");
@@ -139,7 +140,8 @@ fn run(mut command: Command, component: &[u8], limits: &Limits, seconds: u64) ->
         let seen = format!("the limit is {}, the compiler asked for more", size(limits.compile_memory_bytes));
         return Err(CompileError::Limit { limit: Limit::CompileMemory, seen });
     }
-    let message = if said.trim().is_empty() { format!("the compiler's process ended: {}", output.status) } else { said };
+    let message =
+        if said.trim().is_empty() { format!("the compiler's process ended: {}", output.status) } else { said };
     Err(EngineError(text::one_line(message.trim()).into_owned()).into())
 }
 
@@ -169,8 +171,8 @@ pub fn compile_here(
     limit_process(arguments)?;
     let mut component = Vec::new();
     input.read_to_end(&mut component).map_err(|error| lost("component cannot be read", error))?;
-    let metering = if arguments.counts_fuel { Metering::Fuel } else { Metering::Time };
-    let engine = Engine::new(&config(metering)).map_err(|error| EngineError::new(&error))?;
+    let build = Build { counts_fuel: arguments.counts_fuel, inlines: arguments.inlines };
+    let engine = Engine::new(&config(build)).map_err(|error| EngineError::new(&error))?;
     let pool = CompilePool::new(arguments.threads);
     let code = pool.run(|| engine.precompile_component(&component).map_err(|error| EngineError::new(&error)))?;
     output.write_all(&code).and_then(|()| output.flush()).map_err(|error| lost("code cannot be written", error))
@@ -223,10 +225,9 @@ mod tests {
     fn a_program_that_is_not_there_is_an_error_about_the_plugin() {
         let engines = crate::plugin::engine::Engines::new().unwrap();
         let compiler = Compiler::new(Some("/nowhere/tidemill".into()), NonZeroUsize::MIN);
-        let prepared = engines.get(Metering::Time).unwrap();
-        let Err(CompileError::Engine(error)) =
-            compiler.compile(prepared, Metering::Time, b"", &Limits::default())
-        else {
+        let build = Build { counts_fuel: false, inlines: true };
+        let prepared = engines.get(build).unwrap();
+        let Err(CompileError::Engine(error)) = compiler.compile(prepared, build, b"", &Limits::default()) else {
             panic!("it was compiled by nobody");
         };
         assert!(error.to_string().starts_with("the compiler's process could not be started: "), "{error}");

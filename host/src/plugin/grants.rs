@@ -150,7 +150,9 @@ impl GrantKind {
     #[must_use]
     pub fn example(self) -> &'static str {
         match self {
-            GrantKind::Directories => r#"grants = { directories = [{ path = "data", as = "/data", access = "read" }] }"#,
+            GrantKind::Directories => {
+                r#"grants = { directories = [{ path = "data", as = "/data", access = "read" }] }"#
+            }
             GrantKind::Environment => r#"grants = { environment = { NAME = "value" } }"#,
             GrantKind::Http => r#"grants = { http = [{ host = "api.example.com", methods = ["GET"] }] }"#,
             GrantKind::Clock => r#"grants = { clock = "real" }"#,

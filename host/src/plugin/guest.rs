@@ -62,7 +62,13 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// The host's side of a new instance, which is about to open.
-    pub(crate) fn new(step: &StepInfo, metrics: Arc<GuestMetrics>, reach: &Reach, epochs: Epochs, slot: InstanceSlot) -> Self {
+    pub(crate) fn new(
+        step: &StepInfo,
+        metrics: Arc<GuestMetrics>,
+        reach: &Reach,
+        epochs: Epochs,
+        slot: InstanceSlot,
+    ) -> Self {
         let mut table = ResourceTable::new();
         table.set_max_capacity(HANDLES_MAX);
         let limits = &step.limits;

@@ -246,8 +246,7 @@ mod tests {
     use crate::operator::Limits;
 
     fn log(limit_bytes: u64, limit_lines: u64) -> GuestLog {
-        let limits =
-            Limits { log_bytes_per_call: limit_bytes, log_lines_per_call: limit_lines, ..Limits::default() };
+        let limits = Limits { log_bytes_per_call: limit_bytes, log_lines_per_call: limit_lines, ..Limits::default() };
         GuestLog::new(&StepInfo {
             job: "j".into(),
             step: "s".into(),

@@ -11,8 +11,8 @@ use crate::operator::{
     Transform, TransformPlan, Updater, UpdaterPlan,
 };
 use crate::plugin::aggregator::PluginAggregator;
-use crate::plugin::grouper::PluginGrouper;
 use crate::plugin::grants::Grants;
+use crate::plugin::grouper::PluginGrouper;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::metrics::{GuestMetrics, MetricValue};
 use crate::plugin::reach::Reach;

@@ -181,7 +181,9 @@ mod tests {
     }
 
     fn check(text: &str, expected: &str) {
-        let found = match inspect(text).and_then(|inspection| inspection.check_imports("p.wasm", &Grants::default()).map(|()| inspection)) {
+        let found = match inspect(text)
+            .and_then(|inspection| inspection.check_imports("p.wasm", &Grants::default()).map(|()| inspection))
+        {
             Ok(inspection) => format!("{:?}", inspection.roles.iter().map(|e| e.role.name()).collect::<Vec<_>>()),
             Err(error) => error.to_string(),
         };

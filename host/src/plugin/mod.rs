@@ -62,10 +62,10 @@ mod updater;
 mod wasi;
 
 pub use code_cache::CODE_CACHE_BYTES_MAX;
+pub use compile::{CompileArguments, compile_here};
 pub use contract::Version;
 pub use engine::EPOCH_TICK;
 pub use error::{EngineError, LoadError, RuntimeError};
-pub use compile::{CompileArguments, compile_here};
 pub use file::Digest;
 pub use grants::{Access, DirectoryGrant, GrantKind, Grants, HttpGrant, HttpScheme};
 pub use handle::Plugin;

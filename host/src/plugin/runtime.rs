@@ -12,7 +12,7 @@ use wasmtime::component::{Component, InstancePre};
 use crate::operator::Limits;
 use crate::plugin::code_cache::CodeCache;
 use crate::plugin::compile::{CompileError, Compiler};
-use crate::plugin::engine::{Engines, Epochs, Metering, Prepared};
+use crate::plugin::engine::{Build, Engines, Epochs, Prepared};
 use crate::plugin::error::EngineError;
 use crate::plugin::file::{self, Digest};
 use crate::plugin::grants::Grants;
@@ -236,11 +236,8 @@ impl Code {
 
     /// The plugin, compiled and linked, ready to be instantiated. Waits while it is compiled.
     pub(crate) fn prepare(&self, limits: &Limits) -> Result<&InstancePre<Guest>, PrepareError> {
-        let metering = if limits.fuel_per_call.is_some() { Metering::Fuel } else { Metering::Time };
-        let slot = match metering {
-            Metering::Time => &self.time,
-            Metering::Fuel => &self.fuel,
-        };
+        let build = Build::of(limits, self.bytes.len());
+        let slot = if build.counts_fuel { &self.fuel } else { &self.time };
         if let Some(ready) = slot.ready.get() {
             return Ok(ready);
         }
@@ -248,8 +245,8 @@ impl Code {
         if let Some(ready) = slot.ready.get() {
             return Ok(ready);
         }
-        let prepared = self.runtime.engines.get(metering).map_err(|error| PrepareError::Compile(error.into()))?;
-        let component = self.compile(prepared, metering, limits).map_err(PrepareError::Compile)?;
+        let prepared = self.runtime.engines.get(build).map_err(|error| PrepareError::Compile(error.into()))?;
+        let component = self.compile(prepared, build, limits).map_err(PrepareError::Compile)?;
         let pre = prepared
             .linker
             .instantiate_pre(&component)
@@ -257,7 +254,7 @@ impl Code {
         Ok(slot.ready.get_or_init(|| pre))
     }
 
-    fn compile(&self, prepared: &Prepared, metering: Metering, limits: &Limits) -> Result<Component, CompileError> {
+    fn compile(&self, prepared: &Prepared, build: Build, limits: &Limits) -> Result<Component, CompileError> {
         let Prepared { engine, settings_hash, .. } = prepared;
         let digest = &self.inspection.sha256;
         let cache = self.runtime.cache.as_ref();
@@ -276,7 +273,7 @@ impl Code {
                 }
             }
         }
-        let code = self.runtime.compiler.compile(prepared, metering, &self.bytes, limits)?;
+        let code = self.runtime.compiler.compile(prepared, build, &self.bytes, limits)?;
         // SAFETY: it is what the engine's compiler gave, in this process or in one of a program that the host was set up with.
         let component = unsafe { Component::deserialize(engine, &code) }.map_err(|error| EngineError::new(&error))?;
         if let Some(cache) = cache {

@@ -250,9 +250,11 @@ impl Opener {
                 PrepareError::Compile(CompileError::Limit { limit, seen }) => {
                     OpenError::LimitExceeded { operator, step, limit, seen }
                 }
-                PrepareError::Compile(CompileError::Engine(error)) | PrepareError::Link(error) => {
-                    OpenError::Trapped { operator, step, reason: format!("it cannot be compiled to count fuel: {error}") }
-                }
+                PrepareError::Compile(CompileError::Engine(error)) | PrepareError::Link(error) => OpenError::Trapped {
+                    operator,
+                    step,
+                    reason: format!("it cannot be compiled to count fuel: {error}"),
+                },
             }
         })?;
         let slot = step.budget.take_instance().map_err(|spent| {
@@ -291,7 +293,8 @@ impl Opener {
         };
         drop(within);
         store.data_mut().log.lock().end_call();
-        let opened = opened.and_then(|opened| store.data().exceeded().map_or(Ok(opened), |of| Err(Breach::exceeded(of))));
+        let opened =
+            opened.and_then(|opened| store.data().exceeded().map_or(Ok(opened), |of| Err(Breach::exceeded(of))));
         let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
         let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, inputs))?;
         let plan = R::check(raw, inputs).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;

@@ -234,8 +234,7 @@ fn limits_are_read_and_checked() {
     check_before("limits.output-rows = 0", "1:22 `output-rows` must be between 1 and 2147483647\n");
     check_before("limits.fuel-per-call = 0", "1:24 `fuel-per-call` must be at least 1\n");
     let text = format!("[limits.job]\nmemory = '1GiB'\ninstances = 8\ncpu-time-per-batch = '10s'\n{PLAIN}");
-    let expected =
-        JobLimits { memory_bytes: 1 << 30, instances: 8, cpu_time_per_batch: Some(Duration::from_secs(10)) };
+    let expected = JobLimits { memory_bytes: 1 << 30, instances: 8, cpu_time_per_batch: Some(Duration::from_secs(10)) };
     assert_eq!(job(&text, &[]).settings.job_limits, expected);
     check_before("limits.job.memory = '1KiB'", "1:21 `memory` must be at least 64KiB\n");
     check_before("limits.memroy = 0", "1:8 unknown key `memroy` in `[limits]`; Did you mean `memory`?\n");

@@ -128,10 +128,7 @@ fn grants_are_checked() {
         "grants.directories = [{ path = 'foldr', as = '/d' }]",
         "7:32 there is no directory `DIR/foldr`; Did you mean `folder`?\n",
     );
-    with(
-        "grants.directories = [{ path = 'words.wasm', as = '/d' }]",
-        "7:32 `DIR/words.wasm` is not a directory\n",
-    );
+    with("grants.directories = [{ path = 'words.wasm', as = '/d' }]", "7:32 `DIR/words.wasm` is not a directory\n");
     with(
         "grants.directories = [{ path = 'folder' }]",
         "7:23 `as` is missing in `directories[0]`; Write `as = \"/data\"`.\n",

@@ -62,10 +62,7 @@ impl types::Host for Files<'_> {
         types::Host::convert_error_code(&mut self.view(), error)
     }
 
-    fn filesystem_error_code(
-        &mut self,
-        error: Resource<streams::Error>,
-    ) -> wasmtime::Result<Option<types::ErrorCode>> {
+    fn filesystem_error_code(&mut self, error: Resource<streams::Error>) -> wasmtime::Result<Option<types::ErrorCode>> {
         types::Host::filesystem_error_code(&mut self.view(), error)
     }
 }

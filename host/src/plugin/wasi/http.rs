@@ -17,11 +17,10 @@ use std::time::Duration;
 
 use http_body_util::BodyExt;
 use reqwest::Url;
+use tokio::sync::Semaphore;
 use wasmtime::component::Linker;
 use wasmtime_wasi_http::p2::bindings::http::{outgoing_handler, types};
-use wasmtime_wasi_http::{
-    Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks,
-};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttp, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
 use crate::operator::Limit;
 use crate::plugin::grants::HttpGrant;
@@ -32,6 +31,12 @@ use crate::plugin::wasi::http::body::{Counted, Limited};
 
 /// The headers of a request or a response together, in bytes.
 const HEADER_BYTES_MAX: usize = 64 << 10;
+
+/// Requests that all instances of a step may have at one server at once: more wait, for no longer than a request may take. Each holds a
+/// connection of the process's, of which it has a thousand or so.
+const REQUESTS_AT_ONCE_MAX: usize = 64;
+/// Connections to a server that are kept for the next request.
+const IDLE_CONNECTIONS_MAX: usize = 16;
 
 /// Offers what sends requests.
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
@@ -50,12 +55,14 @@ pub(crate) struct HttpAccess {
     grant: HttpGrant,
     /// Made with the first request: it reads the system's certificates.
     client: OnceLock<Result<reqwest::Client, String>>,
+    /// Holds requests back that would be too many at once.
+    at_once: Arc<Semaphore>,
 }
 
 impl HttpAccess {
     /// Access to a server that nothing was sent to yet.
     pub(crate) fn new(grant: HttpGrant) -> Self {
-        Self { grant, client: OnceLock::new() }
+        Self { grant, client: OnceLock::new(), at_once: Arc::new(Semaphore::new(REQUESTS_AT_ONCE_MAX)) }
     }
 
     fn client(&self) -> Result<reqwest::Client, Error> {
@@ -64,6 +71,7 @@ impl HttpAccess {
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
                 .referer(false)
+                .pool_max_idle_per_host(IDLE_CONNECTIONS_MAX)
                 .connect_timeout(self.grant.connect_timeout)
                 .dns_resolver(Arc::new(Names { public_only: !self.grant.private_addresses }));
             builder.build().map_err(|error| error.to_string())
@@ -186,15 +194,21 @@ async fn send(
         let counted = http_body_util::BodyDataStream::new(Counted::new(body, grant.request_bytes));
         builder = builder.body(reqwest::Body::wrap_stream(counted));
     }
-    let answered = tokio::time::timeout(first_byte, builder.send()).await;
-    let response = answered.map_err(|_| Error::HttpResponseTimeout)?.map_err(|error| told(&error))?;
+    let at_once = Arc::clone(&access.at_once);
+    let sent = async {
+        let held = at_once.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
+        let response = builder.send().await.map_err(|error| told(&error))?;
+        Ok((held, response))
+    };
+    let answered = tokio::time::timeout(first_byte, sent).await;
+    let (held, response) = answered.map_err(|_| Error::HttpResponseTimeout)??;
     if response.content_length().is_some_and(|n_bytes| n_bytes > grant.response_bytes) {
         return Err(Error::HttpResponseBodySize(Some(grant.response_bytes)));
     }
     let (mut parts, body) = http::Response::<reqwest::Body>::from(response).into_parts();
     // Extensions are the client's own.
     parts.extensions.clear();
-    let body = Limited::new(body, grant.response_bytes, deadline, between_bytes);
+    let body = Limited::new(body, grant.response_bytes, deadline, between_bytes, held);
     Ok(http::Response::from_parts(parts, body.boxed_unsync()))
 }
 
@@ -254,6 +268,9 @@ mod tests {
         let access = HttpAccess::new(HttpGrant::get(HttpScheme::Http, "[::1]"));
         assert!(access.allows(&http::Method::GET, &Url::parse("http://[0:0:0:0:0:0:0:1]/").unwrap()));
         let access = HttpAccess::new(HttpGrant::get(HttpScheme::Http, "127.0.0.1"));
-        assert!(access.allows(&http::Method::GET, &Url::parse("http://0x7f.1/").unwrap()), "what is granted is an address");
+        assert!(
+            access.allows(&http::Method::GET, &Url::parse("http://0x7f.1/").unwrap()),
+            "what is granted is an address"
+        );
     }
 }

@@ -133,7 +133,9 @@ fn misbehave(what: &str, call: &Call, mut input: Batch) -> Result<Output, Failur
         "sleep-often" => (0..1_000_000).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(100))),
         "fail" => return Err(Failure::Fatal("the operator says so".into())),
         "fail-retry" => return Err(Failure::Retry("the operator says so".into())),
-        "log-flood" => (0..1_000_000).for_each(|i| diagnostics::log(diagnostics::Level::Warn, &format!("flood {i:100}"))),
+        "log-flood" => {
+            (0..1_000_000).for_each(|i| diagnostics::log(diagnostics::Level::Warn, &format!("flood {i:100}")))
+        }
         "log-line-flood" => (0..1_000_000).for_each(|_| diagnostics::log(diagnostics::Level::Warn, "")),
         "log-long" => diagnostics::log(diagnostics::Level::Warn, &"x".repeat(40 << 20)),
         "log-control-characters" => diagnostics::log(diagnostics::Level::Error, "\u{1b}[2J\nall is well"),

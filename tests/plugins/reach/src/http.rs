@@ -25,7 +25,8 @@ fn outgoing(method_name: &str, url: &str) -> Option<OutgoingRequest> {
 }
 
 fn send(request: OutgoingRequest, body: &[u8], for_ever: bool) -> Result<IncomingResponse, String> {
-    let outgoing_body = (for_ever || !body.is_empty()).then(|| request.body().map_err(|()| "no body".to_owned())).transpose()?;
+    let outgoing_body =
+        (for_ever || !body.is_empty()).then(|| request.body().map_err(|()| "no body".to_owned())).transpose()?;
     let future = outgoing_handler::handle(request, None).map_err(|error| format!("error: {error:?}"))?;
     if let Some(outgoing_body) = outgoing_body {
         if let Ok(stream) = outgoing_body.write() {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use wasmtime_wasi_http::{Error, WasiBody};
 
@@ -59,14 +60,22 @@ pub(super) struct Limited {
     between_bytes: Duration,
     /// Those that tell the time: a body may be read on any thread.
     threads: Handle,
+    /// Its place among the requests at once.
+    _held: OwnedSemaphorePermit,
 }
 
 impl Limited {
     /// A body of no more than `limit` bytes, that is there before the deadline, and with no longer pause than `between_bytes`.
     /// Called on the threads that its requests run on.
-    pub(super) fn new(body: reqwest::Body, limit: u64, deadline: Pin<Box<Sleep>>, between_bytes: Duration) -> Self {
+    pub(super) fn new(
+        body: reqwest::Body,
+        limit: u64,
+        deadline: Pin<Box<Sleep>>,
+        between_bytes: Duration,
+        held: OwnedSemaphorePermit,
+    ) -> Self {
         let next = Box::pin(tokio::time::sleep(between_bytes));
-        Self { body, limit, left: limit, deadline, next, between_bytes, threads: Handle::current() }
+        Self { body, limit, left: limit, deadline, next, between_bytes, threads: Handle::current(), _held: held }
     }
 }
 
