@@ -460,15 +460,16 @@ impl<'a> Table<'a> {
     /// The path of a directory that must be there.
     pub fn existing_directory(&mut self, key: &'static str) -> Option<PathBuf> {
         let path = self.path(key)?;
+        let mut hint = None;
         let message = match std::fs::metadata(&path) {
             Ok(found) if found.is_dir() => return Some(path),
             Ok(_) => format!("`{}` is not a directory", path.display()),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                hint = paths::similar_file(&path).map(|near| format!("Did you mean `{near}`?"));
                 format!("there is no directory `{}`", path.display())
             }
             Err(error) => format!("the directory `{}` cannot be read: {error}", path.display()),
         };
-        let hint = paths::similar_file(&path).map(|near| format!("Did you mean `{near}`?"));
         self.problem(key, message, hint);
         None
     }

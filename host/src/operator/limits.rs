@@ -71,7 +71,7 @@ impl Default for Limits {
     /// | state of a step | 64 GiB | a disk; what is in memory is `[state]`'s to say |
     /// | plugin size | 128 MiB | seven times a Python interpreter with its library |
     /// | compile time | 5 min | ten times what that interpreter takes |
-    /// | compile memory | 2 GiB | twice what that interpreter takes |
+    /// | compile memory | 2 GiB | five times what that interpreter takes |
     fn default() -> Self {
         Self {
             memory_bytes: 64 << 20,

@@ -261,30 +261,6 @@ mod tests {
     }
 
     #[test]
-    fn zz_measure() {
-        let now = || std::time::Instant::now();
-        for _ in 0..3 {
-            let began = now();
-            let engine = Engine::new(&config(Build { counts_fuel: false, inlines: true })).unwrap();
-            let made = began.elapsed();
-            let began = now();
-            let mut linker: Linker<Guest> = Linker::new(&engine);
-            contract::add_to_linker(&mut linker).unwrap();
-            wasi::add_to_linker(&mut linker).unwrap();
-            let linked = began.elapsed();
-            let began = now();
-            let mut linker: Linker<Guest> = Linker::new(&engine);
-            wasi::http::add_to_linker(&mut linker).unwrap();
-            eprintln!("MEASURE engine {made:?} linker {linked:?} of it http {:?}", began.elapsed());
-            let began = now();
-            for _ in 0..1000 {
-                std::hint::black_box(crate::clock::thread_cpu_time());
-            }
-            eprintln!("MEASURE cpu clock {:?}", began.elapsed() / 1000);
-        }
-    }
-
-    #[test]
     fn a_panic_of_the_compiler_is_an_error() {
         let pool = CompilePool::new(NonZeroUsize::MIN);
         assert_eq!(pool.run::<()>(|| panic!("boom")).unwrap_err().to_string(), "the compiler panicked");

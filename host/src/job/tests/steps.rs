@@ -153,12 +153,12 @@ fn grants_are_checked() {
         "7:8 unknown key `sockets` in `grants`; Other keys here: `directories`, `environment`, `http`, `clock`, `random`.\n",
     );
     with(
-        "limits.job.memory = '1GiB'",
-        "7:8 `job` limits all plugins of the job together, and no step alone; Write it in the job's `[limits.job]`.\n",
+        "limits = { job = { memory = '1GiB' } }",
+        "7:18 `job` limits all plugins of the job together, and no step alone; Write it in the job's `[limits.job]`.\n",
     );
     check_step(
-        "distinct = true\ngrants.clock = 'real'",
-        "7:1 `grants` is for steps that run a plugin, and this `distinct` does not\n",
+        "union = true\ngrants = { clock = 'real' }",
+        "7:10 `grants` is for steps that run a plugin, and this `union` does not\n",
     );
 }
 

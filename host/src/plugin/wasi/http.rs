@@ -198,7 +198,7 @@ async fn send(
     let sent = async {
         let held = at_once.acquire_owned().await.map_err(|_| Error::ConnectionLimitReached)?;
         let response = builder.send().await.map_err(|error| told(&error))?;
-        Ok((held, response))
+        Ok::<_, Error>((held, response))
     };
     let answered = tokio::time::timeout(first_byte, sent).await;
     let (held, response) = answered.map_err(|_| Error::HttpResponseTimeout)??;
