@@ -13,7 +13,7 @@ use tidemill::event_time::{BatchTimes, ClockId, Watermark};
 use tidemill::ids::{BatchId, PartitionId};
 use tidemill::job::Settings;
 use tidemill::metrics::StepMeter;
-use tidemill::operator::StopFlag;
+use tidemill::operator::{Budget, StopFlag};
 use tidemill::plugin::{Runtime, RuntimeConfig};
 use tidemill::step::definition::{Body, Gather, PlanContext, Side, StepDefinition};
 use tidemill::step::join::{JoinDefinition, JoinOptions, JoinScope, JoinType};
@@ -152,6 +152,7 @@ fn plan(definition: &JoinDefinition) -> anyhow::Result<Gather> {
     let sides = [side("orders", rows(0, 1, false)?), side("payments", rows(0, 1, true)?)];
     let runtime = Runtime::new(RuntimeConfig::default())?;
     let context = PlanContext {
+        budget: &Budget::default(),
         step: "joined",
         settings: &Settings::default(),
         sides: &sides,

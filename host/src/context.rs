@@ -71,7 +71,7 @@ use crate::job::{
 };
 use crate::operator::{Limits, Operator};
 use crate::plan::{Plan, PlanErrors, build_plan, build_plan_again};
-use crate::plugin::{Runtime, RuntimeConfig};
+use crate::plugin::{Grants, Runtime, RuntimeConfig};
 use crate::scheduler::{self, Listener, Running};
 use crate::sink::{ConsoleSink, ForeachBatch, SinkBatch, SinkDefinition};
 use crate::source::table::TableSource;
@@ -654,6 +654,13 @@ impl Plugin {
         self
     }
 
+    /// With this in its reach, beyond its rows.
+    #[must_use]
+    pub fn grants(mut self, grants: Grants) -> Self {
+        self.0.grants = grants;
+        self
+    }
+
     /// With each partition in one call.
     #[must_use]
     pub fn whole_partition(mut self) -> Self {
@@ -689,6 +696,7 @@ impl OperatorStep {
             operator,
             config: serde_json::Value::Object(serde_json::Map::new()),
             limits: Limits::default(),
+            grants: Grants::default(),
             whole_partition: false,
             on_error: OnError::Fail,
         }

@@ -69,6 +69,7 @@ fn loaded(name: &str) -> Plugin {
 
 fn info(config: serde_json::Value) -> StepInfo {
     StepInfo {
+        budget: Default::default(),
         job: "differential".into(),
         step: "step".into(),
         partitions: 1,

@@ -10,14 +10,14 @@ use arrow::array::{Array, RecordBatch, StringArray};
 use tidemill::context::{Context, Plugin};
 use tidemill::error::Error;
 use tidemill::job::{Job, Settings};
-use tidemill::operator::Limits;
+use tidemill::operator::{JobLimits, Limits};
 use tidemill::plugin::Runtime;
 use tidemill_tests::{folder, plugin, project, run};
 
 use crate::library::{Lines, runtime};
 
 /// What the plugin is told to do, and the limits that stop it soon.
-const DEEDS: [&str; 67] = [
+const DEEDS: [&str; 74] = [
     "nothing",
     "panic-in-open",
     "endless-loop-in-open",
@@ -85,6 +85,14 @@ const DEEDS: [&str; 67] = [
     "read-environment",
     "read-file",
     "random",
+    "log-line-flood",
+    "host-call-flood",
+    "cpu-hog",
+    "cpu-hog-in-open",
+    "cpu-hog-of-job",
+    "memory-bomb-of-job",
+    // It does nothing, once in more partitions than it may.
+    "instances-of-job",
 ];
 
 /// Those that only time stops. The others have plenty of it, so that a busy machine does not change what they are told.
@@ -92,12 +100,43 @@ const ENDLESS: [&str; 3] = ["endless-loop-in-open", "endless-loop", "sleep-often
 
 fn limits(deed: &str) -> Limits {
     let time = Duration::from_millis(if ENDLESS.contains(&deed) { 300 } else { 60_000 });
-    Limits { time_to_open: time, time_per_call: time, ..Limits::default() }
+    let limits = Limits {
+        time_to_open: time,
+        time_per_call: time,
+        // A busy machine is not slow here.
+        cpu_time_to_open: Duration::from_secs(60),
+        cpu_time_per_call: Duration::from_secs(60),
+        ..Limits::default()
+    };
+    let little = Duration::from_millis(100);
+    match deed {
+        "cpu-hog" => Limits { cpu_time_per_call: little, ..limits },
+        "cpu-hog-in-open" => Limits { cpu_time_to_open: little, ..limits },
+        "log-line-flood" => Limits { log_lines_per_call: 5, ..limits },
+        "host-call-flood" => Limits { host_calls: 10_000, ..limits },
+        "memory-bomb-of-job" => Limits { memory_bytes: 1 << 30, ..limits },
+        _ => limits,
+    }
+}
+
+fn job_limits(deed: &str) -> JobLimits {
+    let limits = JobLimits::default();
+    match deed {
+        "cpu-hog-of-job" => JobLimits { cpu_time_per_batch: Some(Duration::from_millis(100)), ..limits },
+        "memory-bomb-of-job" => JobLimits { memory_bytes: 32 << 20, ..limits },
+        "instances-of-job" => JobLimits { instances: 0, ..limits },
+        _ => limits,
+    }
 }
 
 /// What comes of a job whose only step does `deed`: its rows, or how it failed.
 fn outcome(runtime: &Runtime, deed: &str) -> String {
-    let settings = Settings { name: "hostile".into(), batch_interval: Duration::ZERO, ..Settings::default() };
+    let settings = Settings {
+        name: "hostile".into(),
+        batch_interval: Duration::ZERO,
+        job_limits: job_limits(deed),
+        ..Settings::default()
+    };
     let context = Context::from_job(Job { settings, ..Job::default() }, runtime.clone());
     let rows: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = rows.clone();
@@ -167,6 +206,11 @@ fn a_guest_sees_the_time_of_its_batch() {
 
 /// Runs a job of the binary whose step has the plugin at `file`, and gives what it says.
 fn check_file(file: &[u8]) -> String {
+    check_file_with(file, "")
+}
+
+/// The same with more keys in the job file.
+fn check_file_with(file: &[u8], more: &str) -> String {
     let place = folder();
     let plugin: PathBuf = place.path().join("plugin.wasm");
     std::fs::write(&plugin, file).expect("a new file");
@@ -189,7 +233,9 @@ fn check_file(file: &[u8]) -> String {
             [[sink]]
             from = "bad"
             type = "console"
-        "#,
+        "#
+        .to_owned()
+            + more,
     )
     .expect("a new file");
     let ended = run(place.path(), &["run", "job.toml"]);
@@ -219,6 +265,64 @@ fn files_that_are_no_plugins_are_told_apart() {
     check(&wat("(component)"), "no role");
     check(&wat(r#"(component (import "wasi:keyvalue/store@0.2.6" (instance)))"#), "wasi:keyvalue/store@0.2.6");
     check(&wat(r#"(component (import "evil:host/everything@1.0.0" (instance)))"#), "evil:host/everything@1.0.0");
+}
+
+#[test]
+fn what_is_kept_for_keys_is_limited() {
+    let place = folder();
+    std::fs::write(place.path().join("in.jsonl"), "{\"user\":\"a\",\"item\":\"x\",\"value\":1.5}\n")
+        .expect("a new file");
+    let check = |limit: &str, expected: &str| {
+        let text = format!(
+            "[job]\nname = 'kept'\ntrigger = 'available-now'\n\n[[source]]\nname = 'rows'\ntype = 'file'\npath = 'in.jsonl'\n\
+             format = 'json'\nschema = {{ user = 'utf8', item = 'utf8', value = 'float64' }}\n\n[[step]]\nname = 'keeps'\nfrom = 'rows'\n\
+             update-state = {{ by = 'user', plugin = '{}', config = {{ k = 3 }} }}\nlimits.{limit} = '4B'\n\n\
+             [[sink]]\nfrom = 'keeps'\ntype = 'console'\n",
+            plugin("running_top_k").display()
+        );
+        std::fs::write(place.path().join("job.toml"), text).expect("a new file");
+        let ended = run(place.path(), &["run", "job.toml"]);
+        assert_eq!(ended.code(), 1, "{}", ended.stderr);
+        let raise = format!("Raise `{limit}` in the `limits` of step `keeps` or in the job's `[limits]`");
+        for part in [expected, &raise] {
+            assert!(ended.stderr.contains(part), "{part} is not in {}", ended.stderr);
+        }
+    };
+    check("state-per-key", "exceeded its state of a key: the limit is 4B, the plugin returned one of ");
+    check("state", "exceeded its state: the limit is 4B, its keys would have ");
+}
+
+#[test]
+fn what_loading_takes_is_limited() {
+    let good = std::fs::read(plugin("split_words")).expect("a plugin");
+    let said = check_file_with(&good, "[limits]\nplugin-size = '1KiB'");
+    assert!(said.contains("exceeds its plugin size: the limit is 1KiB, the file has "), "{said}");
+    assert!(said.contains("Raise `plugin-size` in the `limits` of the step or in the job's `[limits]`"), "{said}");
+    // Another file each time, so that it is in no cache.
+    let said = check_file_with(&bomb(1), "[limits]\ncompile-memory = '64MiB'");
+    assert!(said.contains("exceeds its compile memory: the limit is 64MiB, the compiler asked for more"), "{said}");
+    assert!(said.contains("Raise `compile-memory` in the `limits` of the step"), "{said}");
+    let said = check_file_with(&bomb(2), "[limits]\ncompile-time = '1s'\ncompile-memory = '16GiB'");
+    assert!(said.contains("exceeds its compile time: the limit is 1s of processor time"), "{said}");
+    assert!(said.contains("Raise `compile-time` in the `limits` of the step"), "{said}");
+}
+
+/// A component of some hundred KiB whose only function is made to cost its compiler much: in each of its many loops, each of its many
+/// variables may be another.
+fn bomb(seed: u32) -> Vec<u8> {
+    const VARIABLES: usize = 2_000;
+    const LOOPS: usize = 5_000;
+    let mut function = format!("(func (export \"f\") (param $a i32) (local {})", "i32 ".repeat(VARIABLES));
+    for i in 0..LOOPS {
+        let variable = i % VARIABLES + 1;
+        function.push_str(&format!(
+            "(loop (local.set {variable} (i32.add (local.get {}) (i32.const {seed}))) (br_if 0 (local.get {})))",
+            (i * 7) % VARIABLES + 1,
+            (i * 13) % VARIABLES + 1
+        ));
+    }
+    function.push(')');
+    wat(&format!("(component (core module {function}))"))
 }
 
 #[test]

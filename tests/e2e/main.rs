@@ -7,6 +7,7 @@ mod differential;
 mod failing_batches;
 mod formats;
 mod golden;
+mod grants;
 mod hostile;
 mod idle_batches;
 mod join;

@@ -2,6 +2,7 @@
 
 mod check;
 mod checkpoint;
+mod compile;
 mod export_state;
 mod logging;
 mod new;
@@ -53,6 +54,9 @@ enum Command {
     /// Look into a checkpoint.
     #[command(subcommand)]
     Checkpoint(checkpoint::CheckpointCommand),
+    /// Compile a plugin from standard input to standard output: for the process that starts this one.
+    #[command(hide = true)]
+    CompilePlugin(compile::CompileArguments),
 }
 
 /// Which job.
@@ -87,6 +91,7 @@ pub(crate) fn main() -> ExitCode {
         Command::New(arguments) => new::new(&arguments),
         Command::Plugin(command) => plugin::plugin(&command),
         Command::Checkpoint(command) => checkpoint::checkpoint(&command),
+        Command::CompilePlugin(arguments) => compile::compile(&arguments),
     };
     ExitCode::from(code)
 }
@@ -105,7 +110,8 @@ fn read(arguments: &JobArguments, more: &[String], format: Format) -> Result<Job
 
 /// Makes a plugin runtime; what is wrong is printed.
 fn runtime(format: Format) -> Result<Runtime, u8> {
-    Runtime::new(RuntimeConfig::default()).map_err(|error| {
+    let config = RuntimeConfig { compiler: compile::this_program(), ..RuntimeConfig::default() };
+    Runtime::new(config).map_err(|error| {
         fail(format, &error.into());
         JOB_FAILED
     })

@@ -275,7 +275,7 @@ fn read_sections(reader: &Reader, entries: &[Entry], file_name: &str) -> (Job, S
         ..Job::default()
     };
     if let Some(table) = table("limits") {
-        job.settings.limits = settings::read_limits(table, &job.settings.limits);
+        settings::read_job_limits(table, &mut job.settings);
     }
     if let Some(table) = table("state") {
         settings::read_state(table, &mut job.settings.state);

@@ -12,6 +12,7 @@ pub mod units;
 
 mod checkpoint;
 mod environment;
+mod grants;
 mod graph;
 mod on_error;
 mod overrides;
@@ -31,7 +32,8 @@ use std::time::Duration;
 
 use crate::checkpoint::{LEASE_DEFAULT, Place};
 use crate::event_time::EventTime;
-use crate::operator::{Limits, Operator};
+use crate::operator::{JobLimits, Limits, Operator};
+use crate::plugin::Grants;
 use crate::sink::SinkDefinition;
 use crate::source::SourceDefinition;
 use crate::source::table::TableSource;
@@ -79,6 +81,8 @@ pub struct Settings {
     pub bytes_per_call: u64,
     /// Limits of every plugin step that does not say otherwise.
     pub limits: Limits,
+    /// Limits of all plugins of the job together.
+    pub job_limits: JobLimits,
     /// How often a batch is run that fails in a way that may pass, before the job fails, or skips it.
     pub attempts: u32,
     /// Where state is kept.
@@ -120,6 +124,7 @@ impl Default for Settings {
             rows_per_call: 65_536,
             bytes_per_call: 4 << 20,
             limits: Limits::default(),
+            job_limits: JobLimits::default(),
             // As many as Spark gives a task.
             attempts: 4,
             state: StateSettings::default(),
@@ -369,6 +374,8 @@ pub struct OperatorStep {
     pub config: serde_json::Value,
     /// The step's own limits over the job's.
     pub limits: Limits,
+    /// What a plugin may reach beyond its rows.
+    pub grants: Grants,
     /// Whether it gets each partition in one call.
     pub whole_partition: bool,
     /// What happens when a call fails.

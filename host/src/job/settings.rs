@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::nearest::suggest;
 use super::table::Table;
 use super::{Durability, LostRows, MissedBatches, Settings, Trigger};
-use crate::operator::Limits;
+use crate::operator::{JobLimits, Limits};
 use crate::spill::{self, SpillSettings};
 use crate::state::{self, Backend, StateSettings};
 
@@ -32,6 +32,9 @@ pub const ROWS_PER_CALL_MAX: u64 = i32::MAX as u64;
 
 /// One page of WebAssembly, the least memory that an instance can have.
 pub const PAGE_BYTES: u64 = 64 << 10;
+
+/// More memories, tables or core instances than this are a mistake.
+const COUNT_MAX: u64 = 100_000;
 
 /// The levels of the log.
 pub const LOG_LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -102,21 +105,60 @@ pub(super) fn read_durability(table: &mut Table<'_>) -> Option<Durability> {
     table.choice("durability", &all.map(|durability| (durability.name(), durability)))
 }
 
-/// Reads a `limits` table over the limits that hold without it.
-pub(super) fn read_limits(mut table: Table<'_>, over: &Limits) -> Limits {
+/// Reads `[limits]` over `settings`: what holds for each plugin, and in `[limits.job]` for all of them together.
+pub(super) fn read_job_limits(mut table: Table<'_>, settings: &mut Settings) {
+    if let Some(job) = table.table("job") {
+        read_sums(job, &mut settings.job_limits);
+    }
+    settings.limits = read_limits(table, &settings.limits);
+}
+
+/// Reads the `limits` of a step over those that hold without it.
+pub(super) fn read_step_limits(mut table: Table<'_>, over: &Limits) -> Limits {
+    if table.node("job").is_some() {
+        let hint = Some("Write it in the job's `[limits.job]`.".into());
+        table.problem("job", "`job` limits all plugins of the job together, and no step alone", hint);
+    }
+    read_limits(table, over)
+}
+
+fn read_limits(mut table: Table<'_>, over: &Limits) -> Limits {
     let mut limits = over.clone();
     set(&mut limits.memory_bytes, size_within(&mut table, "memory", PAGE_BYTES, u64::MAX));
+    set(&mut limits.memories, table.integer("memories", 1..=COUNT_MAX));
     set(&mut limits.table_elements, table.integer("table-elements", 1..=u64::from(u32::MAX)));
+    set(&mut limits.tables, table.integer("tables", 1..=COUNT_MAX));
+    set(&mut limits.core_instances, table.integer("core-instances", 1..=COUNT_MAX));
     set(&mut limits.time_to_open, time(&mut table, "time-to-open"));
+    set(&mut limits.cpu_time_to_open, time(&mut table, "cpu-time-to-open"));
     set(&mut limits.time_per_call, time(&mut table, "time-per-call"));
+    set(&mut limits.cpu_time_per_call, time(&mut table, "cpu-time-per-call"));
     if let Some(fuel) = table.integer("fuel-per-call", 1..=u64::MAX) {
         limits.fuel_per_call = Some(fuel);
     }
+    set(&mut limits.host_calls, table.integer("host-calls", 1..=u64::MAX));
     set(&mut limits.output_rows, table.integer("output-rows", 1..=ROWS_PER_CALL_MAX));
     set(&mut limits.output_bytes, size_within(&mut table, "output-bytes", 1 << 10, u64::MAX));
     set(&mut limits.log_bytes_per_call, table.size("log-bytes-per-call"));
+    set(&mut limits.log_lines_per_call, table.integer("log-lines-per-call", 0..=u64::MAX));
+    set(&mut limits.file_bytes_per_call, table.size("file-bytes-per-call"));
+    set(&mut limits.http_requests_per_call, table.integer("http-requests-per-call", 1..=u64::MAX));
+    set(&mut limits.state_bytes_per_key, table.size("state-per-key"));
+    set(&mut limits.state_bytes, table.size("state"));
+    set(&mut limits.plugin_bytes, size_within(&mut table, "plugin-size", 1 << 10, u64::MAX));
+    set(&mut limits.compile_time, time(&mut table, "compile-time"));
+    set(&mut limits.compile_memory_bytes, size_within(&mut table, "compile-memory", 1 << 20, u64::MAX));
     table.finish();
     limits
+}
+
+fn read_sums(mut table: Table<'_>, limits: &mut JobLimits) {
+    set(&mut limits.memory_bytes, size_within(&mut table, "memory", PAGE_BYTES, u64::MAX));
+    set(&mut limits.instances, table.integer("instances", 1..=u64::MAX));
+    if let Some(cpu_time) = time(&mut table, "cpu-time-per-batch") {
+        limits.cpu_time_per_batch = Some(cpu_time);
+    }
+    table.finish();
 }
 
 /// Reads `[state]` over `settings`.

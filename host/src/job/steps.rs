@@ -1,7 +1,8 @@
 //! The `[[step]]` tables: one key names the kind, the others are its options.
 
+use super::grants::read_grants;
 use super::nearest::{list, nearest};
-use super::settings::{PARTITIONS_MAX, read_limits};
+use super::settings::{PARTITIONS_MAX, read_step_limits};
 use super::table::Table;
 use super::tree::{Place, Value};
 use super::{OperatorRef, OperatorStep, Step, StepKind, graph, read_on_error};
@@ -23,9 +24,10 @@ pub(super) fn list_of_kinds() -> String {
 }
 
 /// The keys of steps that run a plugin.
-const PLUGIN_KEYS: [&str; 9] = [
+const PLUGIN_KEYS: [&str; 10] = [
     "config",
     "limits",
+    "grants",
     "sha256",
     "instance",
     "whole-partition",
@@ -278,7 +280,7 @@ pub(crate) fn read_inner_plugin(
 
 /// A table that is about a plugin alone, as a function of SQL, which ends here: the plugin and its options stand in it.
 pub(crate) fn read_plugin_alone(mut table: Table<'_>, job_limits: &Limits) -> Option<OperatorStep> {
-    for key in &PLUGIN_KEYS[4..] {
+    for key in &PLUGIN_KEYS[5..] {
         if table.node(key).is_some() {
             table.problem(key, format!("`{key}` is for a whole step"), None);
         }
@@ -319,7 +321,8 @@ fn read_options(
     config: Option<serde_json::Value>,
     job_limits: &Limits,
 ) -> Option<OperatorStep> {
-    let limits = table.table("limits").map(|limits| read_limits(limits, job_limits));
+    let limits = table.table("limits").map(|limits| read_step_limits(limits, job_limits));
+    let grants = table.table("grants").map(read_grants).unwrap_or_default();
     let sha256 = table.text("sha256").and_then(|digest| {
         if digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Some(digest.to_ascii_lowercase());
@@ -332,7 +335,7 @@ fn read_options(
     let (written, path) = plugin?;
     let operator = OperatorStep::new(OperatorRef::Plugin { written, path, sha256, fresh });
     let config = config.unwrap_or_else(|| operator.config.clone());
-    Some(OperatorStep { config, limits: limits.unwrap_or_else(|| job_limits.clone()), ..operator })
+    Some(OperatorStep { config, grants, limits: limits.unwrap_or_else(|| job_limits.clone()), ..operator })
 }
 
 fn read_config(table: &mut Table<'_>) -> Option<serde_json::Value> {

@@ -373,6 +373,28 @@ impl<'a> Table<'a> {
         texts.into_iter().collect()
     }
 
+    /// A list of tables, each to be finished on its own.
+    pub fn tables(&mut self, key: &'static str) -> Vec<Table<'a>> {
+        let Some(node) = self.node(key) else { return Vec::new() };
+        let Value::List(items) = &node.value else {
+            self.reader.wrong_kind(node, key, "a list of tables", Some(format!("Write `{key} = [{{ … }}]`.")));
+            return Vec::new();
+        };
+        let tables = items.iter().enumerate().filter_map(|(index, item)| {
+            let title = format!("{key}[{index}]");
+            match &item.value {
+                Value::Table(entries) => {
+                    Some(Table::new(self.reader, entries, item.place.clone(), format!("`{title}`")))
+                }
+                _ => {
+                    self.reader.wrong_kind(item, &title, "a table", Some(format!("Write `{key} = [{{ … }}]`.")));
+                    None
+                }
+            }
+        });
+        tables.collect()
+    }
+
     /// Whether the value of a key is a table; it is known from now on.
     pub fn is_table(&mut self, key: &str) -> bool {
         self.node(key).is_some_and(|node| matches!(node.value, Value::Table(_)))
@@ -433,6 +455,23 @@ impl<'a> Table<'a> {
                 None
             }
         }
+    }
+
+    /// The path of a directory that must be there.
+    pub fn existing_directory(&mut self, key: &'static str) -> Option<PathBuf> {
+        let path = self.path(key)?;
+        let mut hint = None;
+        let message = match std::fs::metadata(&path) {
+            Ok(found) if found.is_dir() => return Some(path),
+            Ok(_) => format!("`{}` is not a directory", path.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                hint = paths::similar_file(&path).map(|near| format!("Did you mean `{near}`?"));
+                format!("there is no directory `{}`", path.display())
+            }
+            Err(error) => format!("the directory `{}` cannot be read: {error}", path.display()),
+        };
+        self.problem(key, message, hint);
+        None
     }
 
     /// The path of a file that must be there.

@@ -2,62 +2,8 @@
 
 use crate::error::{Explain, Fault, Retry};
 use crate::ids::{BatchId, PartitionId};
-use crate::operator::Role;
-
-/// A limit of [`crate::operator::Limits`], as the job file names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// `limits.memory`.
-    Memory,
-    /// `limits.table-elements`.
-    TableElements,
-    /// `limits.time-to-open`.
-    TimeToOpen,
-    /// `limits.time-per-call`.
-    TimePerCall,
-    /// `limits.fuel-per-call`.
-    FuelPerCall,
-    /// The stack; the host's, not a setting.
-    Stack,
-    /// `limits.output-rows`.
-    OutputRows,
-    /// `limits.output-bytes`.
-    OutputBytes,
-    /// `limits.log-bytes-per-call`.
-    LogBytesPerCall,
-}
-
-impl Limit {
-    /// The key in a job file's `[limits]` table, if it is a setting.
-    #[must_use]
-    pub fn key(self) -> Option<&'static str> {
-        Some(match self {
-            Limit::Memory => "memory",
-            Limit::TableElements => "table-elements",
-            Limit::TimeToOpen => "time-to-open",
-            Limit::TimePerCall => "time-per-call",
-            Limit::FuelPerCall => "fuel-per-call",
-            Limit::OutputRows => "output-rows",
-            Limit::OutputBytes => "output-bytes",
-            Limit::LogBytesPerCall => "log-bytes-per-call",
-            Limit::Stack => return None,
-        })
-    }
-
-    fn what(self) -> &'static str {
-        match self {
-            Limit::Memory => "memory",
-            Limit::TableElements => "table elements",
-            Limit::TimeToOpen => "time to open",
-            Limit::TimePerCall => "time per call",
-            Limit::FuelPerCall => "fuel per call",
-            Limit::Stack => "stack",
-            Limit::OutputRows => "output rows per call",
-            Limit::OutputBytes => "output bytes per call",
-            Limit::LogBytesPerCall => "log bytes per call",
-        }
-    }
-}
+use crate::operator::limits::{raise, size};
+use crate::operator::{Limit, Role};
 
 /// Why an operator could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +113,7 @@ impl Explain for OpenError {
     fn retry(&self) -> Retry {
         match self {
             // It opened in time when the job was checked: the machine may be busy.
-            OpenError::LimitExceeded { limit: Limit::TimeToOpen, .. } => Retry::WithBackoff,
+            OpenError::LimitExceeded { limit, .. } if limit.may_pass() => Retry::WithBackoff,
             _ => Retry::Never,
         }
     }
@@ -183,7 +129,7 @@ impl Explain for OpenError {
                 })
             }
             OpenError::Schema { input, .. } => Some(format!("The input has the columns {input}.")),
-            OpenError::LimitExceeded { step, limit, .. } => raise(*limit, step),
+            OpenError::LimitExceeded { step, limit, .. } => Some(raise(*limit, Some(step))),
             OpenError::Invalid { .. } | OpenError::Trapped { .. } | OpenError::PlanChanged { .. } => {
                 Some("This is a bug in the plugin: report it to whoever wrote it.".into())
             }
@@ -312,7 +258,7 @@ impl Explain for CallError {
     fn retry(&self) -> Retry {
         match self {
             // Time is not deterministic: the machine may have been busy.
-            CallError::LimitExceeded { limit: Limit::TimePerCall | Limit::TimeToOpen, .. } => Retry::WithBackoff,
+            CallError::LimitExceeded { limit, .. } if limit.may_pass() => Retry::WithBackoff,
             CallError::Failed { retry, .. } => *retry,
             _ => Retry::Never,
         }
@@ -321,8 +267,7 @@ impl Explain for CallError {
     fn hint(&self) -> Option<String> {
         match self {
             CallError::LimitExceeded { site, limit, .. } => {
-                let raise = raise(*limit, &site.step)?;
-                Some(format!("The call held {} rows. {raise}", site.n_rows))
+                Some(format!("The call held {} rows. {}", site.n_rows, raise(*limit, Some(&site.step))))
             }
             CallError::Trapped { .. } | CallError::Invalid { .. } => {
                 Some("This is a bug in the plugin: report it to whoever wrote it.".into())
@@ -344,15 +289,6 @@ impl Explain for CallError {
     }
 }
 
-fn raise(limit: Limit, step: &str) -> Option<String> {
-    match limit.key() {
-        Some(key) => Some(format!(
-            "Raise `{key}` in the `limits` of step `{step}` or in the job's `[limits]`, if the plugin is right to need more."
-        )),
-        None => Some("This is a bug in the plugin, most likely a recursion without end.".into()),
-    }
-}
-
 /// The columns that an operator was opened with, as [`OpenError::Schema`] shows them: those of its input, or those of the
 /// keys and those of each input.
 pub(crate) fn columns_of(schemas: &[String]) -> String {
@@ -367,35 +303,9 @@ pub(crate) fn columns_of(schemas: &[String]) -> String {
     }
 }
 
-/// A size as a job file writes it, rounded to a tenth where it is not even.
-pub(crate) fn size(n_bytes: u64) -> String {
-    let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.into_iter().find(|(_, unit)| n_bytes >= *unit) {
-        Some((name, unit)) if n_bytes.is_multiple_of(unit) => format!("{}{name}", n_bytes / unit),
-        // Rounded up: what is over a limit must not look as if it were the limit.
-        Some((name, unit)) => format!("{:.1}{name}", (n_bytes as f64 / unit as f64 * 10.0).ceil() / 10.0),
-        None => format!("{n_bytes}B"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn check(n_bytes: u64, expected: &str) {
-        assert_eq!(size(n_bytes), expected);
-    }
-
-    #[test]
-    fn sizes_are_written_as_in_a_job_file() {
-        check(0, "0B");
-        check(1023, "1023B");
-        check(1024, "1KiB");
-        check(64 << 20, "64MiB");
-        check((64 << 20) + 1, "64.1MiB");
-        check((64 << 20) + (1 << 19), "64.5MiB");
-        check(3 << 30, "3GiB");
-    }
 
     #[test]
     fn what_took_too_long_is_tried_again() {

@@ -11,9 +11,11 @@
 //!           ── open_updater ────▶ Updater   ── update ───▶ UpdaterOutput
 //! ```
 
+mod budget;
 mod error;
 mod grouper;
 pub mod layout;
+mod limits;
 pub mod native;
 mod updater;
 
@@ -21,15 +23,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-pub use error::{CallError, CallSite, Limit, OpenError};
-pub(crate) use error::{columns_of, size};
+pub use budget::Budget;
+pub(crate) use budget::{InstanceSlot, Spent};
+pub(crate) use error::columns_of;
+pub use error::{CallError, CallSite, OpenError};
 pub use grouper::{Grouped, Grouper, GrouperOutput, GrouperPlan};
 pub(crate) use grouper::{group_rule, key_rule};
+pub use limits::{JobLimits, Limit, Limits};
+pub(crate) use limits::{raise, size};
 pub use updater::{Calling, Change, TimeoutChange, Timeouts, Updater, UpdaterInput, UpdaterOutput, UpdaterPlan};
 pub(crate) use updater::{changes, timeout_changes};
 
@@ -86,6 +91,8 @@ pub struct StepInfo {
     pub config: serde_json::Value,
     /// What an instance may use.
     pub limits: Limits,
+    /// What all instances of the job together may use.
+    pub budget: Budget,
     /// Set when the job is stopped at once: a call that runs is broken off.
     pub stop: StopFlag,
 }
@@ -110,52 +117,6 @@ impl StopFlag {
 impl PartialEq for StopFlag {
     fn eq(&self, _: &Self) -> bool {
         true
-    }
-}
-
-/// What an instance of an operator may use. Native operators are trusted and not limited, except in what they return.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limits {
-    /// Bytes of all linear memories of an instance together.
-    pub memory_bytes: u64,
-    /// Elements of all tables of an instance together.
-    pub table_elements: u64,
-    /// How long `open` may take.
-    pub time_to_open: Duration,
-    /// How long one call may take.
-    pub time_per_call: Duration,
-    /// Instructions of one call, in wasmtime's fuel units; `None` does not count them.
-    pub fuel_per_call: Option<u64>,
-    /// Rows one call may return.
-    pub output_rows: u64,
-    /// Bytes one call may return.
-    pub output_bytes: u64,
-    /// Bytes one call may write to the log, standard error and standard output together.
-    pub log_bytes_per_call: u64,
-}
-
-impl Default for Limits {
-    /// | limit | default | reason |
-    /// | --- | --- | --- |
-    /// | memory | 64 MiB | a 4 MiB call, its output, and ten times that for the guest |
-    /// | table | 100,000 | ten times what a large guest has functions |
-    /// | time to open | 5 s | an interpreter may have to start |
-    /// | time per call | 5 s | a thousand times a usual call |
-    /// | fuel | not counted | it costs a fifth more; time is enough unless replays must fail alike |
-    /// | output rows | 4,194,304 | 64 rows for each of a full call of 65,536 |
-    /// | output bytes | 32 MiB | eight times a full call of 4 MiB |
-    /// | log bytes | 64 KiB | more is not read by anyone |
-    fn default() -> Self {
-        Self {
-            memory_bytes: 64 << 20,
-            table_elements: 100_000,
-            time_to_open: Duration::from_secs(5),
-            time_per_call: Duration::from_secs(5),
-            fuel_per_call: None,
-            output_rows: 4 << 20,
-            output_bytes: 32 << 20,
-            log_bytes_per_call: 64 << 10,
-        }
     }
 }
 
@@ -344,6 +305,16 @@ pub trait Operator: Send + Sync + fmt::Debug {
 
     /// A batch, or an attempt at one, has ended, in which a step called it: what is told once a batch is told now.
     fn end_batch(&self, _job: &str, _step: &str, _batch_id: BatchId) {}
+
+    /// What it imports, in a few words each; nothing for an operator that is part of the program.
+    fn asks_for(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What it is granted, in a few words each.
+    fn gets(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// The roles it can be opened in.
     fn roles(&self) -> Vec<Role>;

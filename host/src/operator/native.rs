@@ -637,6 +637,7 @@ mod tests {
             partitions: 1,
             config: serde_json::json!({}),
             limits,
+            budget: Default::default(),
             stop: Default::default(),
         }
     }

@@ -9,7 +9,7 @@ use crate::event_time::{ClockId, EventTime};
 use crate::job::text_part::split_key;
 use crate::job::{Durability, Job, NamedTable, OnError, Source, Step, StepKind, Trigger};
 use crate::metrics::StepMeter;
-use crate::operator::StopFlag;
+use crate::operator::{Budget, StopFlag};
 use crate::plan::describe::describe_schema;
 use crate::plan::kinds;
 use crate::plan::stages::{Gathered, GatheredSide, Graph, PhysicalKind};
@@ -43,7 +43,7 @@ pub fn build_plan(job: &Job, runtime: &Runtime) -> Result<Plan, PlanErrors> {
 }
 
 /// Puts a job together again while it runs: plugins are loaded anew, and the plan shares with the one before what lives longer than a batch:
-/// tables, what steps keep, what is counted, and how the job is stopped.
+/// tables, what steps keep, what is counted, what plugins may use together, and how the job is stopped.
 ///
 /// # Errors
 ///
@@ -67,6 +67,7 @@ fn build(job: &Job, runtime: &Runtime, before: Option<&Plan>) -> Result<Plan, Pl
         states: Vec::new(),
         observed: HashMap::new(),
         stop: before.map_or_else(StopFlag::default, |before| before.stop.clone()),
+        budget: before.map_or_else(|| Budget::new(job.settings.job_limits.clone()), |before| before.budget.clone()),
         before,
     };
     let plan = builder.build();
@@ -97,6 +98,7 @@ struct Builder<'a> {
     /// What follows the event time of a source, by the source's name.
     observed: HashMap<String, Arc<dyn StepFactory>>,
     stop: StopFlag,
+    budget: Budget,
     /// The plan that runs, when the job is planned again.
     before: Option<&'a Plan>,
 }
@@ -162,7 +164,7 @@ impl<'a> Builder<'a> {
             sinks: &sinks,
         };
         let stages = graph.cut_stages();
-        let stop = self.stop.clone();
+        let (stop, budget) = (self.stop.clone(), self.budget.clone());
         Some(Plan {
             settings: job.settings.clone(),
             sources,
@@ -175,6 +177,7 @@ impl<'a> Builder<'a> {
             clocks: std::mem::take(&mut self.clocks),
             states: std::mem::take(&mut self.states),
             stop,
+            budget,
         })
     }
 
@@ -457,6 +460,7 @@ impl<'a> Builder<'a> {
             new_watermark: self.event_times.len(),
             meter: meter.clone(),
             runtime: self.runtime,
+            budget: &self.budget,
             stop: &self.stop,
             states_before: self.before.map_or(&[], |before| &before.states),
         };

@@ -113,7 +113,11 @@ pub struct OperatorDescription {
     pub memory_bytes: u64,
     /// Seconds a call may take.
     pub time_per_call_seconds: f64,
-    /// What it may reach outside of its rows; nothing in this version.
+    /// Seconds of processor time that a call may use.
+    pub cpu_time_per_call_seconds: f64,
+    /// What it imports, a package each, with the grant that opens it.
+    pub asks_for: Vec<String>,
+    /// What it may reach beyond its rows.
     pub grants: Vec<String>,
 }
 
@@ -215,10 +219,12 @@ impl fmt::Display for PlanDescription {
                 writeln!(f, "    reads {}", or_none(&operator.reads))?;
                 writeln!(
                     f,
-                    "    limits memory {} MiB, time per call {} s",
+                    "    limits memory {} MiB, time per call {} s, processor time per call {} s",
                     operator.memory_bytes >> 20,
-                    operator.time_per_call_seconds
+                    operator.time_per_call_seconds,
+                    operator.cpu_time_per_call_seconds
                 )?;
+                writeln!(f, "    asks for {}", or_none(&operator.asks_for))?;
                 writeln!(f, "    grants {}", or_none(&operator.grants))?;
             }
             if let Some(dead_letter) = &step.dead_letter {
@@ -243,7 +249,9 @@ fn describe_operator(planned: &PlannedOperator) -> OperatorDescription {
         reads: planned.reads.clone(),
         memory_bytes: planned.limits.memory_bytes,
         time_per_call_seconds: planned.limits.time_per_call.as_secs_f64(),
-        grants: Vec::new(),
+        cpu_time_per_call_seconds: planned.limits.cpu_time_per_call.as_secs_f64(),
+        asks_for: planned.operator.asks_for(),
+        grants: planned.operator.gets(),
     }
 }
 

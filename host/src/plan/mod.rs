@@ -30,7 +30,7 @@ use crate::event_time::EventTime;
 use crate::ids::StageId;
 use crate::job::{Durability, OnError, Settings};
 use crate::metrics::StepMeter;
-use crate::operator::{Operator, StopFlag};
+use crate::operator::{Budget, Operator, StopFlag};
 use crate::shuffle::Partitioning;
 use crate::sink::SinkDefinition;
 use crate::source::table::LiveTable;
@@ -62,6 +62,8 @@ pub struct Plan {
     pub states: Vec<Arc<StepState>>,
     /// Breaks off what runs of the plan when the job is stopped at once.
     pub stop: StopFlag,
+    /// What the instances of its plugins use together.
+    pub budget: Budget,
 }
 
 impl Plan {

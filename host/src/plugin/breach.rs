@@ -7,6 +7,7 @@ use wasmtime::{Trap, WasmBacktrace};
 
 use crate::error::Retry;
 use crate::operator::{CallError, CallSite, Limit, Limits, OpenError, columns_of, size};
+use crate::plugin::call_time::Over;
 use crate::plugin::contract::{Failure, Refusal};
 use crate::plugin::engine::WASM_STACK_BYTES;
 use crate::plugin::guest::{Guest, Stopped};
@@ -58,13 +59,21 @@ impl Breach {
                     limit: Limit::LogBytesPerCall,
                     seen: format!("the limit is {}, the plugin wrote {}", size(limit), size(seen)),
                 },
+                Stopped::LogLines { limit, seen } => Breach::Limit {
+                    limit: Limit::LogLinesPerCall,
+                    seen: format!("the limit is {limit}, the plugin wrote {seen}"),
+                },
+                Stopped::FileBytes { limit, seen } => Breach::Limit {
+                    limit: Limit::FileBytesPerCall,
+                    seen: format!("the limit is {}, the plugin wrote {}", size(limit), size(seen)),
+                },
                 Stopped::Exit { .. } | Stopped::RandomBytes { .. } => Breach::Trapped(stopped.to_string()),
             };
         }
         // The engine adds where the guest was; what is told is what happened.
         let cause = error.root_cause().to_string();
         let Some(trap) = error.downcast_ref::<Trap>() else {
-            if let Some(denied) = guest.limiter.denied() {
+            if let Some(denied) = guest.limiter.denied().or_else(|| too_many(&cause, limits)) {
                 return Breach::denied(denied);
             }
             let is_within_guest = error.downcast_ref::<WasmBacktrace>().is_some();
@@ -84,13 +93,14 @@ impl Breach {
             };
         };
         match (trap, phase) {
-            (Trap::Interrupt, Phase::Call) => Breach::Limit {
-                limit: Limit::TimePerCall,
-                seen: format!("the limit is {}, the call had not ended by then", duration(limits.time_per_call)),
-            },
-            (Trap::Interrupt, Phase::Open) => Breach::Limit {
-                limit: Limit::TimeToOpen,
-                seen: format!("the limit is {}, `open` had not ended by then", duration(limits.time_to_open)),
+            (Trap::Interrupt, phase) => match (guest.exceeded(), guest.time.over()) {
+                (Some(exceeded), _) => Breach::exceeded(exceeded),
+                (None, Some(Over::Limit(limit, value))) => Breach::over(limit, value),
+                // Of a job that is stopped nobody asks why.
+                (None, Some(Over::Stopped) | None) => match phase {
+                    Phase::Open => Breach::over(Limit::TimeToOpen, limits.time_to_open),
+                    Phase::Call => Breach::over(Limit::TimePerCall, limits.time_per_call),
+                },
             },
             (Trap::OutOfFuel, _) => Breach::Limit {
                 limit: Limit::FuelPerCall,
@@ -121,8 +131,39 @@ impl Breach {
         }
     }
 
-    fn denied(Denied { limit, max, asked }: Denied) -> Self {
+    /// The call was not over when its time was.
+    fn over(limit: Limit, value: Duration) -> Self {
+        let value = duration(value);
         let seen = match limit {
+            Limit::TimeToOpen => format!("the limit is {value}, `open` had not ended by then"),
+            Limit::TimePerCall => format!("the limit is {value}, the call had not ended by then"),
+            Limit::JobCpuTimePerBatch => format!("the limit is {value}, the calls of the batch used more"),
+            _ => format!("the limit is {value}, the plugin used more"),
+        };
+        Breach::Limit { limit, seen }
+    }
+
+    /// The guest asked the host for something too often.
+    pub(crate) fn exceeded((limit, max): (Limit, u64)) -> Self {
+        let what = if limit == Limit::HttpRequestsPerCall { "sent" } else { "made" };
+        Breach::Limit { limit, seen: format!("the limit is {max}, the plugin {what} more") }
+    }
+
+    /// The guest failed after it was denied something: that is the likely cause.
+    pub(crate) fn after_denial(self, guest: &Guest) -> Self {
+        match (self, guest.log.lock().denied()) {
+            (Breach::Failed { reason, retry }, Some(denied)) => {
+                Breach::Failed { reason: format!("{reason}; it had been denied {denied}"), retry }
+            }
+            (breach, _) => breach,
+        }
+    }
+
+    /// Something was asked for and not given.
+    pub(crate) fn denied(Denied { limit, max, asked }: Denied) -> Self {
+        let seen = match limit {
+            Limit::JobMemory => format!("the limit is {}, the plugins would have {} together", size(max), size(asked)),
+            Limit::JobInstances => format!("the limit is {max}, it would be number {asked}"),
             Limit::Memory => format!("the limit is {}, the plugin asked for {}", size(max), size(asked)),
             _ => format!("the limit is {max}, the plugin asked for {asked}"),
         };
@@ -220,10 +261,23 @@ fn what_trapped(trap: &Trap) -> String {
 }
 
 fn with_last_words(what: String, guest: &Guest) -> String {
-    match guest.log.lock().last_words() {
-        Some(words) => format!("{what}; it wrote: {words}"),
-        None => what,
-    }
+    let log = guest.log.lock();
+    let denied = log.denied().map(|denied| format!("; it had been denied {denied}")).unwrap_or_default();
+    let wrote = log.last_words().map(|words| format!("; it wrote: {words}")).unwrap_or_default();
+    format!("{what}{denied}{wrote}")
+}
+
+/// The limit that an instance with too many parts has exceeded: the engine counts these itself, and says so in words alone, as in
+/// "resource limit exceeded: table count too high at 501".
+fn too_many(cause: &str, limits: &Limits) -> Option<Denied> {
+    let (what, asked) = cause.strip_prefix("resource limit exceeded: ")?.split_once(" count too high at ")?;
+    let (limit, max) = match what {
+        "instance" => (Limit::CoreInstances, limits.core_instances),
+        "table" => (Limit::Tables, limits.tables),
+        "memory" => (Limit::Memories, limits.memories),
+        _ => return None,
+    };
+    Some(Denied { limit, max, asked: asked.parse().ok()? })
 }
 
 /// A duration as a job file writes it.

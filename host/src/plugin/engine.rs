@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use wasmtime::{Config, Engine, Inlining, OptLevel};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::clock::{Clock, SystemClock};
+use crate::operator::Limits;
 use crate::plugin::error::EngineError;
 use crate::plugin::guest::Guest;
 use crate::plugin::{RuntimeError, contract, wasi};
@@ -26,18 +28,29 @@ pub(crate) const WASM_STACK_BYTES: usize = 1 << 20;
 /// The stack of a thread that compiles, in bytes: the compiler recurses over what it compiles.
 const COMPILE_STACK_BYTES: usize = 8 << 20;
 
-/// Plugins whose file is larger are compiled without inlining. To inline, the compiler holds all functions of a component at once
-/// in its own form: Python, 18 MB, took 10.6 GiB of memory so, and QuickJS, 2 MB, 1.5 GiB. The inner loop of an interpreter, which is what
-/// counts, is one large function that nothing is inlined into. What compilers of other languages make is smaller by far.
-pub(crate) const INLINED_BYTES_MAX: usize = 1 << 20;
+/// The largest component whose functions are compiled into each other, in bytes. To do so the compiler holds all functions of a component at once:
+/// half a KiB for each byte of it, so half a GiB for this one, and nine for an interpreter. What is larger was made by a compiler that has done so
+/// already, and has more functions that are seldom called.
+const INLINED_BYTES_MAX: usize = 1 << 20;
 
-/// How a plugin's code is metered. Counting fuel changes the code, and costs a fifth.
+/// How a plugin's code is compiled: each way has an engine of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Metering {
-    /// Time alone stops a guest.
-    Time,
-    /// Time or fuel does.
-    Fuel,
+pub(crate) struct Build {
+    /// Whether fuel stops a guest, too. Counting it changes the code, and costs a fifth.
+    pub(crate) counts_fuel: bool,
+    /// Whether small functions are compiled into those that call them.
+    pub(crate) inlines: bool,
+}
+
+impl Build {
+    /// How a component of `n_bytes` is compiled for a step with these limits.
+    pub(crate) fn of(limits: &Limits, n_bytes: usize) -> Self {
+        Self { counts_fuel: limits.fuel_per_call.is_some(), inlines: n_bytes <= INLINED_BYTES_MAX }
+    }
+
+    fn index(self) -> usize {
+        usize::from(self.counts_fuel) + 2 * usize::from(self.inlines)
+    }
 }
 
 /// An engine with what every instance in it is linked to.
@@ -52,33 +65,43 @@ pub(crate) struct Prepared {
 
 /// The engines, made when they are first needed, and the thread that ticks for them.
 pub(crate) struct Engines {
-    time: Prepared,
-    /// Few jobs count fuel.
-    fuel: OnceLock<Result<Prepared, EngineError>>,
-    /// The same two for large plugins.
-    large_time: OnceLock<Result<Prepared, EngineError>>,
-    large_fuel: OnceLock<Result<Prepared, EngineError>>,
+    /// By [`Build::index`].
+    made: [OnceLock<Result<Prepared, EngineError>>; 4],
     ticker: Ticker,
+}
+
+/// How many epochs have gone by: what the engines' code looks at is not to be read, so it is counted a second time. Clones
+/// are the same count.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Epochs(Arc<AtomicU64>);
+
+impl Epochs {
+    /// How many.
+    pub(crate) fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Engines {
     pub(crate) fn new() -> Result<Self, RuntimeError> {
-        let time = Prepared::new(Metering::Time, Inlining::Yes).map_err(RuntimeError::Engine)?;
-        let ticker = Ticker::start(time.engine.clone()).map_err(RuntimeError::Thread)?;
-        let (fuel, large_time, large_fuel) = Default::default();
-        Ok(Self { time, fuel, large_time, large_fuel, ticker })
+        // The one that most plugins are compiled for is made at once: a machine that cannot run it runs none.
+        let usual = Build { counts_fuel: false, inlines: true };
+        let prepared = Prepared::new(usual).map_err(RuntimeError::Engine)?;
+        let ticker = Ticker::start(prepared.engine.clone()).map_err(RuntimeError::Thread)?;
+        let mut made: [OnceLock<_>; 4] = Default::default();
+        made[usual.index()] = Ok(prepared).into();
+        Ok(Self { made, ticker })
     }
 
-    /// The engine for plugins of so many bytes that are metered so.
-    pub(crate) fn get(&self, metering: Metering, plugin_bytes: usize) -> Result<&Prepared, EngineError> {
-        let (slot, inlining) = match (metering, plugin_bytes > INLINED_BYTES_MAX) {
-            (Metering::Time, false) => return Ok(&self.time),
-            (Metering::Fuel, false) => (&self.fuel, Inlining::Yes),
-            (Metering::Time, true) => (&self.large_time, Inlining::No),
-            (Metering::Fuel, true) => (&self.large_fuel, Inlining::No),
-        };
-        let made = slot.get_or_init(|| {
-            let prepared = Prepared::new(metering, inlining)?;
+    /// The epochs of all engines.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        &self.ticker.shared.epochs
+    }
+
+    /// The engine for plugins that are compiled so.
+    pub(crate) fn get(&self, build: Build) -> Result<&Prepared, EngineError> {
+        let made = self.made[build.index()].get_or_init(|| {
+            let prepared = Prepared::new(build)?;
             self.ticker.add(prepared.engine.clone());
             Ok(prepared)
         });
@@ -87,8 +110,8 @@ impl Engines {
 }
 
 impl Prepared {
-    fn new(metering: Metering, inlining: Inlining) -> Result<Self, EngineError> {
-        let engine = Engine::new(&config(metering, inlining)).map_err(|error| EngineError::new(&error))?;
+    fn new(build: Build) -> Result<Self, EngineError> {
+        let engine = Engine::new(&config(build)).map_err(|error| EngineError::new(&error))?;
         let mut linker = Linker::new(&engine);
         contract::add_to_linker(&mut linker)
             .and_then(|()| wasi::add_to_linker(&mut linker))
@@ -100,16 +123,16 @@ impl Prepared {
 }
 
 /// The settings that make a guest's run depend on nothing but its input, and stop it when it must be stopped.
-fn config(metering: Metering, inlining: Inlining) -> Config {
+pub(crate) fn config(build: Build) -> Config {
     let mut config = Config::new();
     config
         .epoch_interruption(true)
-        .consume_fuel(metering == Metering::Fuel)
+        .consume_fuel(build.counts_fuel)
         // Guests are called one at a time: a call costs 130 ns without support for concurrent ones, 400 with.
         .concurrency_support(false)
         .cranelift_opt_level(OptLevel::Speed)
         // Small functions called in loops (iterators, string handling) ran up to a quarter faster.
-        .compiler_inlining(inlining)
+        .compiler_inlining(if build.inlines { Inlining::Yes } else { Inlining::No })
         // The bits of a NaN and the results of relaxed SIMD differ between processors otherwise, and replays with them.
         .cranelift_nan_canonicalization(true)
         .relaxed_simd_deterministic(true)
@@ -132,6 +155,7 @@ struct TickerShared {
     state: Mutex<TickerState>,
     /// Wakes the thread before its time, to end.
     stop: Condvar,
+    epochs: Epochs,
 }
 
 struct TickerState {
@@ -144,6 +168,7 @@ impl Ticker {
         let shared = Arc::new(TickerShared {
             state: Mutex::new(TickerState { engines: vec![engine], is_stopped: false }),
             stop: Condvar::new(),
+            epochs: Epochs::default(),
         });
         let for_thread = Arc::clone(&shared);
         let thread =
@@ -175,6 +200,7 @@ fn tick_until_stopped(shared: &TickerShared) {
         (state, _) = shared.stop.wait_timeout(state, EPOCH_TICK).unwrap_or_else(PoisonError::into_inner);
         let due = clock.monotonic().as_nanos() / EPOCH_TICK.as_nanos();
         for _ in 0..(due - n_ticks).min(TICKS_AT_ONCE_MAX) {
+            shared.epochs.0.fetch_add(1, Ordering::Relaxed);
             state.engines.iter().for_each(Engine::increment_epoch);
         }
         n_ticks = due;
@@ -222,11 +248,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_engines_do_not_share_code() {
+    fn engines_do_not_share_code() {
         let engines = Engines::new().unwrap();
-        let time = engines.get(Metering::Time).unwrap().settings_hash;
-        assert_ne!(time, engines.get(Metering::Fuel).unwrap().settings_hash);
-        assert_eq!(time, Engines::new().unwrap().get(Metering::Time).unwrap().settings_hash);
+        let hash = |engines: &Engines, counts_fuel, inlines| {
+            engines.get(Build { counts_fuel, inlines }).unwrap().settings_hash
+        };
+        let all = [(false, false), (false, true), (true, false), (true, true)];
+        let hashes: std::collections::HashSet<_> =
+            all.iter().map(|(fuel, inlines)| hash(&engines, *fuel, *inlines)).collect();
+        assert_eq!(hashes.len(), all.len());
+        assert_eq!(hash(&engines, false, true), hash(&Engines::new().unwrap(), false, true));
     }
 
     #[test]

@@ -4,7 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::error::{Explain, Fault, Retry};
-use crate::plugin::file::PLUGIN_BYTES_MAX;
+use crate::operator::{Limit, raise};
+use crate::plugin::grants::GrantKind;
 
 /// Why the plugin runtime could not start.
 #[derive(Debug, thiserror::Error)]
@@ -59,13 +60,26 @@ pub enum LoadError {
         /// What was found.
         path: PathBuf,
     },
-    /// It is larger than any plugin may be.
-    #[error("plugin `{plugin}` has {n_bytes} bytes, and a plugin may have {PLUGIN_BYTES_MAX}")]
-    TooLarge {
+    /// It exceeds a limit on what may be loaded: the size of its file, what compiling it takes.
+    #[error("plugin `{plugin}` exceeds its {}: {seen}", limit.what())]
+    LimitExceeded {
         /// The plugin.
         plugin: String,
-        /// The size of the file.
-        n_bytes: u64,
+        /// Which limit.
+        limit: Limit,
+        /// The limit's value and what was seen.
+        seen: String,
+    },
+    /// A directory that it is granted cannot be opened.
+    #[error("the directory {} that plugin `{plugin}` is granted cannot be opened", path.display())]
+    Directory {
+        /// The plugin.
+        plugin: String,
+        /// The directory.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: EngineError,
     },
     /// It is not WebAssembly in binary form.
     #[error("plugin `{plugin}` is not a WebAssembly component: {seen}")]
@@ -130,7 +144,7 @@ pub enum LoadError {
         /// The newest version this host speaks.
         newest: &'static str,
     },
-    /// It imports what no job can grant in this version.
+    /// It imports what the job does not grant it.
     #[error("plugin `{plugin}` imports `{import}`, which is {capability}, and nothing grants it")]
     UngrantedImport {
         /// The plugin.
@@ -139,6 +153,8 @@ pub enum LoadError {
         import: String,
         /// What it would let the plugin do.
         capability: &'static str,
+        /// The grant that would allow it; `None` when none does.
+        grant: Option<GrantKind>,
     },
     /// It imports what this host does not have.
     #[error("plugin `{plugin}` imports `{import}`, which this host does not offer")]
@@ -172,6 +188,7 @@ impl Explain for LoadError {
     fn fault(&self) -> Fault {
         match self {
             LoadError::Unreadable { source, .. } if source.kind() != io::ErrorKind::NotFound => Fault::External,
+            LoadError::Directory { .. } => Fault::External,
             _ => Fault::User,
         }
     }
@@ -187,7 +204,12 @@ impl Explain for LoadError {
             }
             LoadError::Unreadable { .. } => return None,
             LoadError::NotAFile { .. } => "Name the `.wasm` file itself.".into(),
-            LoadError::TooLarge { .. } => "Build it optimised for size, and strip its debug information.".into(),
+            LoadError::LimitExceeded { limit: Limit::PluginBytes, .. } => format!(
+                "Build it optimised for size, and strip its debug information. {}",
+                raise(Limit::PluginBytes, None)
+            ),
+            LoadError::LimitExceeded { limit, .. } => raise(*limit, None),
+            LoadError::Directory { .. } => return None,
             LoadError::NotWasm { .. } => {
                 "A plugin is a component in binary form, as `cargo build --target wasm32-wasip2` writes it.".into()
             }
@@ -207,12 +229,15 @@ impl Explain for LoadError {
             LoadError::UnsupportedContract { .. } => {
                 "Build the plugin with the SDK that came with this host, or use a host that speaks its contract.".into()
             }
-            LoadError::UngrantedImport { .. } => {
-                "Plugins of this version of Tidemill run closed: build the plugin without it.".into()
+            LoadError::UngrantedImport { grant: Some(grant), .. } => {
+                format!("If the plugin is to be trusted with it, give its step `{}`.", grant.example())
+            }
+            LoadError::UngrantedImport { grant: None, .. } => {
+                "No grant allows it: build the plugin without it. `wasi:http` is what a job can grant.".into()
             }
             LoadError::UnknownImport { .. } => {
                 "A plugin may import `tidemill:operator/diagnostics` and the WASI 0.2 interfaces that a closed runtime \
-                 needs: `wasi:cli`, `wasi:clocks`, `wasi:filesystem`, `wasi:io`, `wasi:random`."
+                 needs: `wasi:cli`, `wasi:clocks`, `wasi:filesystem`, `wasi:io`, `wasi:random`; and `wasi:http`, if it is granted."
                     .into()
             }
             LoadError::Compile { .. } => "Is the file complete, and built for WebAssembly 2.0 or 3.0?".into(),

@@ -7,10 +7,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
+use crate::operator::{Limit, size};
 use crate::plugin::LoadError;
-
-/// The largest plugin that is read: 128 MiB, seven times a Python interpreter with its library.
-pub const PLUGIN_BYTES_MAX: u64 = 128 << 20;
 
 /// The first bytes of everything that is WebAssembly in binary form.
 const WASM_MAGIC: &[u8; 4] = b"\0asm";
@@ -59,8 +57,8 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Reads the file, once.
-pub(crate) fn read(plugin: &str, path: &Path) -> Result<Vec<u8>, LoadError> {
+/// Reads the file, once, if it has no more than `max` bytes.
+pub(crate) fn read(plugin: &str, path: &Path, max: u64) -> Result<Vec<u8>, LoadError> {
     let unreadable = |source: io::Error| LoadError::Unreadable { plugin: plugin.into(), path: path.to_owned(), source };
     // Looked at before it is opened: to open a pipe waits for its other end.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
@@ -68,14 +66,19 @@ pub(crate) fn read(plugin: &str, path: &Path) -> Result<Vec<u8>, LoadError> {
     }
     let file = File::open(path).map_err(unreadable)?;
     let n_bytes = file.metadata().map_err(unreadable)?.len();
-    if n_bytes > PLUGIN_BYTES_MAX {
-        return Err(LoadError::TooLarge { plugin: plugin.into(), n_bytes });
+    let too_large = |n_bytes: u64| LoadError::LimitExceeded {
+        plugin: plugin.into(),
+        limit: Limit::PluginBytes,
+        seen: format!("the limit is {}, the file has {}", size(max), size(n_bytes)),
+    };
+    if n_bytes > max {
+        return Err(too_large(n_bytes));
     }
     let mut bytes = Vec::with_capacity(n_bytes as usize + 1);
     // The file may grow while it is read.
-    let n_read = file.take(PLUGIN_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
-    if n_read as u64 > PLUGIN_BYTES_MAX {
-        return Err(LoadError::TooLarge { plugin: plugin.into(), n_bytes: n_read as u64 });
+    let n_read = file.take(max.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
+    if n_read as u64 > max {
+        return Err(too_large(n_read as u64));
     }
     Ok(bytes)
 }
@@ -160,10 +163,14 @@ mod tests {
     #[test]
     fn what_is_not_a_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(matches!(read("p", folder.path()), Err(LoadError::NotAFile { .. })));
-        assert!(matches!(read("p", &folder.path().join("none")), Err(LoadError::Unreadable { .. })));
+        assert!(matches!(read("p", folder.path(), 10), Err(LoadError::NotAFile { .. })));
+        assert!(matches!(read("p", &folder.path().join("none"), 10), Err(LoadError::Unreadable { .. })));
         let large = folder.path().join("large.wasm");
-        File::create(&large).unwrap().set_len(PLUGIN_BYTES_MAX + 1).unwrap();
-        assert!(matches!(read("p", &large), Err(LoadError::TooLarge { .. })));
+        File::create(&large).unwrap().set_len(11).unwrap();
+        assert_eq!(
+            read("p", &large, 10).unwrap_err().to_string(),
+            "plugin `p` exceeds its plugin size: the limit is 10B, the file has 11B"
+        );
+        assert_eq!(read("p", &large, 11).unwrap().len(), 11);
     }
 }

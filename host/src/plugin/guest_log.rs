@@ -4,13 +4,15 @@ use std::mem;
 use std::sync::Arc;
 
 use crate::ids::{BatchId, PartitionId};
-use crate::operator::Call;
+use crate::operator::{Call, StepInfo};
 use crate::plugin::breakdowns::Breakdowns;
 use crate::plugin::guest::Stopped;
 use crate::plugin::text;
 
 /// How much of what a guest wrote to standard error is kept for the message about its trap, in bytes.
 const TAIL_BYTES: usize = 1 << 10;
+/// How often it is said in one call that the host denied something: a guest that asks for ever must not fill the log.
+const DENIALS_MAX: u32 = 10;
 /// The longest line that is logged as one event, in bytes; a longer one is split.
 const LINE_BYTES_MAX: usize = text::GUEST_TEXT_BYTES_MAX;
 
@@ -51,35 +53,61 @@ pub(crate) struct GuestLog {
     limit_bytes: u64,
     /// Bytes that this call has written.
     n_bytes: u64,
+    /// Lines that one call may write.
+    limit_lines: u64,
+    /// Lines that this call has written.
+    n_lines: u64,
     /// The start of a line of standard output that has not ended.
     stdout: Vec<u8>,
     /// The same of standard error.
     stderr: Vec<u8>,
     /// The last bytes of this call's standard error: at most twice [`TAIL_BYTES`].
     tail: Vec<u8>,
+    /// What the host denied this call last, and how often it denied anything.
+    denied: Option<String>,
+    n_denied: u32,
 }
 
 impl GuestLog {
-    /// A log for an instance of the step `step` of the job `job`.
-    pub(crate) fn new(job: &str, step: &str, limit_bytes: u64, breakdowns: Arc<Breakdowns>) -> Self {
+    /// A log for an instance of `step`.
+    pub(crate) fn new(step: &StepInfo, breakdowns: Arc<Breakdowns>) -> Self {
         Self {
-            job: job.into(),
-            step: step.into(),
+            job: step.job.clone(),
+            step: step.step.clone(),
             breakdowns,
             held: None,
             call: None,
-            limit_bytes,
+            limit_bytes: step.limits.log_bytes_per_call,
             n_bytes: 0,
+            limit_lines: step.limits.log_lines_per_call,
+            n_lines: 0,
             stdout: Vec::new(),
             stderr: Vec::new(),
             tail: Vec::new(),
+            denied: None,
+            n_denied: 0,
         }
+    }
+
+    /// Says that the host denied the guest something, and keeps it for the message about the call, should it fail.
+    pub(crate) fn deny(&mut self, what: String) {
+        if self.n_denied < DENIALS_MAX {
+            self.emit(Level::Warn, "host", &format!("denied: {what}"));
+        }
+        self.n_denied = self.n_denied.saturating_add(1);
+        self.denied = Some(what);
+    }
+
+    /// What the host denied this call last.
+    pub(crate) fn denied(&self) -> Option<&str> {
+        self.denied.as_deref()
     }
 
     /// Starts to count for `call`.
     pub(crate) fn begin_call(&mut self, call: &Call) {
         self.call = Some((call.batch_id, call.partition));
-        self.n_bytes = 0;
+        (self.n_bytes, self.n_lines, self.n_denied) = (0, 0, 0);
+        self.denied = None;
         self.tail.clear();
         // It may break down as another has.
         self.held = self.breakdowns.has_any(call.batch_id).then(Vec::new);
@@ -115,6 +143,7 @@ impl GuestLog {
     /// Logs a message as one event.
     pub(crate) fn write_message(&mut self, level: Level, message: &str) -> Result<(), Stopped> {
         self.charge(message.len())?;
+        self.charge_line()?;
         self.emit(level, "log", &text::one_line(message));
         Ok(())
     }
@@ -149,6 +178,9 @@ impl GuestLog {
                 }
             }
             let line = mem::take(pending);
+            if !is_empty(&line) {
+                self.charge_line()?;
+            }
             self.emit_line(stream, &line);
             // The buffer is used for the next line.
             let pending = self.pending(stream);
@@ -173,6 +205,14 @@ impl GuestLog {
         Ok(())
     }
 
+    fn charge_line(&mut self) -> Result<(), Stopped> {
+        self.n_lines += 1;
+        if self.n_lines > self.limit_lines {
+            return Err(Stopped::LogLines { limit: self.limit_lines, seen: self.n_lines });
+        }
+        Ok(())
+    }
+
     fn keep_tail(&mut self, bytes: &[u8]) {
         let start = bytes.len().saturating_sub(TAIL_BYTES);
         self.tail.extend_from_slice(&bytes[start..]);
@@ -182,15 +222,15 @@ impl GuestLog {
     }
 
     fn emit_line(&mut self, stream: Stream, line: &[u8]) {
+        if is_empty(line) {
+            return;
+        }
         if let Some(held) = self.held.as_mut().filter(|_| stream == Stream::Stderr) {
             // At most what one call may write.
             held.push(line.to_vec());
             return;
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        if line.is_empty() {
-            return;
-        }
         let name = match stream {
             Stream::Stdout => "stdout",
             Stream::Stderr => "stderr",
@@ -218,11 +258,33 @@ impl GuestLog {
     }
 }
 
+/// Whether nothing is logged of a line.
+fn is_empty(line: &[u8]) -> bool {
+    matches!(line, b"" | b"\r")
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::{Arc, Mutex};
 
     use super::*;
+    use crate::operator::Limits;
+
+    fn log(limit_bytes: u64, limit_lines: u64) -> GuestLog {
+        let limits = Limits { log_bytes_per_call: limit_bytes, log_lines_per_call: limit_lines, ..Limits::default() };
+        GuestLog::new(
+            &StepInfo {
+                job: "j".into(),
+                step: "s".into(),
+                partitions: 1,
+                config: serde_json::Value::Null,
+                limits,
+                budget: Default::default(),
+                stop: Default::default(),
+            },
+            Arc::default(),
+        )
+    }
 
     /// Collects what is logged on this thread while `write` runs.
     fn logged(limit_bytes: u64, write: impl FnOnce(&mut GuestLog)) -> Vec<String> {
@@ -246,9 +308,7 @@ mod tests {
             .with_target(false)
             .with_max_level(tracing::Level::DEBUG)
             .finish();
-        tracing::subscriber::with_default(subscriber, || {
-            write(&mut GuestLog::new("j", "s", limit_bytes, Arc::default()))
-        });
+        tracing::subscriber::with_default(subscriber, || write(&mut log(limit_bytes, 100)));
         let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
         text.lines().map(|line| line.trim_start().to_owned()).collect()
     }
@@ -335,12 +395,30 @@ mod tests {
 
     #[test]
     fn the_tail_is_what_was_written_last() {
-        let mut log = GuestLog::new("j", "s", 1 << 20, Arc::default());
+        let mut log = log(1 << 20, 1000);
         for i in 0..1000 {
             log.write(Stream::Stderr, format!("line {i}\n").as_bytes()).unwrap();
         }
         let words = log.last_words().unwrap();
         assert!(words.ends_with("| line 998 | line 999"), "{words}");
         assert!(words.len() < 2 * TAIL_BYTES);
+    }
+
+    #[test]
+    fn more_lines_than_the_limit_stop_the_guest() {
+        let mut log = log(1000, 2);
+        log.write(Stream::Stdout, b"a\n\n\nb\n\n").expect("empty lines are not logged, and count for nothing");
+        assert_eq!(log.write_message(Level::Info, "c"), Err(Stopped::LogLines { limit: 2, seen: 3 }));
+        assert_eq!(log.write(Stream::Stderr, b"d\ne"), Err(Stopped::LogLines { limit: 2, seen: 4 }));
+    }
+
+    #[test]
+    fn what_was_denied_is_said_so_often_and_kept() {
+        let lines = logged(1000, |log| {
+            (0..100).for_each(|i| log.deny(format!("host {i}")));
+            assert_eq!(log.denied(), Some("host 99"));
+        });
+        assert_eq!(lines.len(), DENIALS_MAX as usize);
+        assert_eq!(lines[0], r#"WARN denied: host 0 job="j" step="s" stream="host""#);
     }
 }

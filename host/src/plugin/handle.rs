@@ -13,9 +13,11 @@ use crate::operator::{
 };
 use crate::plugin::aggregator::PluginAggregator;
 use crate::plugin::breakdowns::Breakdowns;
+use crate::plugin::grants::Grants;
 use crate::plugin::grouper::PluginGrouper;
 use crate::plugin::inspect::Inspection;
 use crate::plugin::metrics::{GuestMetrics, MetricValue};
+use crate::plugin::reach::Reach;
 use crate::plugin::reducer::PluginReducer;
 use crate::plugin::runtime::{Code, InstanceMode};
 use crate::plugin::seat::Seat;
@@ -36,6 +38,8 @@ pub(crate) struct PluginShared {
     pub(crate) code: Arc<Code>,
     /// Which instance runs a call.
     pub(crate) instance: InstanceMode,
+    /// What its instances reach.
+    pub(crate) reach: Reach,
     /// What the instances of a step share, by job and step. Locked when an instance is opened, never by a call.
     steps: Mutex<HashMap<(String, String), Arc<StepShared>>>,
 }
@@ -113,8 +117,15 @@ impl PluginShared {
 }
 
 impl Plugin {
-    pub(crate) fn new(name: &str, code: Arc<Code>, instance: InstanceMode) -> Self {
-        Self { shared: Arc::new(PluginShared { name: name.into(), code, instance, steps: Mutex::default() }) }
+    pub(crate) fn new(name: &str, code: Arc<Code>, instance: InstanceMode, reach: Reach) -> Self {
+        let steps = Mutex::default();
+        Self { shared: Arc::new(PluginShared { name: name.into(), code, instance, reach, steps }) }
+    }
+
+    /// What it is granted.
+    #[must_use]
+    pub fn grants(&self) -> &Grants {
+        self.shared.reach.grants()
     }
 
     /// What the plugin says of itself: digest, size, roles, imports.
@@ -168,6 +179,14 @@ impl Operator for Plugin {
                 job, step, batch_id, n_calls = untold.n_others, "more calls broke down, in other ways, which are not logged"
             );
         }
+    }
+
+    fn asks_for(&self) -> Vec<String> {
+        self.inspection().asks_for()
+    }
+
+    fn gets(&self) -> Vec<String> {
+        self.grants().describe()
     }
 
     fn roles(&self) -> Vec<Role> {

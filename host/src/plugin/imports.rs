@@ -3,16 +3,24 @@
 use std::fmt;
 
 use crate::plugin::contract::{self, Version};
+use crate::plugin::grants::GrantKind;
 
 /// What stands between a plugin and an import of its.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// Every plugin has it: it reveals nothing and reaches nothing.
+    /// Every plugin has it: it reveals nothing and reaches nothing, unless a grant opens it.
     Allowed,
     /// It would reach out of the sandbox. It is there, because some languages' runtimes import it whether they use it or not,
     /// and refuses every call.
     Denied {
         /// What it would let the plugin do.
+        capability: &'static str,
+    },
+    /// It reaches out of the sandbox: a job must grant it.
+    Needs {
+        /// The grant.
+        grant: GrantKind,
+        /// What it lets the plugin do.
         capability: &'static str,
     },
     /// It reaches out of the sandbox, and no job can grant it in this version.
@@ -31,6 +39,7 @@ impl fmt::Display for Standing {
         match self {
             Standing::Allowed => f.write_str("granted by default"),
             Standing::Denied { capability } => write!(f, "{capability}: linked, and refuses every call"),
+            Standing::Needs { grant, capability } => write!(f, "{capability}: needs the grant `{grant}`"),
             Standing::Ungranted { capability } => write!(f, "{capability}: not grantable in this version"),
             Standing::OtherContract => f.write_str("of a contract that this host does not speak"),
             Standing::Unknown => f.write_str("not offered by this host"),
@@ -71,12 +80,51 @@ const WASI_DENIED: (&str, &[&str], &str) = (
 );
 
 /// Packages that reach out of the sandbox, and what for.
-const REACHING_OUT: [(&str, &str); 4] = [
-    ("wasi:http", "access to HTTP servers"),
+const REACHING_OUT: [(&str, &str); 3] = [
     ("wasi:keyvalue", "access to a key-value store"),
     ("wasi:blobstore", "access to an object store"),
     ("wasi:messaging", "access to a message broker"),
 ];
+
+/// What `wasi:http` has for those who send requests.
+const HTTP_OUTGOING: [&str; 2] = ["types", "outgoing-handler"];
+
+/// The interfaces that every plugin has, and what is behind them when a job grants it.
+const OPENED_BY: [(&str, GrantKind); 4] = [
+    ("wasi:filesystem", GrantKind::Directories),
+    ("wasi:cli/environment", GrantKind::Environment),
+    ("wasi:clocks", GrantKind::Clock),
+    ("wasi:random", GrantKind::Random),
+];
+
+/// The grant that a plugin needs for the import `name` to reach anything; `None`: it reaches nothing whatever is granted.
+///
+/// A plugin with an import whose [`Standing`] is [`Needs`](Standing::Needs) is refused without the grant; with any other it runs, and finds
+/// no directory, no variable, the time of the batch, numbers that its rows seed.
+///
+/// # Examples
+///
+/// ```
+/// use tidemill::plugin::{GrantKind, grant_needed};
+///
+/// assert_eq!(grant_needed("wasi:http/outgoing-handler@0.2.3"), Some(GrantKind::Http));
+/// assert_eq!(grant_needed("wasi:filesystem/types@0.2.6"), Some(GrantKind::Directories));
+/// assert_eq!(grant_needed("wasi:io/streams@0.2.6"), None);
+/// ```
+#[must_use]
+pub fn grant_needed(name: &str) -> Option<GrantKind> {
+    match standing(name) {
+        Standing::Needs { grant, .. } => Some(grant),
+        Standing::Allowed => {
+            let interface = name.split('@').next().unwrap_or(name);
+            let opened = OPENED_BY.iter().find(|(opened, _)| {
+                interface == *opened || interface.strip_prefix(opened).is_some_and(|rest| rest.starts_with('/'))
+            });
+            opened.map(|(_, grant)| *grant)
+        }
+        Standing::Denied { .. } | Standing::Ungranted { .. } | Standing::OtherContract | Standing::Unknown => None,
+    }
+}
 
 /// The name of an interface taken apart: `package/interface@version`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +173,9 @@ pub(crate) fn standing(name: &str) -> Standing {
     if package == denied && interfaces.contains(&interface) && is_0_2 {
         return Standing::Denied { capability };
     }
+    if package == "wasi:http" && is_0_2 && HTTP_OUTGOING.contains(&interface) {
+        return Standing::Needs { grant: GrantKind::Http, capability: "access to HTTP servers" };
+    }
     let is_closed =
         WASI_CLOSED.iter().any(|(closed, interfaces)| *closed == package && interfaces.contains(&interface));
     if is_closed && is_0_2 { Standing::Allowed } else { Standing::Unknown }
@@ -147,7 +198,11 @@ mod tests {
         check("wasi:sockets/tcp@0.2.0", Standing::Denied { capability: "access to the network" });
         check("wasi:sockets/tcp@0.3.0", Standing::Unknown);
         check("wasi:sockets/tls@0.2.0", Standing::Unknown);
-        check("wasi:http/outgoing-handler@0.2.3", Standing::Ungranted { capability: "access to HTTP servers" });
+        let http = Standing::Needs { grant: GrantKind::Http, capability: "access to HTTP servers" };
+        check("wasi:http/outgoing-handler@0.2.3", http);
+        check("wasi:http/types@0.2.9", http);
+        check("wasi:http/incoming-handler@0.2.3", Standing::Unknown);
+        check("wasi:http/types@0.3.0", Standing::Unknown);
         check("tidemill:operator/diagnostics@0.2.0", Standing::OtherContract);
         check("tidemill:operator/diagnostics", Standing::OtherContract);
         check("tidemill:operator/secrets@0.1.0", Standing::Unknown);
@@ -157,5 +212,19 @@ mod tests {
         check("foo:bar/baz@1.0.0", Standing::Unknown);
         check("run", Standing::Unknown);
         check("", Standing::Unknown);
+    }
+
+    #[test]
+    fn an_import_says_which_grant_opens_it() {
+        let check = |name, expected| assert_eq!(grant_needed(name), expected, "{name}");
+        check("wasi:cli/environment@0.2.0", Some(GrantKind::Environment));
+        check("wasi:cli/exit@0.2.0", None);
+        check("wasi:clocks/wall-clock@0.2.0", Some(GrantKind::Clock));
+        check("wasi:random/insecure-seed@0.2.0", Some(GrantKind::Random));
+        check("wasi:filesystem/preopens@0.2.0", Some(GrantKind::Directories));
+        check("wasi:http/types@0.2.0", Some(GrantKind::Http));
+        check("wasi:sockets/tcp@0.2.0", None);
+        check("tidemill:operator/diagnostics@0.1.0", None);
+        check("wasi:clocksX/wall-clock@0.2.0", None);
     }
 }

@@ -6,6 +6,7 @@ use crate::operator::Role;
 use crate::plugin::contract::{self, Version};
 use crate::plugin::error::EngineError;
 use crate::plugin::file::Digest;
+use crate::plugin::grants::Grants;
 use crate::plugin::imports::{self, InterfaceName, Standing};
 use crate::plugin::{LoadError, text};
 
@@ -116,14 +117,37 @@ impl Inspection {
         Ok(())
     }
 
+    /// What it imports, a package each, with the grant that opens it, as in `wasi:clocks (grant clock)`.
+    #[must_use]
+    pub fn asks_for(&self) -> Vec<String> {
+        let mut packages: Vec<String> = Vec::new();
+        for Import { name, .. } in &self.imports {
+            let package = InterfaceName::parse(name).map_or(name.as_str(), |name| name.package);
+            let words = match imports::grant_needed(name) {
+                Some(grant) => format!("{package} (grant {grant})"),
+                None => package.to_owned(),
+            };
+            // `wasi:cli/environment` has a grant that the others of its package do not have.
+            if !packages.contains(&words) {
+                packages.push(words);
+            }
+        }
+        packages.sort();
+        packages
+    }
+
     /// Checks that a job's grants cover every import.
-    pub(crate) fn check_imports(&self, plugin: &str) -> Result<(), LoadError> {
+    pub(crate) fn check_imports(&self, plugin: &str, grants: &Grants) -> Result<(), LoadError> {
         for Import { name, standing } in &self.imports {
             let (plugin, import) = (plugin.to_owned(), name.clone());
             match *standing {
                 Standing::Allowed | Standing::Denied { .. } => {}
+                Standing::Needs { grant, .. } if grants.has(grant) => {}
+                Standing::Needs { grant, capability } => {
+                    return Err(LoadError::UngrantedImport { plugin, import, capability, grant: Some(grant) });
+                }
                 Standing::Ungranted { capability } => {
-                    return Err(LoadError::UngrantedImport { plugin, import, capability });
+                    return Err(LoadError::UngrantedImport { plugin, import, capability, grant: None });
                 }
                 Standing::OtherContract => {
                     let version = InterfaceName::parse(name).map_or("", |name| name.version_text);
@@ -177,7 +201,9 @@ mod tests {
     }
 
     fn check(text: &str, expected: &str) {
-        let found = match inspect(text).and_then(|inspection| inspection.check_imports("p.wasm").map(|()| inspection)) {
+        let found = match inspect(text)
+            .and_then(|inspection| inspection.check_imports("p.wasm", &Grants::default()).map(|()| inspection))
+        {
             Ok(inspection) => format!("{:?}", inspection.roles.iter().map(|e| e.role.name()).collect::<Vec<_>>()),
             Err(error) => error.to_string(),
         };
@@ -215,6 +241,10 @@ mod tests {
         check(
             r#"(component (import "wasi:keyvalue/store@0.2.0" (instance)))"#,
             "plugin `p.wasm` imports `wasi:keyvalue/store@0.2.0`, which is access to a key-value store, and nothing grants it",
+        );
+        check(
+            r#"(component (import "wasi:http/types@0.2.0" (instance)))"#,
+            "plugin `p.wasm` imports `wasi:http/types@0.2.0`, which is access to HTTP servers, and nothing grants it",
         );
         check(
             r#"(component (import "foo:bar/baz@1.0.0" (instance)))"#,

@@ -2,14 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::operator::Limit;
-
-/// How many core instances a component may be made of. A composed one has ten or so.
-const INSTANCES_MAX: usize = 500;
-/// How many tables they may have.
-const TABLES_MAX: usize = 500;
-/// How many memories they may have: each reserves address space.
-const MEMORIES_MAX: usize = 50;
+use crate::operator::{Budget, Limit, Limits, Spent};
 
 /// What was asked for and not given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +21,11 @@ pub(crate) struct Denied {
 pub(crate) struct Limiter {
     memory_bytes_max: u64,
     table_elements_max: u64,
+    memories_max: usize,
+    tables_max: usize,
+    core_instances_max: usize,
+    /// What the job's instances have together: memory is taken from it, and given back when the instance goes.
+    budget: Budget,
     memory_bytes: u64,
     table_elements: u64,
     /// The growth that was allowed last, to be taken back should it fail.
@@ -37,8 +35,20 @@ pub(crate) struct Limiter {
 
 impl Limiter {
     /// A limiter for an instance that has nothing yet.
-    pub(crate) fn new(memory_bytes_max: u64, table_elements_max: u64) -> Self {
-        Self { memory_bytes_max, table_elements_max, memory_bytes: 0, table_elements: 0, last_growth: 0, denied: None }
+    pub(crate) fn new(limits: &Limits, budget: Budget) -> Self {
+        let count = |max: u64| usize::try_from(max).unwrap_or(usize::MAX);
+        Self {
+            memory_bytes_max: limits.memory_bytes,
+            table_elements_max: limits.table_elements,
+            memories_max: count(limits.memories),
+            tables_max: count(limits.tables),
+            core_instances_max: count(limits.core_instances),
+            budget,
+            memory_bytes: 0,
+            table_elements: 0,
+            last_growth: 0,
+            denied: None,
+        }
     }
 
     /// Forgets what was denied in the call before.
@@ -81,12 +91,19 @@ impl ResourceLimiter for Limiter {
             return Ok(false);
         }
         let by = desired.saturating_sub(current) as u64;
-        let growth = Self::grow(&mut self.memory_bytes, self.memory_bytes_max, by, Limit::Memory);
+        let mut growth = Self::grow(&mut self.memory_bytes, self.memory_bytes_max, by, Limit::Memory);
+        if growth.is_ok()
+            && let Err(Spent { max, asked }) = self.budget.take_memory(by)
+        {
+            self.memory_bytes -= by;
+            growth = Err(Denied { limit: Limit::JobMemory, max, asked });
+        }
         self.allow(growth)
     }
 
     fn memory_grow_failed(&mut self, _error: wasmtime::Error) -> wasmtime::Result<()> {
-        self.memory_bytes = self.memory_bytes.saturating_sub(self.last_growth);
+        self.memory_bytes -= self.last_growth;
+        self.budget.give_memory(std::mem::take(&mut self.last_growth));
         Ok(())
     }
 
@@ -105,25 +122,37 @@ impl ResourceLimiter for Limiter {
     }
 
     fn instances(&self) -> usize {
-        INSTANCES_MAX
+        self.core_instances_max
     }
 
     fn tables(&self) -> usize {
-        TABLES_MAX
+        self.tables_max
     }
 
     fn memories(&self) -> usize {
-        MEMORIES_MAX
+        self.memories_max
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.budget.give_memory(self.memory_bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operator::JobLimits;
+
+    fn limiter(memory_bytes: u64, table_elements: u64) -> Limiter {
+        let limits = Limits { memory_bytes, table_elements, ..Limits::default() };
+        Limiter::new(&limits, Budget::new(JobLimits { memory_bytes: u64::MAX, ..JobLimits::default() }))
+    }
 
     #[test]
     fn all_memories_count_together() {
-        let mut limiter = Limiter::new(100, 10);
+        let mut limiter = limiter(100, 10);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(!limiter.memory_growing(0, 60, None).unwrap());
         assert_eq!(limiter.denied(), Some(Denied { limit: Limit::Memory, max: 100, asked: 120 }));
@@ -135,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_growth_that_fails_is_taken_back() {
-        let mut limiter = Limiter::new(100, 10);
+        let mut limiter = limiter(100, 10);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         limiter.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
         assert!(limiter.memory_growing(0, 100, None).unwrap());
@@ -146,15 +175,29 @@ mod tests {
 
     #[test]
     fn beyond_the_guests_own_maximum_is_no_breach() {
-        let mut limiter = Limiter::new(100, 10);
+        let mut limiter = limiter(100, 10);
         assert!(!limiter.memory_growing(0, 60, Some(50)).unwrap());
         assert_eq!(limiter.denied(), None);
     }
 
     #[test]
     fn huge_asks_do_not_overflow() {
-        let mut limiter = Limiter::new(u64::MAX, 10);
+        let mut limiter = limiter(u64::MAX, 10);
         assert!(limiter.memory_growing(0, usize::MAX, None).unwrap());
         assert!(!limiter.table_growing(0, usize::MAX, None).unwrap());
+    }
+
+    #[test]
+    fn instances_of_a_job_share_its_memory() {
+        let budget = Budget::new(JobLimits { memory_bytes: 100, ..JobLimits::default() });
+        let limiter = || Limiter::new(&Limits::default(), budget.clone());
+        let (mut a, mut b) = (limiter(), limiter());
+        assert!(a.memory_growing(0, 60, None).unwrap());
+        assert!(!b.memory_growing(0, 60, None).unwrap());
+        assert_eq!(b.denied(), Some(Denied { limit: Limit::JobMemory, max: 100, asked: 120 }));
+        a.memory_grow_failed(wasmtime::format_err!("no memory")).unwrap();
+        assert!(b.memory_growing(0, 60, None).unwrap());
+        drop(b);
+        assert!(a.memory_growing(0, 100, None).unwrap(), "what an instance had is the job's again");
     }
 }

@@ -9,8 +9,9 @@
 //!                         RecordBatch ── lower ──▶ call ──▶ lift, check ──▶ RecordBatch once a call
 //! ```
 //!
-//! What a guest gets is in `wasi`: a closed system whose time and random numbers come from the batch. What stops it is in
-//! `seat` and `limiter`; how that is told apart and told to the user is in `breach`. What it answers is held against
+//! What a guest gets is in `wasi`: a closed system whose time and random numbers come from the batch, opened by what a job grants
+//! (`grants`, made ready in `reach`). What stops it is in `seat`, `call_time` and `limiter`; how that is told apart and told to
+//! the user is in `breach`. Compiling is done in a process of its own, where there is a program for it (`compile`). What it answers is held against
 //! the contract in `check`, before any of it is used.
 //!
 //! Threads that call plugins need a stack of 2 MiB, Rust's default: a guest may use 1 MiB of it.
@@ -33,12 +34,15 @@
 mod aggregator;
 mod breach;
 mod breakdowns;
+mod call_time;
 mod check;
 mod code_cache;
+mod compile;
 mod contract;
 mod engine;
 mod error;
 mod file;
+mod grants;
 mod grouper;
 mod guest;
 mod guest_log;
@@ -47,6 +51,7 @@ mod imports;
 mod inspect;
 mod limiter;
 mod metrics;
+mod reach;
 mod reducer;
 mod runtime;
 mod seat;
@@ -58,14 +63,16 @@ mod updater;
 mod wasi;
 
 pub use code_cache::CODE_CACHE_BYTES_MAX;
+pub use compile::{CompileArguments, compile_here};
 pub use contract::Version;
 pub(crate) use contract::{PACKAGE as CONTRACT_PACKAGE, text as contract_text};
 pub use engine::EPOCH_TICK;
 pub use error::{EngineError, LoadError, RuntimeError};
-pub use file::{Digest, PLUGIN_BYTES_MAX};
+pub use file::Digest;
+pub use grants::{Access, DirectoryGrant, GrantKind, Grants, HttpGrant, HttpScheme};
 pub use handle::Plugin;
 pub(crate) use imports::InterfaceName;
-pub use imports::Standing;
+pub use imports::{Standing, grant_needed};
 pub use inspect::{Import, Inspection, RoleExport};
 pub use metrics::{GuestMetrics, METRIC_NAME_BYTES_MAX, METRIC_NAMES_MAX, MetricValue};
 pub use runtime::{COMPILE_THREADS_DEFAULT, InstanceMode, LoadOptions, Runtime, RuntimeConfig};

@@ -9,12 +9,16 @@ use std::thread;
 
 use wasmtime::component::{Component, InstancePre};
 
+use crate::operator::Limits;
 use crate::plugin::code_cache::CodeCache;
-use crate::plugin::engine::{CompilePool, Engines, Metering, Prepared};
+use crate::plugin::compile::{CompileError, Compiler};
+use crate::plugin::engine::{Build, Engines, Epochs, Prepared};
 use crate::plugin::error::EngineError;
 use crate::plugin::file::{self, Digest};
+use crate::plugin::grants::Grants;
 use crate::plugin::guest::Guest;
 use crate::plugin::inspect::Inspection;
+use crate::plugin::reach::{IoThreads, Reach};
 use crate::plugin::{LoadError, Plugin, RuntimeError};
 
 /// How many threads compile by default, where the machine has that many: more make one plugin ready only a little sooner,
@@ -28,6 +32,9 @@ pub struct RuntimeConfig {
     pub cache_dir: Option<PathBuf>,
     /// How many threads compile, over all plugins that are loaded at once.
     pub compile_threads: NonZeroUsize,
+    /// The `tidemill` program, which compiles each plugin in a process of its own, under the limits on compiling; `None`: plugins are
+    /// compiled by this process, without limits on time and memory.
+    pub compiler: Option<PathBuf>,
 }
 
 impl Default for RuntimeConfig {
@@ -37,6 +44,7 @@ impl Default for RuntimeConfig {
         Self {
             cache_dir: dirs::cache_dir().map(|folder| folder.join("tidemill")),
             compile_threads: n_processors.min(most),
+            compiler: None,
         }
     }
 }
@@ -58,8 +66,11 @@ pub struct LoadOptions {
     pub sha256: Option<String>,
     /// Which instance runs a call.
     pub instance: InstanceMode,
-    /// Whether the plugin will be opened with a limit on fuel: it is compiled for that at once, rather than at `open`.
-    pub counts_fuel: bool,
+    /// What it may use, as far as that concerns loading it: the size of its file, what compiling it takes, and whether it is
+    /// compiled to count fuel, at once rather than at `open`.
+    pub limits: Limits,
+    /// What it may reach.
+    pub grants: Grants,
 }
 
 /// Loads plugins. A clone is the same runtime.
@@ -73,7 +84,8 @@ pub struct Runtime {
 
 struct Shared {
     engines: Engines,
-    compile: CompilePool,
+    compiler: Compiler,
+    io_threads: IoThreads,
     cache: Option<CodeCache>,
     /// The code of every plugin that is loaded now: the same file is compiled once, whatever it is called.
     loaded: Mutex<HashMap<Digest, Weak<Code>>>,
@@ -88,7 +100,8 @@ impl Runtime {
     pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
         let shared = Shared {
             engines: Engines::new()?,
-            compile: CompilePool::new(config.compile_threads),
+            compiler: Compiler::new(config.compiler, config.compile_threads),
+            io_threads: IoThreads::default(),
             cache: config.cache_dir.as_deref().and_then(CodeCache::open),
             loaded: Mutex::default(),
         };
@@ -116,7 +129,7 @@ impl Runtime {
             })?),
             None => None,
         };
-        let bytes = file::read(name, path)?;
+        let bytes = file::read(name, path, options.limits.plugin_bytes)?;
         let found = Digest::of(&bytes);
         if let Some(pinned) = pinned.filter(|pinned| *pinned != found) {
             return Err(LoadError::DigestMismatch {
@@ -126,15 +139,20 @@ impl Runtime {
             });
         }
         let inspection = inspect(name, &bytes)?;
-        inspection.check_imports(name)?;
+        inspection.check_imports(name, &options.grants)?;
+        let reach = Reach::new(name, options.grants.clone(), &self.shared.io_threads)?;
         let code = self.code(bytes, inspection);
-        code.prepare(if options.counts_fuel { Metering::Fuel } else { Metering::Time }).map_err(
-            |error| match error {
-                PrepareError::Compile(source) => LoadError::Compile { plugin: name.into(), source },
-                PrepareError::Link(source) => LoadError::ImportMismatch { plugin: name.into(), source },
-            },
-        )?;
-        Ok(Plugin::new(name, code, options.instance))
+        code.prepare(&options.limits).map_err(|error| {
+            let plugin = name.to_owned();
+            match error {
+                PrepareError::Compile(CompileError::Engine(source)) => LoadError::Compile { plugin, source },
+                PrepareError::Compile(CompileError::Limit { limit, seen }) => {
+                    LoadError::LimitExceeded { plugin, limit, seen }
+                }
+                PrepareError::Link(source) => LoadError::ImportMismatch { plugin, source },
+            }
+        })?;
+        Ok(Plugin::new(name, code, options.instance, reach))
     }
 
     /// Reads what a plugin says of itself, without checking its imports, compiling or running it.
@@ -144,7 +162,7 @@ impl Runtime {
     /// See [`LoadError`].
     pub fn inspect(&self, path: &Path) -> Result<Inspection, LoadError> {
         let name = path.display().to_string();
-        inspect(&name, &file::read(&name, path)?)
+        inspect(&name, &file::read(&name, path, Limits::default().plugin_bytes)?)
     }
 
     /// The code of the plugin with these bytes: that of the same file loaded before, if it still is.
@@ -199,8 +217,8 @@ struct Slot {
 /// Why code cannot be run.
 #[derive(Debug)]
 pub(crate) enum PrepareError {
-    /// It does not compile.
-    Compile(EngineError),
+    /// It does not compile, or not within its limits.
+    Compile(CompileError),
     /// Its imports have other types than what they would get.
     Link(EngineError),
 }
@@ -211,12 +229,15 @@ impl Code {
         &self.inspection
     }
 
+    /// The epochs that its instances count.
+    pub(crate) fn epochs(&self) -> &Epochs {
+        self.runtime.engines.epochs()
+    }
+
     /// The plugin, compiled and linked, ready to be instantiated. Waits while it is compiled.
-    pub(crate) fn prepare(&self, metering: Metering) -> Result<&InstancePre<Guest>, PrepareError> {
-        let slot = match metering {
-            Metering::Time => &self.time,
-            Metering::Fuel => &self.fuel,
-        };
+    pub(crate) fn prepare(&self, limits: &Limits) -> Result<&InstancePre<Guest>, PrepareError> {
+        let build = Build::of(limits, self.bytes.len());
+        let slot = if build.counts_fuel { &self.fuel } else { &self.time };
         if let Some(ready) = slot.ready.get() {
             return Ok(ready);
         }
@@ -224,8 +245,8 @@ impl Code {
         if let Some(ready) = slot.ready.get() {
             return Ok(ready);
         }
-        let prepared = self.runtime.engines.get(metering, self.bytes.len()).map_err(PrepareError::Compile)?;
-        let component = self.compile(prepared).map_err(PrepareError::Compile)?;
+        let prepared = self.runtime.engines.get(build).map_err(|error| PrepareError::Compile(error.into()))?;
+        let component = self.compile(prepared, build, limits).map_err(PrepareError::Compile)?;
         let pre = prepared
             .linker
             .instantiate_pre(&component)
@@ -233,7 +254,7 @@ impl Code {
         Ok(slot.ready.get_or_init(|| pre))
     }
 
-    fn compile(&self, prepared: &Prepared) -> Result<Component, EngineError> {
+    fn compile(&self, prepared: &Prepared, build: Build, limits: &Limits) -> Result<Component, CompileError> {
         let Prepared { engine, settings_hash, .. } = prepared;
         let digest = &self.inspection.sha256;
         let cache = self.runtime.cache.as_ref();
@@ -241,7 +262,7 @@ impl Code {
             && let Some(code) = cache.read(digest, *settings_hash)
         {
             // SAFETY: the cache gives out only what a process of this user wrote where nobody else can write, with its
-            // checksum right; and this user's processes write only what `Component::serialize` gave them, below.
+            // checksum right; and this user's processes write only what the compiler gave them, below.
             match unsafe { Component::deserialize(engine, &code) } {
                 Ok(component) => return Ok(component),
                 Err(error) => {
@@ -252,13 +273,10 @@ impl Code {
                 }
             }
         }
-        let (component, code) = self.runtime.compile.run(|| {
-            let component = Component::from_binary(engine, &self.bytes).map_err(|error| EngineError::new(&error))?;
-            // A cache is a convenience: what cannot be serialised is not kept.
-            let code = cache.and_then(|_| component.serialize().ok());
-            Ok((component, code))
-        })?;
-        if let (Some(cache), Some(code)) = (cache, code) {
+        let code = self.runtime.compiler.compile(prepared, build, &self.bytes, limits)?;
+        // SAFETY: it is what the engine's compiler gave, in this process or in one of a program that the host was set up with.
+        let component = unsafe { Component::deserialize(engine, &code) }.map_err(|error| EngineError::new(&error))?;
+        if let Some(cache) = cache {
             cache.write(digest, *settings_hash, &code);
         }
         Ok(component)

@@ -7,24 +7,25 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use tokio::runtime::Handle;
 use wasmtime::component::Instance;
 use wasmtime::{Trap, UpdateDeadline};
 
 use crate::error::Retry;
 use crate::ids::BatchId;
 use crate::operator::layout::{self, FlatField, Lowered};
-use crate::operator::{Call, CallError, CallSite, Crossed, OpenError, Role, StepInfo};
+use crate::operator::{Call, CallError, CallSite, Crossed, Limit, OpenError, Role, StepInfo};
 use crate::plugin::breach::{Breach, Phase};
 use crate::plugin::check;
+use crate::plugin::compile::CompileError;
 use crate::plugin::contract::{Answer, Failure, Refusal};
-use crate::plugin::engine::{EPOCH_TICK, Metering};
 use crate::plugin::error::EngineError;
 use crate::plugin::guest::{Guest, GuestStore};
 use crate::plugin::handle::{AnyPlan, PluginShared};
+use crate::plugin::limiter::Denied;
 use crate::plugin::runtime::{InstanceMode, PrepareError};
 
 /// What an answer may take in the host besides the output limit, in bytes: the headers of its lists, and whatever a guest
@@ -207,15 +208,27 @@ impl<R: OpenRole> Turn<'_, R> {
     ) -> Result<T, Breach> {
         let Live { store, export } = &mut *self.live;
         let limits = &self.step.limits;
-        set_time(store, limits.time_per_call);
+        store.data_mut().time.begin_call(limits.time_per_call, limits.cpu_time_per_call, self.call.batch_id);
+        store.set_epoch_deadline(1);
         if let Some(fuel) = limits.fuel_per_call {
             set_fuel(store, fuel);
         }
+        let threads = store.data().threads.clone();
+        // What it asks for goes on on these threads, not on those of whoever calls it.
+        let within = threads.as_ref().map(Handle::enter);
         let answer = function(export, store, self.call);
-        store.data_mut().log.lock().end_call(answer.is_err());
-        store.data().metrics.note_memory(store.data().limiter.memory_bytes());
-        let answer = answer.map_err(|error| Breach::of(&error, store.data(), Phase::Call, limits))?;
-        answer.map_err(Breach::from)
+        drop(within);
+        let guest = store.data_mut();
+        guest.time.end_call();
+        guest.log.lock().end_call(answer.is_err());
+        let guest = store.data();
+        guest.metrics.note_memory(guest.limiter.memory_bytes());
+        let answer = answer.map_err(|error| Breach::of(&error, guest, Phase::Call, limits))?;
+        // It may have returned before an epoch went by; what it did is the same each time.
+        if let Some(exceeded) = guest.exceeded() {
+            return Err(Breach::exceeded(exceeded));
+        }
+        answer.map_err(|failure| Breach::from(failure).after_denial(guest))
     }
 
     /// Counts what came back besides what [`Turn::lower`] counts.
@@ -232,30 +245,41 @@ impl Opener {
         let (operator, name) = (&*plugin.name, &*step.step);
         let step_shared = plugin.step(step);
         let limits = &step.limits;
-        let metering = if limits.fuel_per_call.is_some() { Metering::Fuel } else { Metering::Time };
-        let pre =
-            plugin.code.prepare(metering).map_err(|(PrepareError::Compile(error) | PrepareError::Link(error))| {
-                OpenError::Trapped {
-                    operator: operator.into(),
-                    step: name.into(),
-                    reason: format!("it cannot be compiled to count fuel: {error}"),
+        let pre = plugin.code.prepare(limits).map_err(|error| {
+            let (operator, step) = (operator.to_owned(), name.to_owned());
+            match error {
+                PrepareError::Compile(CompileError::Limit { limit, seen }) => {
+                    OpenError::LimitExceeded { operator, step, limit, seen }
                 }
-            })?;
-
-        let guest = Guest::new(step, Arc::clone(&step_shared.metrics), Arc::clone(&step_shared.breakdowns));
+                PrepareError::Compile(CompileError::Engine(error)) | PrepareError::Link(error) => OpenError::Trapped {
+                    operator,
+                    step,
+                    reason: format!("it cannot be compiled to count fuel: {error}"),
+                },
+            }
+        })?;
+        let slot = step.budget.take_instance().map_err(|spent| {
+            Breach::denied(Denied { limit: Limit::JobInstances, max: spent.max, asked: spent.asked })
+                .into_open_error(operator, name)
+        })?;
+        let epochs = plugin.code.epochs().clone();
+        let guest = Guest::new(step, &step_shared, &plugin.reach, epochs, slot);
         let mut store = GuestStore::new(pre.engine(), guest);
         store.limiter(|guest| &mut guest.limiter);
         // Deadlines begin at 0: without these the first instruction would be the last.
         store.epoch_deadline_callback(|mut context| {
-            if context.data_mut().tick() { Ok(UpdateDeadline::Continue(1)) } else { Err(Trap::Interrupt.into()) }
+            if context.data_mut().may_go_on() { Ok(UpdateDeadline::Continue(1)) } else { Err(Trap::Interrupt.into()) }
         });
-        set_time(&mut store, limits.time_to_open);
+        store.data_mut().time.begin_open(limits.time_to_open, limits.cpu_time_to_open);
+        store.set_epoch_deadline(1);
         if limits.fuel_per_call.is_some() {
             // Fuel is a limit on calls; opening is limited in time.
             set_fuel(&mut store, u64::MAX);
         }
         store.set_hostcall_fuel(bytes(PLAN_BYTES_MAX));
 
+        let threads = store.data().threads.clone();
+        let within = threads.as_ref().map(Handle::enter);
         let opened = match pre.instantiate(&mut store) {
             Err(error) => Err(Breach::of_instantiating(&error, store.data(), limits)),
             Ok(instance) => match R::find(&mut store, &instance) {
@@ -268,7 +292,10 @@ impl Opener {
                     .map_err(|error| Breach::of(&error, store.data(), Phase::Open, limits)),
             },
         };
+        drop(within);
         store.data_mut().log.lock().end_call(false);
+        let opened =
+            opened.and_then(|opened| store.data().exceeded().map_or(Ok(opened), |of| Err(Breach::exceeded(of))));
         let (export, answer) = opened.map_err(|breach| breach.into_open_error(operator, name))?;
         let raw = answer.map_err(|refusal| refusal.into_open_error(operator, name, inputs))?;
         let plan = R::check(raw, inputs).map_err(|rule| Breach::Invalid(rule).into_open_error(operator, name))?;
@@ -280,19 +307,6 @@ impl Opener {
     }
 }
 
-/// Gives the guest `limit` from now. It is looked at every epoch, and so is whether the job goes on.
-fn set_time(store: &mut GuestStore, limit: Duration) {
-    store.data_mut().ticks_left = n_ticks(limit);
-    store.set_epoch_deadline(1);
-}
-
-/// The epochs that `limit` lasts at least: the one that has begun counts for nothing.
-fn n_ticks(limit: Duration) -> u64 {
-    let n_ticks = limit.as_nanos().div_ceil(EPOCH_TICK.as_nanos());
-    // The engine adds this to the current epoch: half the range is three thousand million years.
-    u64::try_from(n_ticks).unwrap_or(u64::MAX).min(u64::MAX / 2) + 1
-}
-
 fn set_fuel(store: &mut GuestStore, fuel: u64) {
     let result = store.set_fuel(fuel);
     debug_assert!(result.is_ok(), "an instance with a limit on fuel is in the engine that counts it");
@@ -300,23 +314,4 @@ fn set_fuel(store: &mut GuestStore, fuel: u64) {
 
 fn bytes(n_bytes: u64) -> usize {
     usize::try_from(n_bytes).unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn check(limit: Duration, expected: u64) {
-        assert_eq!(n_ticks(limit), expected, "{limit:?}");
-    }
-
-    #[test]
-    fn a_limit_lasts_at_least_as_long_as_it_says() {
-        check(Duration::ZERO, 1);
-        check(Duration::from_nanos(1), 2);
-        check(Duration::from_millis(10), 2);
-        check(Duration::from_millis(11), 3);
-        check(Duration::from_secs(5), 501);
-        check(Duration::MAX, u64::MAX / 2 + 1);
-    }
 }

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::event_time::{ClockId, EventTime};
 use crate::job::{DeadLetters, OnError, OperatorRef, OperatorStep, Settings};
 use crate::metrics::StepMeter;
-use crate::operator::{OpenError, Operator, StepInfo, StopFlag};
+use crate::operator::{Budget, OpenError, Operator, StepInfo, StopFlag};
 use crate::plan::PlannedOperator;
 use crate::plugin::{InstanceMode, LoadOptions, Runtime};
 use crate::shuffle::Partitioning;
@@ -94,6 +94,8 @@ pub struct PlanContext<'a> {
     pub meter: Arc<StepMeter>,
     /// What opens plugins.
     pub runtime: &'a Runtime,
+    /// What the instances of the job together may use.
+    pub budget: &'a Budget,
     /// Breaks off what runs when the job is stopped at once.
     pub stop: &'a StopFlag,
     /// What the steps of the job keep already, when it is planned again while it runs.
@@ -136,8 +138,12 @@ impl PlanContext<'_> {
             OperatorRef::Registered(operator) => Ok(operator.clone()),
             OperatorRef::Plugin { written, path, sha256, fresh } => {
                 let instance = if *fresh { InstanceMode::Fresh } else { InstanceMode::Kept };
-                let options =
-                    LoadOptions { sha256: sha256.clone(), instance, counts_fuel: runs.limits.fuel_per_call.is_some() };
+                let options = LoadOptions {
+                    sha256: sha256.clone(),
+                    instance,
+                    limits: runs.limits.clone(),
+                    grants: runs.grants.clone(),
+                };
                 match self.runtime.load(written, path, &options) {
                     Ok(plugin) => Ok(Arc::new(plugin)),
                     Err(error) => {
@@ -158,6 +164,7 @@ impl PlanContext<'_> {
             partitions: self.settings.partitions,
             config: runs.config.clone(),
             limits: runs.limits.clone(),
+            budget: self.budget.clone(),
             stop: self.stop.clone(),
         }
     }

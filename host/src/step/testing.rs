@@ -184,6 +184,7 @@ impl DefinitionRun {
             new_watermark: 0,
             meter: meter.clone(),
             runtime: &RUNTIME,
+            budget: &Default::default(),
             stop: &Default::default(),
             states_before: &[],
         };
@@ -306,6 +307,7 @@ pub(crate) fn info() -> StepInfo {
         partitions: 2,
         config: serde_json::json!({}),
         limits: crate::operator::Limits::default(),
+        budget: Default::default(),
         stop: Default::default(),
     }
 }

@@ -71,7 +71,7 @@ fn every_key_of_the_reference_is_known_and_every_known_key_is_in_it() {
     let text = include_str!("../../../../docs/job-file.md");
     // What an unknown key is told shows what is known where it stands.
     let around = "[[source]]\nname = 'in'\ntype = 'stdin'\n[[sink]]\nfrom = 'in'\ntype = 'console'\n";
-    for (section, n_keys) in [("[job]", 10), ("[limits]", 8), ("[state]", 3), ("[spill]", 4)] {
+    for (section, n_keys) in [("[job]", 10), ("[limits]", 23), ("[limits.job]", 3), ("[state]", 3), ("[spill]", 4)] {
         let shown = super::mistakes(&format!("{section}\nqqqqqqqqqqqqqqqqqqqqqqqqq = 1\n{around}"), &[]);
         let known: Vec<&str> =
             shown.split("Other keys here: ").nth(1).expect("known keys").split('`').skip(1).step_by(2).collect();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{check, job};
 use crate::job::{Durability, LostRows, MissedBatches, Settings, Trigger};
-use crate::operator::Limits;
+use crate::operator::{JobLimits, Limits};
 use crate::spill::SpillSettings;
 use crate::state::{Backend, StateSettings};
 
@@ -99,6 +99,7 @@ wal-directory = 'rows'
         rows_per_call: 1000,
         bytes_per_call: 1 << 20,
         limits: Limits::default(),
+        job_limits: JobLimits::default(),
         state: StateSettings::default(),
         spill: SpillSettings::default(),
         log_level: "info,tidemill::plugin=debug".into(),
@@ -234,6 +235,10 @@ fn limits_are_read_and_checked() {
     check_before("limits.time-per-call = 0", "1:24 `time-per-call` must be at least 1ms\n");
     check_before("limits.output-rows = 0", "1:22 `output-rows` must be between 1 and 2147483647\n");
     check_before("limits.fuel-per-call = 0", "1:24 `fuel-per-call` must be at least 1\n");
+    let text = format!("[limits.job]\nmemory = '1GiB'\ninstances = 8\ncpu-time-per-batch = '10s'\n{PLAIN}");
+    let expected = JobLimits { memory_bytes: 1 << 30, instances: 8, cpu_time_per_batch: Some(Duration::from_secs(10)) };
+    assert_eq!(job(&text, &[]).settings.job_limits, expected);
+    check_before("limits.job.memory = '1KiB'", "1:21 `memory` must be at least 64KiB\n");
     check_before("limits.memroy = 0", "1:8 unknown key `memroy` in `[limits]`; Did you mean `memory`?\n");
 }
 
@@ -242,16 +247,34 @@ fn every_limit_that_messages_name_is_a_key() {
     use crate::operator::Limit;
     for limit in [
         Limit::Memory,
+        Limit::Memories,
         Limit::TableElements,
+        Limit::Tables,
+        Limit::CoreInstances,
         Limit::TimeToOpen,
+        Limit::CpuTimeToOpen,
         Limit::TimePerCall,
+        Limit::CpuTimePerCall,
         Limit::FuelPerCall,
+        Limit::HostCalls,
         Limit::OutputRows,
         Limit::OutputBytes,
         Limit::LogBytesPerCall,
+        Limit::LogLinesPerCall,
+        Limit::FileBytesPerCall,
+        Limit::HttpRequestsPerCall,
+        Limit::StateBytesPerKey,
+        Limit::StateBytes,
+        Limit::PluginBytes,
+        Limit::CompileTime,
+        Limit::CompileMemory,
+        Limit::JobMemory,
+        Limit::JobInstances,
+        Limit::JobCpuTimePerBatch,
     ] {
         let key = limit.key().expect("a setting");
-        let shown = super::mistakes(&format!("limits.{key} = false{PLAIN}"), &[]);
+        let of = if limit.is_of_job() { "limits.job" } else { "limits" };
+        let shown = super::mistakes(&format!("{of}.{key} = false{PLAIN}"), &[]);
         assert!(shown.contains(&format!("`{key}` must be")), "{shown}");
     }
 }

@@ -6,6 +6,7 @@ use super::{AROUND, check, job};
 use crate::job::steps::list_of_kinds;
 use crate::job::{OnError, OperatorRef, OperatorStep, StepKind};
 use crate::operator::Limits;
+use crate::plugin::{Access, Grants, HttpGrant, HttpScheme};
 
 /// Checks a step `s` whose keys stand from line 4 on.
 #[track_caller]
@@ -78,6 +79,90 @@ fn a_steps_limits_stand_over_the_jobs() {
 }
 
 #[test]
+fn a_step_grants_what_its_plugin_may_reach() {
+    let grants = transform(
+        "[step.grants]
+directories = [{ path = 'folder', as = '/in' }, { path = '.', as = '/out', access = 'write' }]
+environment = { REGION = 'eu' }
+clock = 'real'
+random = 'real'
+[[step.grants.http]]
+host = 'API.example.com'
+[[step.grants.http]]
+host = '127.0.0.1'
+scheme = 'http'
+port = 8080
+methods = ['GET', 'POST']
+private-addresses = true
+connect-timeout = '1s'
+timeout = '3s'
+request-bytes = '1KiB'
+response-bytes = '2KiB'",
+    )
+    .grants;
+    let [read, write] = &grants.directories[..] else { panic!("{grants:?}") };
+    assert!(read.path.ends_with("folder") && read.path.is_absolute());
+    assert_eq!((read.guest_path.as_str(), read.access), ("/in", Access::Read));
+    assert_eq!((write.guest_path.as_str(), write.access), ("/out", Access::Write));
+    assert_eq!(grants.environment, [("REGION".to_owned(), "eu".to_owned())]);
+    assert!(grants.real_clock && grants.real_random);
+    let all = HttpGrant {
+        host: "127.0.0.1".into(),
+        scheme: HttpScheme::Http,
+        port: 8080,
+        methods: vec!["GET".into(), "POST".into()],
+        private_addresses: true,
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(3),
+        request_bytes: 1 << 10,
+        response_bytes: 2 << 10,
+    };
+    assert_eq!(grants.http, [HttpGrant::get(HttpScheme::Https, "api.example.com"), all]);
+    assert_eq!(transform("").grants, Grants::default());
+}
+
+#[test]
+fn grants_are_checked() {
+    let with = |keys: &str, expected: &str| check_step(&format!("transform = 'words.wasm'\n{keys}"), expected);
+    with(
+        "grants.directories = [{ path = 'foldr', as = '/d' }]",
+        "7:32 there is no directory `DIR/foldr`; Did you mean `folder`?\n",
+    );
+    with("grants.directories = [{ path = 'words.wasm', as = '/d' }]", "7:32 `DIR/words.wasm` is not a directory\n");
+    with(
+        "grants.directories = [{ path = 'folder' }]",
+        "7:23 `as` is missing in `directories[0]`; Write `as = \"/data\"`.\n",
+    );
+    with(
+        "grants.directories = [{ path = 'folder', as = '../up' }]",
+        "7:47 `as` is what the plugin calls the directory, and `../up` is no absolute path; Write a path as `/data`.\n",
+    );
+    with(
+        "grants.http = [{ host = 'https://example.com/' }]",
+        "7:25 `host` is the name or the address of one server, and `https://example.com/` is not; Write it without scheme, port \
+         and path, as in `host = \"api.example.com\"`; `port` and `scheme` are keys.\n",
+    );
+    with(
+        "grants.http = [{ host = 'a.example', methods = ['get'] }]",
+        "7:48 `get` is not an HTTP method; Write them in capitals, as in `methods = [\"GET\", \"POST\"]`.\n",
+    );
+    with("grants.http = 5", "7:15 `http` must be a list of tables, not a whole number; Write `http = [{ … }]`.\n");
+    with("grants.clock = 'virtual'", "7:16 `clock` cannot be `virtual`; Choices: `real`.\n");
+    with(
+        "grants.sockets = true",
+        "7:8 unknown key `sockets` in `grants`; Other keys here: `directories`, `environment`, `http`, `clock`, `random`.\n",
+    );
+    with(
+        "limits = { job = { memory = '1GiB' } }",
+        "7:18 `job` limits all plugins of the job together, and no step alone; Write it in the job's `[limits.job]`.\n",
+    );
+    check_step(
+        "union = true\ngrants = { clock = 'real' }",
+        "7:10 `grants` is for steps that run a plugin, and this `union` does not\n",
+    );
+}
+
+#[test]
 fn plugin_files_must_be_there() {
     check_step("transform = 'word.wasm'", "6:13 there is no file `DIR/word.wasm`; Did you mean `words.wasm`?\n");
     check_step("transform = 'other.wasm'", "6:13 there is no file `DIR/other.wasm`\n");
@@ -116,7 +201,7 @@ fn plugin_options_are_checked() {
     with(
         "configuration = {}",
         &format!(
-            "7:1 unknown key `configuration` in `[[step]]`; Other keys here: {}, `config`, `limits`, `sha256`, `instance`, `whole-partition`, `on-error`, `dead-letter`, `dead-letter-rate`, `dead-letter-min-rows`.\n",
+            "7:1 unknown key `configuration` in `[[step]]`; Other keys here: {}, `config`, `limits`, `grants`, `sha256`, `instance`, `whole-partition`, `on-error`, `dead-letter`, `dead-letter-rate`, `dead-letter-min-rows`.\n",
             list_of_kinds().trim_start_matches("`transform`, "),
         ),
     );

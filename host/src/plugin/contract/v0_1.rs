@@ -54,9 +54,9 @@ pub(super) const TEXT: [(&str, &str); 9] = [
 ];
 
 pub(super) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
-    arrow::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    types::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)?;
-    diagnostics::add_to_linker::<Guest, HasSelf<Guest>>(linker, |guest| guest)
+    arrow::add_to_linker::<Guest, HasSelf<Guest>>(linker, Guest::asked)?;
+    types::add_to_linker::<Guest, HasSelf<Guest>>(linker, Guest::asked)?;
+    diagnostics::add_to_linker::<Guest, HasSelf<Guest>>(linker, Guest::asked)
 }
 
 impl arrow::Host for Guest {}

@@ -88,6 +88,45 @@ fn tables_are_limited() {
 }
 
 #[test]
+fn parts_of_an_instance_are_limited() {
+    let check = |limits: Limits, expected: &str| {
+        let error = open(&plugin("", ""), limits).err().unwrap();
+        assert_eq!(error.to_string(), format!("`guest.wasm` exceeded its {expected}"));
+        assert!(error.hint().is_some_and(|hint| hint.starts_with("Raise `")), "{:?}", error.hint());
+    };
+    let one = "while opening step `step`: the limit is 0, the plugin asked for 1";
+    check(Limits { core_instances: 0, ..limits() }, &format!("core instances {one}"));
+    check(Limits { memories: 0, ..limits() }, &format!("memories {one}"));
+    check(Limits { tables: 0, ..limits() }, &format!("tables {one}"));
+}
+
+#[test]
+fn host_calls_are_limited() {
+    let calls = "(call $count (i32.const 16) (i32.const 5) (i64.const 2))";
+    let two = Limits { host_calls: 2, ..limits() };
+    open(&plugin("", &calls.repeat(2)), two.clone()).unwrap().process(&call(0), &rows(&["a"])).unwrap();
+    // Also in a call that is over before anybody looks.
+    let exceeded = "exceeded its host calls per call: the limit is 2, the plugin made more";
+    check_with(&calls.repeat(3), two.clone(), exceeded);
+    check_with(&format!("(loop {calls} (br 0))"), two, exceeded);
+}
+
+#[test]
+fn instances_of_a_job_have_one_sum() {
+    let plugin = plugin("", "");
+    let budget = crate::operator::Budget::new(crate::operator::JobLimits { instances: 1, ..Default::default() });
+    let step = StepInfo { budget, ..step(limits()) };
+    let first = plugin.open_transform(&step, &schema()).unwrap();
+    let error = plugin.open_transform(&step, &schema()).err().unwrap();
+    assert_eq!(
+        error.to_string(),
+        "`guest.wasm` exceeded its job's instances of plugins while opening step `step`: the limit is 1, it would be number 2"
+    );
+    drop(first);
+    plugin.open_transform(&step, &schema()).unwrap();
+}
+
+#[test]
 fn a_trap_tells_the_last_words() {
     check("(call $print-boom) (unreachable)", "crashed: it aborted; it wrote: boom");
     check("(unreachable)", "crashed: it aborted");

@@ -65,6 +65,7 @@ fn step(limits: Limits) -> StepInfo {
         partitions: 4,
         config: serde_json::Value::Object(serde_json::Map::new()),
         limits,
+        budget: Default::default(),
         stop: Default::default(),
     }
 }

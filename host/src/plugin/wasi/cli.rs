@@ -1,4 +1,4 @@
-//! `wasi:cli`: nothing to read, a log to write to, no way out.
+//! `wasi:cli`: nothing to read but the variables that were granted, a log to write to, no way out.
 
 use bytes::Bytes;
 use wasmtime::component::Resource;
@@ -19,7 +19,7 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 impl environment::Host for Guest {
     fn get_environment(&mut self) -> wasmtime::Result<Vec<(String, String)>> {
-        Ok(Vec::new())
+        Ok(self.environment.clone())
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {

@@ -1,26 +1,29 @@
-//! WASI 0.2 for a closed guest: no files, no network, no arguments, time and random numbers from the batch.
+//! WASI 0.2 for a guest that reaches nothing, or only what its job grants it.
 //!
-//! Nothing here waits and nothing here runs on another thread: a sleep moves the guest's clock and returns, standard
-//! input is at its end, and what is written goes to the log. So a guest is in its own code whenever it is not done, and
-//! the epoch stops it there.
+//! A closed guest has no files, no network, no arguments, and time and random numbers from the batch. Nothing waits for it and
+//! nothing runs on another thread: a sleep moves its clock and returns, standard input is at its end, and what is written goes
+//! to the log. So it is in its own code whenever it is not done, and the epoch stops it there. A guest with grants may wait
+//! in the host (`wait`), where its call's time is looked at as often.
 
 mod cli;
 pub(crate) mod clock;
+mod files;
+pub(crate) mod http;
 mod io;
 pub(crate) mod random;
+mod wait;
 
 use wasmtime::component::{HasSelf, Linker, ResourceTable};
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemCtxView};
 use wasmtime_wasi::p2::bindings::sync;
 use wasmtime_wasi::p2::bindings::{cli as cli_bindings, clocks, filesystem, random as random_bindings, sockets};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
 
 use crate::plugin::guest::Guest;
 
-/// Offers the closed interfaces of [`crate::plugin::imports`].
+/// Offers what [`crate::plugin::imports`] allows or a grant opens. Every function goes through [`Guest::asked`], which counts it.
 pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> {
     type Own = HasSelf<Guest>;
-    let itself: fn(&mut Guest) -> &mut Guest = |guest| guest;
+    let itself: fn(&mut Guest) -> &mut Guest = Guest::asked;
 
     cli_bindings::environment::add_to_linker::<Guest, Own>(linker, itself)?;
     cli_bindings::exit::add_to_linker::<Guest, Own>(linker, itself)?;
@@ -43,23 +46,25 @@ pub(crate) fn add_to_linker(linker: &mut Linker<Guest>) -> wasmtime::Result<()> 
     sync::io::poll::add_to_linker::<Guest, Own>(linker, itself)?;
     sync::io::streams::add_to_linker::<Guest, Own>(linker, itself)?;
     wasmtime_wasi_io::bindings::wasi::io::error::add_to_linker::<Guest, HasSelf<ResourceTable>>(linker, |guest| {
-        &mut guest.table
+        &mut guest.asked().table
     })?;
 
-    // The crate's own file system, with no directory in it: there is nothing to call its functions on.
-    let files: fn(&mut Guest) -> WasiFilesystemCtxView<'_> =
-        |guest| WasiFilesystemCtxView { ctx: &mut guest.filesystem, table: &mut guest.table };
-    sync::filesystem::types::add_to_linker::<Guest, WasiFilesystem>(linker, files)?;
-    filesystem::preopens::add_to_linker::<Guest, WasiFilesystem>(linker, files)?;
+    let files: fn(&mut Guest) -> files::Files<'_> = |guest| files::Files(guest.asked());
+    sync::filesystem::types::add_to_linker::<Guest, files::HasFiles>(linker, files)?;
+    filesystem::preopens::add_to_linker::<Guest, files::HasFiles>(linker, files)?;
 
     // The crate's own sockets, which it makes for nobody by default: no system call is reached.
-    let network: fn(&mut Guest) -> WasiSocketsCtxView<'_> =
-        |guest| WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table };
+    let network: fn(&mut Guest) -> WasiSocketsCtxView<'_> = |guest| {
+        let guest = guest.asked();
+        WasiSocketsCtxView { ctx: &mut guest.sockets, table: &mut guest.table }
+    };
     sockets::network::add_to_linker::<Guest, WasiSockets>(linker, &sockets::network::LinkOptions::default(), network)?;
     sockets::instance_network::add_to_linker::<Guest, WasiSockets>(linker, network)?;
     sockets::ip_name_lookup::add_to_linker::<Guest, WasiSockets>(linker, network)?;
     sockets::tcp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, network)?;
     sync::sockets::tcp::add_to_linker::<Guest, WasiSockets>(linker, network)?;
     sync::sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(linker, network)?;
-    sync::sockets::udp::add_to_linker::<Guest, WasiSockets>(linker, network)
+    sync::sockets::udp::add_to_linker::<Guest, WasiSockets>(linker, network)?;
+
+    http::add_to_linker(linker)
 }

@@ -1,4 +1,4 @@
-//! `wasi:random`: numbers that are the same whenever the same rows are processed again.
+//! `wasi:random`: numbers that are the same whenever the same rows are processed again; or, where it is granted, the system's.
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng, SeedableRng};
@@ -10,6 +10,56 @@ use crate::plugin::guest::{Guest, Stopped};
 
 /// How many random bytes a guest gets at once.
 const RANDOM_BYTES_MAX: u64 = 1 << 20;
+
+/// What a guest takes for random.
+#[derive(Debug)]
+pub(crate) enum GuestRandom {
+    /// What its rows seed.
+    Seeded(Box<SeededRandom>),
+    /// What the system gives.
+    Real,
+}
+
+impl GuestRandom {
+    /// The random numbers of an instance of the step `step` of the job `job`, which is about to open.
+    pub(crate) fn new(job: &str, step: &str, real: bool) -> Self {
+        if real { Self::Real } else { Self::Seeded(Box::new(SeededRandom::new(job, step))) }
+    }
+
+    /// Starts the sequences of `call`.
+    pub(crate) fn begin_call(&mut self, call: &Call) {
+        if let Self::Seeded(random) = self {
+            random.begin_call(call);
+        }
+    }
+
+    fn fill(&mut self, of: fn(&mut SeededRandom) -> &mut ChaCha20Rng, bytes: &mut [u8]) -> wasmtime::Result<()> {
+        match self {
+            Self::Seeded(random) => of(random).fill_bytes(bytes),
+            Self::Real => getrandom::fill(bytes)
+                .map_err(|error| wasmtime::format_err!("the system has no random numbers: {error}"))?,
+        }
+        Ok(())
+    }
+
+    fn next_u64(&mut self, of: fn(&mut SeededRandom) -> &mut ChaCha20Rng) -> wasmtime::Result<u64> {
+        if let Self::Seeded(random) = self {
+            return Ok(of(random).next_u64());
+        }
+        let mut bytes = [0; 8];
+        self.fill(of, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn bytes(&mut self, of: fn(&mut SeededRandom) -> &mut ChaCha20Rng, len: u64) -> wasmtime::Result<Vec<u8>> {
+        if len > RANDOM_BYTES_MAX {
+            return Err(Stopped::RandomBytes { asked: len, max: RANDOM_BYTES_MAX }.into());
+        }
+        let mut bytes = vec![0; len as usize];
+        self.fill(of, &mut bytes)?;
+        Ok(bytes)
+    }
+}
 
 /// Random numbers seeded by job, step and call.
 ///
@@ -29,8 +79,7 @@ pub(crate) struct SeededRandom {
 }
 
 impl SeededRandom {
-    /// The random numbers of an instance of the step `step` of the job `job`, which is about to open.
-    pub(crate) fn new(job: &str, step: &str) -> Self {
+    fn new(job: &str, step: &str) -> Self {
         let mut digest = Sha256::new_with_prefix(b"tidemill random 1\0");
         for name in [job, step] {
             digest.update((name.len() as u64).to_le_bytes());
@@ -39,8 +88,7 @@ impl SeededRandom {
         Self { step: digest.finalize().into(), call: None, secure: None, insecure: None }
     }
 
-    /// Starts the sequences of `call`.
-    pub(crate) fn begin_call(&mut self, call: &Call) {
+    fn begin_call(&mut self, call: &Call) {
         self.call = Some((call.batch_id.0, call.partition.0, call.first_row));
         (self.secure, self.insecure) = (None, None);
     }
@@ -73,38 +121,34 @@ impl SeededRandom {
     }
 }
 
-fn bytes(generator: &mut ChaCha20Rng, len: u64) -> wasmtime::Result<Vec<u8>> {
-    if len > RANDOM_BYTES_MAX {
-        return Err(Stopped::RandomBytes { asked: len, max: RANDOM_BYTES_MAX }.into());
-    }
-    let mut bytes = vec![0; len as usize];
-    generator.fill_bytes(&mut bytes);
-    Ok(bytes)
-}
-
 impl random::Host for Guest {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        bytes(self.random.secure(), len)
+        self.random.bytes(SeededRandom::secure, len)
     }
 
     fn get_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random.secure().next_u64())
+        self.random.next_u64(SeededRandom::secure)
     }
 }
 
 impl insecure::Host for Guest {
     fn get_insecure_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
-        bytes(self.random.insecure(), len)
+        self.random.bytes(SeededRandom::insecure, len)
     }
 
     fn get_insecure_random_u64(&mut self) -> wasmtime::Result<u64> {
-        Ok(self.random.insecure().next_u64())
+        self.random.next_u64(SeededRandom::insecure)
     }
 }
 
 impl insecure_seed::Host for Guest {
     fn insecure_seed(&mut self) -> wasmtime::Result<(u64, u64)> {
-        Ok(self.random.seed())
+        match &self.random {
+            GuestRandom::Seeded(random) => Ok(random.seed()),
+            GuestRandom::Real => {
+                Ok((self.random.next_u64(SeededRandom::insecure)?, self.random.next_u64(SeededRandom::insecure)?))
+            }
+        }
     }
 }
 
@@ -158,5 +202,19 @@ mod tests {
         random.begin_call(&call(1, 2, 0, 3));
         assert_eq!(seed, random.seed());
         assert_ne!(seed, SeededRandom::new("job", "other").seed());
+    }
+
+    #[test]
+    fn real_numbers_are_others_each_time() {
+        let number = |random: &mut GuestRandom| {
+            random.begin_call(&call(1, 2, 0, 3));
+            random.next_u64(SeededRandom::secure).unwrap()
+        };
+        let mut real = GuestRandom::new("job", "step", true);
+        assert_ne!(number(&mut real), number(&mut real));
+        let mut seeded = GuestRandom::new("job", "step", false);
+        assert_eq!(number(&mut seeded), number(&mut seeded));
+        assert_eq!(real.bytes(SeededRandom::insecure, 100).unwrap().len(), 100);
+        assert!(real.bytes(SeededRandom::insecure, RANDOM_BYTES_MAX + 1).is_err());
     }
 }

@@ -61,6 +61,7 @@ fn plan_metered(
         new_watermark: 0,
         meter,
         runtime: &Runtime::new(RuntimeConfig::default()).expect("a plugin runtime"),
+        budget: &Default::default(),
         stop: &StopFlag::default(),
         states_before: &[],
     })

@@ -175,6 +175,7 @@ fn transform(seen: &Arc<Seen>, letter_box: Arc<LetterBox>, rows_per_call: u32) -
         partitions: 1,
         config: serde_json::Value::Null,
         limits: Limits::default(),
+        budget: Default::default(),
         stop: StopFlag::default(),
     };
     let bounds = CallBounds { rows: rows_per_call, bytes: u64::MAX, whole_partition: false, clock: None };

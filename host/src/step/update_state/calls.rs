@@ -17,7 +17,7 @@ use crate::operator::{
 };
 use crate::shuffle::key_encoding::plain;
 use crate::shuffle::sort_by_group;
-use crate::state::{Placement, RowCodec, Slots, StateError, StateTask, TableLayout, row_of};
+use crate::state::{EncodedRows, Placement, RowCodec, Slots, StateError, StateTask, TableLayout, row_of};
 use crate::step::caller::Caller;
 use crate::step::chunks::{RowBytes, concat_pushes};
 use crate::step::dead_letters::{Letters, Tried, by_pieces};
@@ -163,7 +163,7 @@ impl PipelineStep for Running {
             self.call_others(emit)?;
         }
         self.caller.finish();
-        self.write_changes();
+        self.write_changes()?;
         self.letters.iter().for_each(Letters::finish);
         Ok(())
     }
@@ -335,13 +335,7 @@ impl Running {
                 let (n_rows, n_bytes) = rows_of(&(start..start + 1));
                 if n_rows > bounds.rows.into() || n_bytes > bounds.bytes {
                     return Err(CallError::GroupTooLarge {
-                        site: Box::new(CallSite {
-                            operator: self.updating.operator.clone(),
-                            step: self.updating.callee.step.clone(),
-                            batch_id: self.task.batch_id,
-                            partition: self.task.partition,
-                            n_rows: n_rows as usize,
-                        }),
+                        site: self.site(n_rows as usize),
                         n_rows,
                         n_bytes,
                         rows_max: bounds.rows.into(),
@@ -415,6 +409,16 @@ impl Running {
         batch_of(Arc::new(Schema::new(fields)), columns, 1).map_err(self.internal())
     }
 
+    fn site(&self, n_rows: usize) -> Box<CallSite> {
+        Box::new(CallSite {
+            operator: self.updating.operator.clone(),
+            step: self.updating.callee.step.clone(),
+            batch_id: self.task.batch_id,
+            partition: self.task.partition,
+            n_rows,
+        })
+    }
+
     /// One call; gives its error when it failed.
     fn try_call(&mut self, turn: &Turn, range: Range<usize>, emit: &mut Emit<'_>) -> Result<Option<CallError>, Error> {
         let updating = self.updating.clone();
@@ -445,20 +449,23 @@ impl Running {
             Ok(output) => output,
             Err(error) => return Ok(Some(error)),
         };
+        let states = &output.state;
+        let encoded = updating.state_codec.encode(states.columns(), states.num_rows()).map_err(self.internal())?;
+        let largest = encoded.iter().map(|state| state.len() as u64).max().unwrap_or(0);
+        if let Some((limit, seen)) = updating.state_bounds.of_key(largest) {
+            return Ok(Some(CallError::LimitExceeded { site: self.site(n_rows), limit, seen }));
+        }
         match (&mut self.letters, turn.row_numbers(&range)) {
             (Some(letters), Some((rows, order))) => letters.add_rejections(rows, order, &output.rejected)?,
             _ => self.caller.rejected(&output.rejected),
         }
-        self.take_changes(numbers, &output)?;
+        self.take_changes(numbers, &output, &encoded);
         let rows = with_keys(&keys, &output.group, &output.rows, &updating.output).map_err(self.internal())?;
         emit_in_chunks(&rows, emit)?;
         Ok(None)
     }
 
-    fn take_changes(&mut self, numbers: &[usize], output: &UpdaterOutput) -> Result<(), Error> {
-        let updating = self.updating.clone();
-        let states = &output.state;
-        let encoded = updating.state_codec.encode(states.columns(), states.num_rows()).map_err(self.internal())?;
+    fn take_changes(&mut self, numbers: &[usize], output: &UpdaterOutput, encoded: &EncodedRows) {
         for (index, &number) in numbers.iter().enumerate() {
             let now = &mut self.called.keys[number].now;
             match output.changes[index] {
@@ -477,12 +484,16 @@ impl Running {
                 }
             }
         }
-        Ok(())
     }
 
     /// Writes down what has become of every key that was called, once.
-    fn write_changes(&mut self) {
-        let Some(mut state) = self.state.take() else { return };
+    ///
+    /// # Errors
+    ///
+    /// When the states would take more than they may; nothing is written then.
+    fn write_changes(&mut self) -> Result<(), CallError> {
+        let Some(mut state) = self.state.take() else { return Ok(()) };
+        let mut n_bytes = state.table(STATES).n_bytes();
         for CalledKey { key, before, now } in &self.called.keys {
             if before == now {
                 continue;
@@ -493,6 +504,8 @@ impl Running {
                 old.into_iter().for_each(|time| state.changes(TIMERS).remove(time, key));
                 new.into_iter().for_each(|time| state.changes(TIMERS).put(time, key, &[]));
             }
+            let taken = |kept: &Option<Kept>| kept.as_ref().map_or(0, |kept| (key.len() + kept.state.len()) as u64);
+            n_bytes = n_bytes.saturating_add(taken(now)).saturating_sub(taken(before));
             match now {
                 Some(kept) => {
                     let value = [&kept.timeout_us.to_le_bytes()[..], &kept.state].concat();
@@ -501,6 +514,11 @@ impl Running {
                 None => state.changes(STATES).remove(0, key),
             }
         }
+        let partition = self.task.stage_partition.index();
+        if let Some((limit, seen)) = self.updating.state_bounds.of_step(partition, n_bytes) {
+            return Err(CallError::LimitExceeded { site: self.site(self.called.keys.len()), limit, seen });
+        }
         state.finish();
+        Ok(())
     }
 }

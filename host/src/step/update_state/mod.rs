@@ -11,6 +11,7 @@
 //!
 //! Which timeouts are due is read off table 1: what has state and nothing to do costs nothing.
 
+mod bounds;
 mod calls;
 
 use std::sync::Arc;
@@ -141,6 +142,7 @@ impl StepDefinition for UpdateState {
             plan,
             output: output.clone(),
             bounds: context.bounds(&self.operator),
+            state_bounds: bounds::StateBounds::new(&self.operator.limits, n_partitions),
             clock: context.clock,
             state: state.clone(),
             callee,
@@ -165,6 +167,7 @@ struct Updating {
     plan: UpdaterPlan,
     output: SchemaRef,
     bounds: CallBounds,
+    state_bounds: bounds::StateBounds,
     clock: Option<ClockId>,
     state: Arc<StepState>,
     callee: Arc<Callee<dyn Updater>>,

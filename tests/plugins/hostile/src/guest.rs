@@ -39,7 +39,7 @@ impl Guest for Hostile {
         let mut plan = plan();
         match what.as_str() {
             "panic-in-open" => panic!("open was asked to panic"),
-            "endless-loop-in-open" => spin(),
+            "endless-loop-in-open" | "cpu-hog-in-open" => spin(),
             "memory-bomb-in-open" => bomb(),
             "sleep-in-open" => std::thread::sleep(std::time::Duration::from_secs(3600)),
             "exit-in-open" => std::process::exit(3),
@@ -118,11 +118,11 @@ fn misbehave(what: &str, call: &Call, mut input: Batch) -> Result<Output, Failur
     let n_rows = input.rows;
     let offset = |bytes: i32| bytes.to_le_bytes();
     match what {
-        "endless-loop" => spin(),
+        "endless-loop" | "cpu-hog" | "cpu-hog-of-job" => spin(),
         "recursion" => {
             black_box(recurse(0));
         }
-        "memory-bomb" => bomb(),
+        "memory-bomb" | "memory-bomb-of-job" => bomb(),
         "panic" | "by default: panics" => panic!("process was asked to panic"),
         "by default: shouts" => input.buffers[2].make_ascii_uppercase(),
         "panic-with-control-characters" => panic!("\u{1b}[2J\nerror: all is well"),
@@ -133,12 +133,16 @@ fn misbehave(what: &str, call: &Call, mut input: Batch) -> Result<Output, Failur
         "sleep-often" => (0..1_000_000).for_each(|_| std::thread::sleep(std::time::Duration::from_millis(100))),
         "fail" => return Err(Failure::Fatal("the operator says so".into())),
         "fail-retry" => return Err(Failure::Retry("the operator says so".into())),
-        "log-flood" => (0..1_000_000).for_each(|i| diagnostics::log(diagnostics::Level::Warn, &format!("flood {i}"))),
+        "log-flood" => {
+            (0..1_000_000).for_each(|i| diagnostics::log(diagnostics::Level::Warn, &format!("flood {i:100}")))
+        }
+        "log-line-flood" => (0..1_000_000).for_each(|_| diagnostics::log(diagnostics::Level::Warn, "")),
         "log-long" => diagnostics::log(diagnostics::Level::Warn, &"x".repeat(40 << 20)),
         "log-control-characters" => diagnostics::log(diagnostics::Level::Error, "\u{1b}[2J\nall is well"),
-        "stderr-flood" => (0..1_000_000).for_each(|i| eprintln!("flood {i}")),
-        "stdout-flood" => (0..1_000_000).for_each(|i| println!("flood {i}")),
-        "count-flood" => (0..1_000_000).for_each(|i| diagnostics::count(&format!("counter {i}"), 1)),
+        "stderr-flood" => (0..1_000_000).for_each(|i| eprintln!("flood {i:100}")),
+        "stdout-flood" => (0..1_000_000).for_each(|i| println!("flood {i:100}")),
+        "host-call-flood" => (0..u64::MAX).for_each(|i| diagnostics::count("calls", i)),
+        "count-flood" => (0..100_000).for_each(|i| diagnostics::count(&format!("counter {i}"), 1)),
         "output-flood" => {
             let n = 40 << 20;
             input.rows = 1;

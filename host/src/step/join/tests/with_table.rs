@@ -36,6 +36,7 @@ fn plan(table: &Arc<LiveTable>, options: JoinOptions) -> Result<Arc<dyn StepFact
         new_watermark: 0,
         meter: Arc::new(StepMeter::default()),
         runtime: &runtime,
+        budget: &Default::default(),
         stop: &Default::default(),
         states_before: &[],
     };

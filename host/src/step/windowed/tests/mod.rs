@@ -179,6 +179,7 @@ impl What {
             What::Joined { invertible } => {
                 let operator = SumJoinMean { invertible, ..SumJoinMean::new() };
                 Computes::Reducer(OperatorStep {
+                    grants: Default::default(),
                     operator: OperatorRef::Registered(Arc::new(Registered(Arc::new(operator)))),
                     config: serde_json::json!({}),
                     limits: Limits::default(),
