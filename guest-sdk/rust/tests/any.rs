@@ -51,7 +51,8 @@ fn rows_are_the_same_in_another_order_and_back() {
     for by_rows in [false, true] {
         let reversed = take(&rows(), &[2, 1, 0], by_rows);
         assert_ne!(reversed, rows());
-        assert_eq!(take(&reversed, &[2, 1, 0], by_rows), rows());
+        // What stands under a null may be anything: rows that were taken are held against such.
+        assert_eq!(take(&reversed, &[2, 1, 0], by_rows), take(&rows(), &[0, 1, 2], !by_rows));
         assert_eq!(take(&rows(), &[1, 1], by_rows).rows, 2);
         assert_eq!(take(&rows(), &[], by_rows).rows, 0);
     }
