@@ -350,7 +350,7 @@ mod tests {
         assert_eq!(from_difference("[1, 2]", "[1, 3]"), ("[1, 2]".into(), "[1, 3]".into()));
         let long = "0, ".repeat(100);
         let (a, b) = from_difference(&format!("{long}1"), &format!("{long}2"));
-        assert_eq!(a, "… 0, 0, 0, 0, 0, 0, 1");
+        assert_eq!(a, "…, 0, 0, 0, 0, 0, 0, 1");
         assert_eq!(b.chars().count(), a.chars().count());
     }
 }
