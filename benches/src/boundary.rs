@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tidemill::error::{Error, Explain};
 use tidemill::ids::{BatchId, PartitionId};
 use tidemill::operator::native::NativeOperator;
-use tidemill::operator::{Call, Limits, Operator, StepInfo, Transform, TransformOutput};
+use tidemill::operator::{Budget, Call, Limits, Operator, StepInfo, Transform, TransformOutput};
 use tidemill::plugin::{LoadOptions, Runtime, RuntimeConfig};
 use tidemill::source::generator::text::{ZipfOptions, ZipfText};
 use tidemill::step::StepFactory;
@@ -118,6 +118,7 @@ struct Opened {
 impl Opened {
     fn new(operator: &dyn Operator, config: Value, rows: &RecordBatch) -> anyhow::Result<Self> {
         let step = StepInfo {
+            budget: Budget::default(),
             job: "bench".into(),
             step: "step".into(),
             partitions: 1,
@@ -169,6 +170,7 @@ struct Step {
 impl Step {
     fn open(operator: Arc<dyn Operator>, config: Value, input: &RecordBatch) -> anyhow::Result<Self> {
         let info = StepInfo {
+            budget: Budget::default(),
             job: "bench".into(),
             step: "step".into(),
             partitions: 1,

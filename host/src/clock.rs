@@ -52,7 +52,7 @@ impl Clock for SystemClock {
 ///
 /// # Cost
 ///
-/// A call of the system: a quarter of a microsecond.
+/// A call of the system: about half a microsecond.
 #[must_use]
 pub fn thread_cpu_time() -> Option<Duration> {
     #[cfg(unix)]

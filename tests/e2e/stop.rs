@@ -113,6 +113,7 @@ fn a_second_signal_stops_at_once() {
             batch-interval = "0"
             [limits]
             time-per-call = "1h"
+            cpu-time-per-call = "1h"
             [[source]]
             name = "lines"
             type = "generator"

@@ -116,7 +116,7 @@ impl Default for JobLimits {
     /// | --- | --- | --- |
     /// | memory | 4 GiB | 64 instances that use all they may |
     /// | instances | 4,096 | as many as a step may have partitions |
-    /// | processor time of a batch | not counted | each call is limited, and asking twice a call costs a call without rows a third more |
+    /// | processor time of a batch | not counted | each call is limited, and asking twice a call costs a microsecond, more than a call without rows |
     fn default() -> Self {
         Self { memory_bytes: 4 << 30, instances: 4_096, cpu_time_per_batch: None }
     }

@@ -148,8 +148,8 @@ impl Explain for TooManyTimeouts {
 
     fn hint(&self) -> Option<String> {
         Some(format!(
-            "If rows are slow, raise `time-per-call` in the `limits` of step `{}`, or lower `max-rows-per-call`; if rows never end, \
-             there are too many of them for one batch.",
+            "If rows are slow, raise `time-per-call` and `cpu-time-per-call` in the `limits` of step `{}`, or lower \
+             `max-rows-per-call`; if rows never end, there are too many of them for one batch.",
             self.step
         ))
     }
@@ -296,8 +296,13 @@ impl Letters {
             return Err(Cancelled.into());
         }
         let is_of_rows = match error.downcast_ref::<CallError>() {
-            Some(CallError::LimitExceeded { limit: Limit::TimeToOpen, .. } | CallError::GroupTooLarge { .. }) => false,
-            Some(CallError::LimitExceeded { limit: Limit::TimePerCall, .. }) => {
+            Some(
+                CallError::LimitExceeded { limit: Limit::TimeToOpen | Limit::CpuTimeToOpen, .. }
+                | CallError::GroupTooLarge { .. },
+            ) => false,
+            // All plugins of the job together took too much: no row is to blame.
+            Some(CallError::LimitExceeded { limit, .. }) if limit.is_of_job() => false,
+            Some(CallError::LimitExceeded { limit: Limit::TimePerCall | Limit::CpuTimePerCall, .. }) => {
                 self.n_timeouts += 1;
                 if self.n_timeouts >= TIMEOUTS_MAX {
                     return Err(TooManyTimeouts {
