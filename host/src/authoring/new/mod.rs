@@ -195,7 +195,11 @@ mod tests {
                 assert!(job.is_err_and(|error| error.to_string().contains("mistake")), "its plugin is not built yet");
                 for file in &files {
                     let text = fs::read_to_string(folder.join(file)).unwrap_or_default();
-                    assert!(!text.contains("{{"), "{file} has a word that nothing was put in the place of");
+                    // Go writes two braces as well, but no word in them.
+                    let mut words = text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}"));
+                    let left =
+                        words.find(|(word, _)| word.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'));
+                    assert!(left.is_none(), "{file}: nothing was put in the place of {left:?}");
                 }
                 let again = make(&NewProject::at(&folder, language, role).expect("a name"));
                 assert!(matches!(again, Err(AuthoringError::NotEmpty { .. })));
