@@ -30,7 +30,7 @@ use super::{StateError, locked};
 use crate::job_folder::JobFolder;
 
 /// Write buffers that wait to be written out, before writers wait for them.
-const WAITING_BUFFERS_MAX: usize = 2;
+const WAITING_BUFFERS_MAX: usize = 1;
 
 /// Files that are open at once: a quarter of what a process may have where that is least.
 const OPEN_FILES_MAX: usize = 256;
@@ -43,17 +43,13 @@ const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 /// written. With one, a buffer may have to wait for a compaction: writers then wait with it, as they do when the disk is slow.
 const THREADS: usize = 1;
 
-/// Levels of the tree, from the first on, whose files have a whole filter and a whole index each: they are in the cache if it is large.
-/// Where it is not, or behind them, every reading would read and check megabytes; those that are cut are read by 4 KiB.
-fn is_cut_by_level(cache_bytes: u64) -> PartitioningPolicy {
-    match cache_bytes >= CACHE_BYTES_MAX {
-        true => PartitioningPolicy::new([false, false, true]),
-        false => PartitioningPolicy::new([false, true]),
-    }
-}
+/// Whether the filter and the index of a file are cut into blocks of 4 KiB, by level of the tree, from the first on. A whole one has
+/// megabytes: where the cache is smaller than those of all files, every reading would read and check one; and writing one takes several
+/// times its memory. Files of the first level are small.
+const IS_CUT_BY_LEVEL: [bool; 2] = [false, true];
 
-/// Bytes of the cache, at most: room for the filters of some ten million small entries.
-const CACHE_BYTES_MAX: u64 = 48 << 20;
+/// Bytes of the cache, at most.
+const CACHE_BYTES_MAX: u64 = 32 << 20;
 
 /// Bytes of a write buffer, at most.
 const BUFFER_BYTES_MAX: u64 = 8 << 20;
@@ -116,8 +112,8 @@ fn try_to_write(folder: &Path) -> std::io::Result<()> {
 impl LsmStore {
     /// Opens a new store in a new folder of `parent`; `step` is whose table was wanted.
     ///
-    /// `memory_bytes` is the budget of the job's state. A part of it goes to the store: an eighth to the cache (8 to 48 MiB), a
-    /// sixty-fourth (1 to 8 MiB) to each of the about four write buffers there are.
+    /// `memory_bytes` is the budget of the job's state. A part of it goes to the store: an eighth to the cache (8 to 32 MiB), a
+    /// sixty-fourth (1 to 8 MiB) to each of the about three write buffers there are.
     ///
     /// # Errors
     ///
@@ -144,8 +140,8 @@ impl LsmStore {
                 .max_memtable_size((memory_bytes / 64).clamp(1 << 20, BUFFER_BYTES_MAX))
                 // Entries are read one by one: unpacking a block costs more than reading it again.
                 .data_block_compression_policy(CompressionPolicy::all(CompressionType::None))
-                .filter_block_partitioning_policy(is_cut_by_level(cache_bytes))
-                .index_block_partitioning_policy(is_cut_by_level(cache_bytes))
+                .filter_block_partitioning_policy(PartitioningPolicy::new(IS_CUT_BY_LEVEL))
+                .index_block_partitioning_policy(PartitioningPolicy::new(IS_CUT_BY_LEVEL))
                 .manual_journal_persist(true)
         };
         let tree = database.keyspace("state", options).map_err(failed)?;
